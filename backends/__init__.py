@@ -1,0 +1,76 @@
+"""What runs a model: one module a framework, all with the functions of `Backend`. Importing this imports none."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backends.device import Device
+from zoo.errors import BackendError
+from zoo.model import Model
+
+Array = NDArray[np.generic]
+
+REQUIREMENTS = {
+    "torch": "torch>=2.4",
+    "mindspore": "mindspore>=2.7,<2.9",
+    "paddle": "paddlepaddle>=3.0",
+}
+"""What to install for each framework; pyproject.toml's extras say the same."""
+
+BACKENDS = (*REQUIREMENTS, "reference")
+
+
+class Backend(Protocol):
+    """The contract that `tests/contract` holds every backend to; networks are the framework's own modules."""
+
+    def version(self) -> str:
+        """The framework's version."""
+
+    def build(self, model: Model, device: Device | None = None) -> Any:
+        """The network with weights yet to be loaded. Raises BackendError when there is no such device."""
+
+    def load(self, net: Any, arrays: Mapping[str, Array]) -> None:
+        """Copy canonical weights in. Raises WeightsError, with the network unchanged, when they do not fit."""
+
+    def dump(self, net: Any) -> dict[str, NDArray[np.float32]]:
+        """The network's weights as canonical arrays of their own."""
+
+    def predict(self, net: Any, x: NDArray[np.float32], tape: bool = False) -> dict[str, NDArray[np.floating[Any]]]:
+        """Run a batch [N, C, H, W] in eval mode: {"logits": [N, classes]}, or each tap's feature map by stage.
+
+        With `tape`: every stage's output, "logits", and every auxiliary head's logits.
+        """
+
+
+def get(name: str) -> Backend:
+    """The backend of that name, its framework imported into this process.
+
+    Raises BackendError when there is none, its framework is not installed, or importing it here would abort the
+    process: MindSpore after Paddle does, because both bring a oneDNN under the same symbols.
+    """
+    if name not in BACKENDS:
+        raise BackendError(f"unknown backend {name!r}: expected one of {', '.join(BACKENDS)}")
+    if name in REQUIREMENTS and not _found(name):
+        raise BackendError(f"{name} is not installed: pip install '{REQUIREMENTS[name]}'")
+    if name == "mindspore" and "paddle" in sys.modules and "mindspore" not in sys.modules:
+        raise BackendError(
+            "mindspore: this process has imported paddle, after which MindSpore aborts it; "
+            "import mindspore first, or give each framework a process of its own as `zoo parity` does"
+        )
+    try:
+        return cast(Backend, importlib.import_module(f"backends.{name}"))
+    except ImportError as error:
+        raise BackendError(f"{name} is installed but cannot be imported: {error}") from error
+
+
+def _found(name: str) -> bool:
+    module: ModuleType | None = sys.modules.get(name)
+    return module is not None or importlib.util.find_spec(name) is not None

@@ -1,0 +1,29 @@
+"""Where a network lives: "cpu", "gpu" or "gpu:1", the same words for every framework."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from zoo.errors import BackendError
+
+
+@dataclass(frozen=True)
+class Device:
+    kind: Literal["cpu", "gpu"]
+    index: int = 0
+
+    def __str__(self) -> str:
+        return "cpu" if self.kind == "cpu" else f"gpu:{self.index}"
+
+
+def parse(name: str | None) -> Device | None:
+    """The device called `name`; None stays None, the framework's own default. Raises BackendError for other words."""
+    if name is None:
+        return None
+    if name == "cpu":
+        return Device("cpu")
+    if match := re.fullmatch(r"gpu(?::(\d+))?", name):
+        return Device("gpu", int(match[1] or 0))
+    raise BackendError(f"unknown device {name!r}: expected 'cpu', 'gpu' or 'gpu:1'")

@@ -1,0 +1,184 @@
+"""MindSpore: a spec as an ordinary `nn.Cell` whose cell paths are the spec's names; PyNative and GRAPH mode."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops as F
+from numpy.typing import NDArray
+
+from backends.device import Device
+from backends.tape import tape as record
+from weights.check import check
+from weights.names import CONVENTIONS
+from zoo.errors import BackendError
+from zoo.model import Model, Norm
+from zoo.nodes import AdaptiveAvgPool, AvgPool, Chain, Concat, Conv, Head, MaxPool, Node, assert_never, children
+from zoo.trace import Op, check_input, least_size, pair, parameters, trace
+
+CONVENTION = CONVENTIONS["mindspore"]
+
+
+class Network(nn.Cell):
+    """Stages, head and auxiliary heads under their spec names.
+
+    Takes [N, C, H, W]; returns logits [N, classes], in training (logits, *aux) if there are auxiliary heads, or the
+    list of feature maps if the spec has taps.
+    """
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.spec = model
+        self.least_size = {training: least_size(model, training) for training in (False, True)}
+        self.stage_names = tuple(stage.name for stage in model.stages)
+        self.aux_names = tuple((aux.name, aux.after) for aux in model.aux)
+        self.taps = model.taps
+        traced = {op.path: op for op in trace(model).ops}
+        for part in (*model.stages, *model.aux):
+            self.insert_child_to_cell(part.name, _cell(part.node, part.name, traced, model))
+        if model.head is not None:
+            self.head = _cell(model.head, "head", traced, model)
+        for name, parameter in self.parameters_and_names():
+            parameter.name = name
+
+    def __call__(self, x: Tensor) -> Tensor | list[Tensor] | tuple[Tensor, ...]:
+        check_input(self.spec, x.shape, self.least_size[self.training])
+        return super().__call__(x)
+
+    def construct(self, x: Tensor) -> Tensor | list[Tensor] | tuple[Tensor, ...]:
+        features, aux = [], []
+        for name in self.stage_names:
+            x = getattr(self, name)(x)
+            if name in self.taps:
+                features.append(x)
+            if self.training:
+                for aux_name, after in self.aux_names:
+                    if after == name:
+                        aux.append(getattr(self, aux_name)(x))
+        if self.taps:
+            return features
+        x = self.head(x)
+        return (x, *aux) if aux else x
+
+
+class ConvNormReLU(nn.Cell):
+    def __init__(self, node: Conv, channels: int, norm: Norm | None) -> None:
+        super().__init__()
+        height, width = pair(node.kernel)
+        half = (height // 2, height // 2, width // 2, width // 2) if node.padding == "half" else 0
+        self.conv = nn.Conv2d(
+            channels,
+            node.channels,
+            (height, width),
+            node.stride,
+            pad_mode="pad" if node.padding == "half" else node.padding,
+            padding=half,
+            has_bias=False,
+            weight_init="zeros",
+        )
+        self.bn = nn.BatchNorm2d(node.channels, norm.eps, norm.decay) if norm else nn.Identity()
+
+    def construct(self, x: Tensor) -> Tensor:
+        return F.relu(self.bn(self.conv(x)))
+
+
+class Branches(nn.Cell):
+    """Children side by side, joined along the channels."""
+
+    def __init__(self, branches: dict[str, nn.Cell]) -> None:
+        super().__init__()
+        self.names = tuple(branches)
+        for name, branch in branches.items():
+            self.insert_child_to_cell(name, branch)
+
+    def construct(self, x: Tensor) -> Tensor:
+        outputs = []
+        for name in self.names:
+            outputs.append(getattr(self, name)(x))
+        return F.concat(outputs, 1)
+
+
+class Classifier(nn.Cell):
+    def __init__(self, node: Head, features: int, classes: int) -> None:
+        super().__init__()
+        self.pool = node.pool
+        self.hidden = nn.Dense(features, node.hidden, weight_init="zeros") if node.hidden else None
+        self.dropout = nn.Dropout(p=node.dropout)
+        self.fc = nn.Dense(node.hidden or features, classes, weight_init="zeros")
+
+    def construct(self, x: Tensor) -> Tensor:
+        x = x.mean((2, 3)) if self.pool else F.flatten(x)
+        if self.hidden is not None:
+            x = F.relu(self.hidden(x))
+        return self.fc(self.dropout(x))
+
+
+def _cell(node: Node, path: str, traced: Mapping[str, Op], model: Model) -> nn.Cell:
+    match node:
+        case Chain():
+            return nn.SequentialCell([_cell(child, f"{path}.{name}", traced, model) for name, child in children(node)])
+        case Concat():
+            return Branches({name: _cell(child, f"{path}.{name}", traced, model) for name, child in children(node)})
+        case Conv():
+            return ConvNormReLU(node, traced[path].inputs.channels, model.norm)
+        case MaxPool(kernel, stride, "same"):
+            return nn.MaxPool2d(kernel, stride, pad_mode="same")
+        case MaxPool(kernel, stride, padding):
+            half = kernel // 2 if padding == "half" else 0
+            return nn.MaxPool2d(kernel, stride, pad_mode="pad", padding=half, ceil_mode=padding == "ceil")
+        case AvgPool(kernel, stride, padding, count_include_pad):
+            half = kernel // 2 if padding == "half" else 0
+            return nn.AvgPool2d(kernel, stride, pad_mode="pad", padding=half, count_include_pad=count_include_pad)
+        case AdaptiveAvgPool(size):
+            return nn.AdaptiveAvgPool2d(size)
+        case Head():
+            shape = traced[path].inputs
+            return Classifier(node, shape.channels if node.pool else shape.size, model.num_classes)
+    assert_never(node)
+
+
+def version() -> str:
+    return str(ms.__version__)
+
+
+def build(model: Model, device: Device | None = None) -> Network:
+    """The network, with weights yet to be loaded; a device is set for the whole process, as MindSpore has it.
+
+    Raises BackendError when there is no such GPU.
+    """
+    if device is not None:
+        if device.kind == "gpu" and not ms.hal.is_available("GPU"):
+            raise BackendError(f"mindspore: no device {device}: this build of mindspore {version()} finds no usable GPU")
+        ms.set_device(device.kind.upper(), device.index)
+    return Network(model)
+
+
+def load(net: Network, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+    """Copy canonical weights in. Raises WeightsError, with the network unchanged, when they do not fit."""
+    check(arrays, net.spec)
+    state = net.parameters_dict()
+    for name in parameters(net.spec):
+        state[CONVENTION.rename(name)].set_data(Tensor(arrays[name]))
+
+
+def dump(net: Network) -> dict[str, NDArray[np.float32]]:
+    """The network's weights as canonical arrays of their own."""
+    state = net.parameters_dict()
+    return {name: state[CONVENTION.rename(name)].asnumpy().copy() for name in parameters(net.spec)}
+
+
+def predict(net: Network, x: NDArray[np.float32], tape: bool = False) -> dict[str, NDArray[np.float32]]:
+    """Run a batch [N, C, H, W] in eval mode: {"logits": [N, classes]}, or each tap's feature map by stage.
+
+    With `tape`: every stage's output, "logits", and every auxiliary head's logits.
+    """
+    training = net.training
+    net.set_train(False)
+    try:
+        batch = Tensor(x)
+        outputs = record(net, batch) if tape else net.spec.named(net(batch))
+    finally:
+        net.set_train(training)
+    return {name: value.asnumpy() for name, value in outputs.items()}

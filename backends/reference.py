@@ -1,0 +1,153 @@
+"""The judge: every node in float64 NumPy, as close to its definition as speed allows. Inference only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backends.device import Device
+from weights.check import check
+from zoo.errors import BackendError
+from zoo.model import Model, Norm
+from zoo.nodes import AdaptiveAvgPool, AvgPool, Chain, Concat, Conv, Head, MaxPool, Node, PoolPadding, assert_never, children
+from zoo.trace import border, check_input, least_size, pair, parameters
+
+Array = NDArray[np.float64]
+
+
+class Network:
+    """A model and its float64 weights; call it on a batch [N, C, H, W] for logits [N, classes] or feature maps."""
+
+    def __init__(self, model: Model) -> None:
+        self.spec = model
+        self.least_size = least_size(model)
+        self.weights: dict[str, Array] = {}
+
+    def __call__(self, x: NDArray[np.generic]) -> Array | list[Array]:
+        check_input(self.spec, x.shape, self.least_size)
+        tape = self.tape(x)
+        return [tape[name] for name in self.spec.taps] if self.spec.taps else tape["logits"]
+
+    def tape(self, x: NDArray[np.generic]) -> dict[str, Array]:
+        """Every stage's output by name, then "logits", then every auxiliary head's logits by its name."""
+        value = x.astype(np.float64)
+        tape: dict[str, Array] = {}
+        for stage in self.spec.stages:
+            value = tape[stage.name] = self.run(stage.node, stage.name, value)
+        if self.spec.head is not None:
+            tape["logits"] = self.run(self.spec.head, "head", value)
+        for aux in self.spec.aux:
+            tape[aux.name] = self.run(aux.node, aux.name, tape[aux.after])
+        return tape
+
+    def run(self, node: Node, path: str, x: Array) -> Array:
+        match node:
+            case Chain():
+                for name, child in children(node):
+                    x = self.run(child, f"{path}.{name}", x)
+                return x
+            case Concat():
+                return np.concatenate([self.run(child, f"{path}.{name}", x) for name, child in children(node)], 1)
+            case Conv():
+                x = self.convolve(node, path, x)
+                if self.spec.norm:
+                    x = batch_norm(x, *(self.weights[f"{path}.bn.{t}"] for t in ("weight", "bias", "mean", "var")), self.spec.norm)
+                return np.maximum(x, 0)
+            case MaxPool():
+                return windows(x, node.kernel, node.stride, node.padding, -np.inf).max((-2, -1))
+            case AvgPool():
+                return avg_pool(x, node)
+            case AdaptiveAvgPool(size):
+                return adaptive_avg_pool(x, size)
+            case Head():
+                x = x.mean((2, 3)) if node.pool else x.reshape(len(x), -1)
+                if node.hidden is not None:
+                    x = np.maximum(self.linear(f"{path}.hidden", x), 0)
+                return self.linear(f"{path}.fc", x)
+        assert_never(node)
+
+    def convolve(self, node: Conv, path: str, x: Array) -> Array:
+        return conv2d(x, self.weights[f"{path}.conv.weight"], node.stride, node.padding)
+
+    def linear(self, path: str, x: Array) -> Array:
+        return x @ self.weights[f"{path}.weight"].T + self.weights[f"{path}.bias"]
+
+
+def windows(x: Array, kernel: int | tuple[int, int], stride: int, padding: PoolPadding, fill: float) -> Array:
+    """Every window of a padded batch: a view [N, C, H', W', kernel height, kernel width]."""
+    kernel = pair(kernel)
+    pads = [border(padding, n, k, stride) for n, k in zip(x.shape[2:], kernel, strict=True)]
+    padded = np.pad(x, [(0, 0), (0, 0), *pads], constant_values=fill)
+    return np.lib.stride_tricks.sliding_window_view(padded, kernel, (2, 3))[:, :, ::stride, ::stride]
+
+
+def conv2d(x: Array, weight: Array, stride: int, padding: PoolPadding) -> Array:
+    """Cross-correlation of [N, I, H, W] with [O, I, kernel height, kernel width], zeros at the border."""
+    patches = windows(x, weight.shape[2:], stride, padding, 0.0)
+    return np.moveaxis(np.tensordot(weight, patches, ([1, 2, 3], [1, 4, 5])), 0, 1)
+
+
+def batch_norm(x: Array, weight: Array, bias: Array, mean: Array, var: Array, norm: Norm) -> Array:
+    """Normalise each channel by its running statistics."""
+    scale = weight / np.sqrt(var + norm.eps)
+    return x * scale[:, None, None] + (bias - mean * scale)[:, None, None]
+
+
+def avg_pool(x: Array, node: AvgPool) -> Array:
+    """Sum over each window, over the count of its pixels: all of them, or those inside the image."""
+    total = windows(x, node.kernel, node.stride, node.padding, 0.0).sum((-2, -1))
+    if node.count_include_pad:
+        return total / node.kernel**2
+    return total / windows(np.ones_like(x[:1, :1]), node.kernel, node.stride, node.padding, 0.0).sum((-2, -1))
+
+
+def adaptive_avg_pool(x: Array, size: int) -> Array:
+    """Means over windows [floor(i n / size), ceil((i + 1) n / size)) in either direction."""
+    rows, columns = ([(i * n // size, -(-(i + 1) * n // size)) for i in range(size)] for n in x.shape[2:])
+    means = [[x[:, :, top:bottom, left:right].mean((2, 3)) for left, right in columns] for top, bottom in rows]
+    return np.moveaxis(np.array(means), (0, 1), (2, 3))
+
+
+class _Calibration(Network):
+    """Sets what each convolution's output is normalised by, just before it is used."""
+
+    def convolve(self, node: Conv, path: str, x: Array) -> Array:
+        y = super().convolve(node, path, x)
+        if self.spec.norm:
+            self.weights[f"{path}.bn.mean"], self.weights[f"{path}.bn.var"] = y.mean((0, 2, 3)), y.var((0, 2, 3))
+            return y
+        self.weights[f"{path}.conv.weight"] /= y.std()
+        return y / y.std()
+
+
+def calibrate(model: Model, arrays: Mapping[str, NDArray[np.float32]], x: Array) -> dict[str, NDArray[np.float32]]:
+    """`arrays` with batch-norm statistics measured on the batch `x` (without norm: convolutions of unit variance)."""
+    net = _Calibration(model)
+    net.weights = {name: array.astype(np.float64) for name, array in arrays.items()}
+    net.tape(x)
+    return {name: net.weights[name].astype(np.float32) for name in arrays}
+
+
+def version() -> str:
+    return np.__version__
+
+
+def build(model: Model, device: Device | None = None) -> Network:
+    if device is not None and device.kind != "cpu":
+        raise BackendError("reference: runs on the CPU only")
+    return Network(model)
+
+
+def load(net: Network, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+    check(arrays, net.spec)
+    net.weights = {name: arrays[name].astype(np.float64) for name in parameters(net.spec)}
+
+
+def dump(net: Network) -> dict[str, NDArray[np.float32]]:
+    return {name: array.astype(np.float32) for name, array in net.weights.items()}
+
+
+def predict(net: Network, x: NDArray[np.float32], tape: bool = False) -> dict[str, Array]:
+    return net.tape(x) if tape else net.spec.named(net(x))

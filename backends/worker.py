@@ -1,0 +1,152 @@
+"""One framework in a process of its own: `python -m backends.worker FOLDER`, and `run`, which starts it and waits.
+
+Arrays cross by file. The folder holds job.json, weights.safetensors and inputs.npy; the worker adds outputs.safetensors
+(and dump.safetensors, its weights read back) and, last, result.json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from backends import get
+from backends.device import parse
+from zoo.errors import BackendError, ZooError
+from zoo.model import Model, configure, options
+from zoo.models import MODELS
+
+Array = NDArray[Any]
+STDERR_LINES = 5
+"""How many of a dead worker's last lines its error shows."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a worker reports; `outputs` as `Backend.predict` gives them, `seconds` to import, build, load and run."""
+
+    version: str
+    seconds: dict[str, float]
+    outputs: dict[str, Array]
+    dump: dict[str, Array] = field(default_factory=dict)
+
+
+def run(
+    backend: str,
+    model: Model,
+    weights: Mapping[str, Array] | Path,
+    inputs: Array,
+    *,
+    device: str | None = None,
+    tape: bool = False,
+    dump: bool = False,
+    timeout: float = 600,
+) -> Result:
+    """Build `model` in its own process, load `weights` (arrays or a safetensors file), run `inputs` [N, C, H, W].
+
+    Raises BackendError when the framework or device is missing, or when the worker dies or takes longer than
+    `timeout` seconds (its last lines of standard error are in the message), and whatever ZooError it met.
+    """
+    with tempfile.TemporaryDirectory(prefix="zoo-worker-") as name:
+        folder = Path(name)
+        if not isinstance(weights, Path):
+            save_file({key: np.ascontiguousarray(array) for key, array in weights.items()}, folder / "weights.safetensors")
+            weights = folder / "weights.safetensors"
+        np.save(folder / "inputs.npy", inputs)
+        job = {"backend": backend, "model": options(model), "weights": str(weights.resolve())}
+        job |= {"device": device, "tape": tape, "dump": dump}
+        (folder / "job.json").write_text(json.dumps(job))
+        _start(backend, folder, timeout)
+        report = json.loads((folder / "result.json").read_text())
+        if "error" in report:
+            raise _error(report["error"], report["message"])
+        return Result(
+            report["version"],
+            report["seconds"],
+            load_file(folder / "outputs.safetensors"),
+            load_file(folder / "dump.safetensors") if dump else {},
+        )
+
+
+def _start(backend: str, folder: Path, timeout: float) -> None:
+    """Run the worker; return when it has left a result, raise BackendError when it has not."""
+    environment = {"OMP_NUM_THREADS": str(os.cpu_count() or 1), "NVIDIA_TF32_OVERRIDE": "0", **os.environ}
+    log = folder / "stderr"
+    with log.open("w") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "backends.worker", str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=stderr,
+            stderr=stderr,
+            env=environment,
+            start_new_session=True,
+        )
+        try:
+            process.wait(timeout)
+            end = _describe(process.returncode)
+        except subprocess.TimeoutExpired:
+            end = f"did not finish within {timeout:g} s"
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    if not (folder / "result.json").exists():
+        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        said = " | ".join(lines[-STDERR_LINES:]) or "it wrote nothing to standard error"
+        raise BackendError(f"{backend}: its worker {end}: {said}")
+
+
+def _describe(status: int) -> str:
+    return f"died of {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+
+
+def _error(kind: str, message: str) -> ZooError:
+    return next((cls for cls in ZooError.__subclasses__() if cls.__name__ == kind), ZooError)(message)
+
+
+def _work(folder: Path) -> dict[str, Any]:
+    job = json.loads((folder / "job.json").read_text())
+    choices = job["model"]
+    model = configure(MODELS[choices.pop("name")], **choices)
+    clock = [time.perf_counter()]
+    backend = get(job["backend"])
+    clock.append(time.perf_counter())
+    net = backend.build(model, parse(job["device"]))
+    clock.append(time.perf_counter())
+    backend.load(net, load_file(job["weights"]))
+    clock.append(time.perf_counter())
+    outputs = backend.predict(net, np.load(folder / "inputs.npy"), tape=job["tape"])
+    clock.append(time.perf_counter())
+    save_file({name: np.ascontiguousarray(array) for name, array in outputs.items()}, folder / "outputs.safetensors")
+    if job["dump"]:
+        save_file(backend.dump(net), folder / "dump.safetensors")
+    steps = ("import", "build", "load", "run")
+    seconds = {step: end - begin for step, begin, end in zip(steps, clock, clock[1:], strict=False)}
+    return {"version": backend.version(), "seconds": seconds}
+
+
+def main(folder: Path) -> None:
+    try:
+        result = _work(folder)
+    except ZooError as error:
+        result = {"error": type(error).__name__, "message": str(error)}
+    (folder / "result.part").write_text(json.dumps(result))
+    (folder / "result.part").rename(folder / "result.json")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
+    sys.stderr.flush()
+    os._exit(0)  # MindSpore 2.8 prints an ignored exception a cell when the interpreter takes it apart

@@ -1,0 +1,52 @@
+"""Do these arrays fit this model? One place that says, for files, for naming tables and for every backend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.errors import WeightsError
+from zoo.model import Model
+from zoo.trace import parameters
+
+SHOWN = 3
+"""How many tensors of each kind of problem a message names; the count is always given."""
+
+
+def check(arrays: Mapping[str, NDArray[np.generic]], model: Model) -> None:
+    """Raise WeightsError unless `arrays` are exactly the model's tensors: names, shapes, float32, finite."""
+    problems = matches(arrays, {name: parameter.shape for name, parameter in parameters(model).items()})
+    if not problems:
+        wrong = [f"{name} {array.dtype}" for name, array in arrays.items() if array.dtype != np.float32]
+        problems += _listed("not float32", wrong)
+    if not problems:
+        problems += _listed("with NaN or infinity", [name for name, a in arrays.items() if not np.isfinite(a).all()])
+    if problems:
+        fail(model, problems)
+
+
+def matches(arrays: Mapping[str, NDArray[np.generic]], shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """What keeps `arrays` from having these names and shapes; empty when nothing does."""
+    missing = [name for name in shapes if name not in arrays]
+    surplus = [name for name in arrays if name not in shapes]
+    wrong = [
+        f"{name} {list(arrays[name].shape)} (expected {list(shape)})"
+        for name, shape in shapes.items()
+        if name in arrays and arrays[name].shape != shape
+    ]
+    return _listed("missing", missing) + _listed("surplus", surplus) + _listed("of another shape", wrong)
+
+
+def fail(model: Model, problems: list[str]) -> NoReturn:
+    """Raise the WeightsError for these problems."""
+    raise WeightsError(f"{model.name}: the weights do not fit: {'; '.join(problems)}")
+
+
+def _listed(what: str, names: list[str]) -> list[str]:
+    if not names:
+        return []
+    more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return [f"{len(names)} {what}: {', '.join(names[:SHOWN])}{more}"]

@@ -1,0 +1,82 @@
+"""Weights before any training, made once in NumPy from a seed, so that all frameworks start from the same point."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.model import Model
+from zoo.nodes import AdaptiveAvgPool, AvgPool, Conv, Head, MaxPool, assert_never
+from zoo.trace import Op, least_size, trace
+
+Weights = dict[str, NDArray[np.float32]]
+
+
+def initial(model: Model, seed: int = 0) -> Weights:
+    """Weights to start training from: float32 arrays under canonical names.
+
+    Convolutions and hidden layers are normal with variance 2 / fan-in (He et al. 2015, https://arxiv.org/abs/1502.01852),
+    classifiers normal with variance 1 / fan-in (LeCun et al. 1998); biases, betas and running means are 0, gammas
+    and running variances 1. Each tensor depends on the seed and its own name only: not on the other tensors, so a
+    network with and without auxiliary heads shares its trunk.
+    """
+    return {name: array for op in trace(model).ops for name, array in _initial(op, seed).items()}
+
+
+def calibrated(model: Model, seed: int = 0) -> Weights:
+    """Stand-ins for trained weights: random, with activations that stay alive through the depth.
+
+    `initial` weights, with gammas between 0.75 and 1.25, betas and biases near 0, and running statistics measured
+    on synthetic images with the 1/f spectrum of photographs. A network without batch norm gets its convolutions
+    scaled to unit variance instead (LSUV, Mishkin and Matas 2015, https://arxiv.org/abs/1511.06422).
+    """
+    from backends import reference  # here: a backend's `load` needs this package
+
+    arrays = initial(model, seed)
+    for name, array in arrays.items():
+        if name.endswith(".bn.weight"):
+            array[:] = _random(seed, f"{name} calibrated").uniform(0.75, 1.25, array.shape)
+        elif name.endswith(".bias"):
+            array[:] = _random(seed, f"{name} calibrated").normal(0, 0.1, array.shape)
+    size = max(128, least_size(model, training=True))
+    return reference.calibrate(model, arrays, _synthetic_images(model.in_channels, size, seed))
+
+
+def _initial(op: Op, seed: int) -> Weights:
+    arrays: Weights = {}
+    for parameter in op.parameters:
+        fan_in = int(np.prod(parameter.shape[1:]))
+        tail = parameter.name.rpartition(".")[2]
+        if len(parameter.shape) == 1:
+            arrays[parameter.name] = np.full(parameter.shape, tail == "var" or parameter.name.endswith("bn.weight"), np.float32)
+            continue
+        match op.node:
+            case Conv():
+                gain = 2.0
+            case Head():
+                gain = 1.0 if parameter.name.endswith(".fc.weight") else 2.0
+            case MaxPool() | AvgPool() | AdaptiveAvgPool():
+                raise AssertionError(f"{op.path}: a pool has no parameters")
+            case _:
+                assert_never(op.node)
+        array = _random(seed, parameter.name).standard_normal(parameter.shape, np.float32)
+        array *= np.float32((gain / fan_in) ** 0.5)
+        arrays[parameter.name] = array
+    return arrays
+
+
+def _random(seed: int, name: str) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, zlib.crc32(name.encode())])))
+
+
+def _synthetic_images(channels: int, size: int, seed: int, count: int = 4) -> NDArray[np.float64]:
+    """[count, channels, size, size] within -1 and 1, mean near 0: amplitude falls as 1/f (Field 1987)."""
+    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
+    frequency[0, 0] = 1 / size
+    noise = _random(seed, "synthetic images").standard_normal((count, channels, size, size))
+    noise[:, 1:] = 0.5 * noise[:, 1:] + noise[:, :1]
+    images = np.fft.irfft2(np.fft.rfft2(noise) / frequency, s=(size, size))
+    images -= images.mean((2, 3), keepdims=True)
+    return np.asarray(np.clip(0.5 * images / images.std((1, 2, 3), keepdims=True), -1, 1))

@@ -1,0 +1,85 @@
+"""The canonical store: one safetensors file, spec names, OIHW float32, and what one must know to use it.
+
+Metadata: `format` ("zoo"), `model`, `num_classes`, `in_channels`, `width`, `aux`, `size`, `norm` and `preprocess`
+(JSON), `source`, `licence`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from weights.check import check
+from zoo.errors import WeightsError
+from zoo.model import Model
+
+Array = NDArray[np.generic]
+FORMAT = "zoo"
+
+
+def write(path: str | Path, arrays: Mapping[str, Array], model: Model, *, source: str = "", licence: str = "") -> None:
+    """Write canonical arrays for `model`, or nothing: the file appears whole, under its name, at the end.
+
+    `source` says where the weights come from, `licence` under which terms. Raises WeightsError when the arrays do
+    not fit the model or the file cannot be written.
+    """
+    check(arrays, model)
+    metadata = {
+        "format": FORMAT,
+        "model": model.name,
+        "num_classes": str(model.num_classes),
+        "in_channels": str(model.in_channels),
+        "width": str(model.width),
+        "aux": str(bool(model.aux)).lower(),
+        "size": str(model.size),
+        "norm": json.dumps(asdict(model.norm) if model.norm else None),
+        "preprocess": json.dumps(asdict(model.preprocess)),
+        "source": source,
+        "licence": licence,
+    }
+    path = Path(path)
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot write there: {error.strerror}") from None
+    try:
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary, metadata)
+        os.fsync(handle)
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise WeightsError(f"{path}: cannot write the weights: {error}") from None
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(handle)
+
+
+def read(path: str | Path) -> tuple[dict[str, Array], dict[str, str]]:
+    """The arrays and the metadata of a canonical file.
+
+    Raises WeightsError when the file is missing, damaged, or not one that `write` made.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = dict(file.metadata() or {})
+            if metadata.get("format") != FORMAT:
+                raise WeightsError(
+                    f"{path}: not canonical weights: its metadata lack format={FORMAT!r}; weights.write makes such files"
+                )
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: not a readable safetensors file: {error}") from None

@@ -1,0 +1,24 @@
+"""The exceptions users see: one class a concern, all of them `ZooError`.
+
+The command line prints any of them as one line, `zoo: error: ...`, and exits with 2.
+"""
+
+
+class ZooError(Exception):
+    """Something the caller can mend; the message says where, what was expected, what came, what to do."""
+
+
+class SpecError(ZooError):
+    """A model or an option of it that cannot be: unknown name, shapes that do not fit, a width of 0."""
+
+
+class InputError(ZooError):
+    """An image or a batch the network cannot take: unreadable, too small, wrong channels."""
+
+
+class BackendError(ZooError):
+    """A framework that is unknown, not installed, without the device asked for, or whose worker failed."""
+
+
+class WeightsError(ZooError):
+    """Weights that do not fit the model, or a file that does not hold weights."""

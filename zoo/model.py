@@ -1,0 +1,175 @@
+"""The Model: a network's stages, heads, norm and input as one value, and the variants `zoo.build` can ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from zoo.errors import SpecError
+from zoo.nodes import AdaptiveAvgPool, AvgPool, Conv, Head, Leaf, MaxPool, Node, assert_never, transform
+
+
+@dataclass(frozen=True)
+class Norm:
+    """Batch normalisation: y = gamma (x - mean) / sqrt(var + eps) + beta.
+
+    In training, running = decay * running + (1 - decay) * batch. PyTorch's `momentum` is 1 - decay.
+    """
+
+    eps: float = 1e-3
+    decay: float = 0.9
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """From an RGB image to the network's input, as the publisher evaluates.
+
+    The shorter side is resized to `resize` pixels, the middle `Model.size` square is cut out, and
+    y = (x / 255 - mean) / std for each channel.
+    """
+
+    resize: int
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A named step of the trunk, and a feature tap."""
+
+    name: str
+    node: Node
+
+
+@dataclass(frozen=True)
+class Aux:
+    """An auxiliary classifier that reads the output of stage `after`; it runs in training only."""
+
+    name: str
+    after: str
+    node: Node
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network: everything about it that needs no tensor.
+
+    `size` is the native input in pixels, square. `width` says by how much `configure` has multiplied the published
+    channel counts. `taps`, when given, are the stages whose outputs are returned instead of logits. `publishers`
+    publish this very network.
+    """
+
+    name: str
+    stages: tuple[Stage, ...]
+    head: Head | None
+    preprocess: Preprocess
+    aux: tuple[Aux, ...] = ()
+    norm: Norm | None = Norm()
+    size: int = 299
+    num_classes: int = 1000
+    in_channels: int = 3
+    width: float = 1.0
+    taps: tuple[str, ...] = ()
+    publishers: tuple[str, ...] = ()
+    paper: str = ""
+
+    def __post_init__(self) -> None:
+        names = [stage.name for stage in self.stages]
+        parts = [*names, *(aux.name for aux in self.aux), "head"]
+        if len(set(parts)) != len(parts):
+            raise SpecError(f"{self.name}: two parts share a name: {', '.join(parts)}")
+        for wanted in (*(aux.after for aux in self.aux), *self.taps):
+            if wanted not in names:
+                raise SpecError(f"{self.name}: no stage {wanted!r}; it has {', '.join(names)}")
+
+    def named(self, output: Any) -> dict[str, Any]:
+        """What a network returns in eval mode, by name: {"logits": output}, or each tap's feature map."""
+        return dict(zip(self.taps, output, strict=True)) if self.taps else {"logits": output}
+
+
+def stages(**nodes: Node) -> tuple[Stage, ...]:
+    """Stages in the order written, named as in TF-slim."""
+    return tuple(Stage(name, node) for name, node in nodes.items())
+
+
+def configure(
+    model: Model,
+    *,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    drop_rate: float | None = None,
+    aux: bool = True,
+    width: float = 1.0,
+    taps: Sequence[str] = (),
+) -> Model:
+    """A variant of a published network.
+
+    `drop_rate` is the main classifier's dropout; `aux=False` takes the auxiliary heads off; `width` multiplies
+    every channel count, rounded to a multiple of 8, at least 8. With `taps` the network ends at the last stage
+    named and has no classifier. Raises SpecError when a value makes no sense.
+    """
+    for what, value in (("num_classes", num_classes), ("in_channels", in_channels)):
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise SpecError(f"{model.name}: {what} must be an integer of at least 1, not {value!r}")
+    if not 0 < width <= 16:
+        raise SpecError(f"{model.name}: width must be above 0 and at most 16 (1.0 is the published one), not {width!r}")
+    head = model.head
+    if head is not None and drop_rate is not None:
+        if not 0 <= drop_rate < 1:
+            raise SpecError(f"{model.name}: drop_rate must be at least 0 and below 1, not {drop_rate!r}")
+        head = replace(head, dropout=drop_rate)
+    model = replace(
+        model,
+        head=head,
+        num_classes=model.num_classes if num_classes is None else num_classes,
+        in_channels=model.in_channels if in_channels is None else in_channels,
+        aux=model.aux if aux else (),
+    )
+    if width != 1:
+        model = _widen(model, width)
+    if taps:
+        model = _features(replace(model, taps=tuple(taps)))
+    return model
+
+
+def options(model: Model) -> dict[str, Any]:
+    """What makes `model` again from the published one: its name, and the arguments of `configure`."""
+    return {
+        "name": model.name,
+        "num_classes": model.num_classes,
+        "in_channels": model.in_channels,
+        "drop_rate": model.head.dropout if model.head else None,
+        "aux": bool(model.aux),
+        "width": model.width,
+        "taps": list(model.taps),
+    }
+
+
+def _widen(model: Model, width: float) -> Model:
+    def channels(count: int) -> int:
+        return max(8, int(count * width / 8 + 0.5) * 8)
+
+    def widen(leaf: Leaf) -> Leaf:
+        match leaf:
+            case Conv():
+                return replace(leaf, channels=channels(leaf.channels))
+            case Head(hidden=int() as hidden):
+                return replace(leaf, hidden=channels(hidden))
+            case MaxPool() | AvgPool() | AdaptiveAvgPool() | Head():
+                return leaf
+        assert_never(leaf)
+
+    return replace(
+        model,
+        width=model.width * width,
+        stages=tuple(replace(stage, node=transform(stage.node, widen)) for stage in model.stages),
+        aux=tuple(replace(aux, node=transform(aux.node, widen)) for aux in model.aux),
+    )
+
+
+def _features(model: Model) -> Model:
+    depths = {stage.name: i for i, stage in enumerate(model.stages)}
+    taps = tuple(sorted(set(model.taps), key=depths.__getitem__))
+    return replace(model, taps=taps, stages=model.stages[: depths[taps[-1]] + 1], head=None, aux=())

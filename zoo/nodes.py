@@ -1,0 +1,179 @@
+"""The spec language: a network as a value.
+
+Leaves are `Conv` (convolution, normalisation, ReLU: what the papers draw as one box), `MaxPool`, `AvgPool`,
+`AdaptiveAvgPool` and `Head`; combinators are `a >> b` and `concat(a, b)`. All are frozen dataclasses without
+arrays: hashable, comparable, free to build. Input widths are never written; `zoo.trace` infers them, and the
+names of all tensors with them.
+
+`Node` is a closed union: whoever walks it uses `match` and ends in `assert_never`, so that mypy names every
+walk that lacks a new kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NoReturn, TypeAlias
+
+from zoo.errors import SpecError
+
+ConvPadding: TypeAlias = Literal["half", "valid", "same"]
+PoolPadding: TypeAlias = Literal["half", "valid", "same", "ceil"]
+"""How a border is padded, for an input of n, a kernel of k, a stride of s (`zoo.trace.border` has the arithmetic).
+
+half    k // 2 on both sides: PyTorch's usual `padding=k // 2`
+valid   nothing: a last window that does not fit is dropped
+same    TensorFlow's: ceil(n / s) outputs, the surplus of an odd padding at the bottom and right
+ceil    nothing before, and as much after as completes the last window: PyTorch's `ceil_mode=True`
+"""
+
+Kernel: TypeAlias = "int | tuple[int, int]"
+ROW3, COL3, ROW7, COL7 = (1, 3), (3, 1), (1, 7), (7, 1)
+
+
+def assert_never(value: NoReturn) -> NoReturn:
+    """Mark a `match` as complete (`typing.assert_never` is Python 3.11's)."""
+    raise AssertionError(f"unhandled kind of node: {value!r}")
+
+
+class _Chainable:
+    def __rshift__(self: Node, after: Node) -> Chain:  # type: ignore[misc]
+        """`a >> b`: b takes a's output. Chains are flat: (a >> b) >> c is a >> (b >> c)."""
+        return Chain(_links(self) + _links(after))
+
+
+@dataclass(frozen=True)
+class Conv(_Chainable):
+    """Convolution without bias, the model's norm if it has one (with a bias of its own), ReLU."""
+
+    channels: int
+    kernel: Kernel = 1
+    stride: int = 1
+    padding: ConvPadding = "half"
+
+    def __post_init__(self) -> None:
+        _positive(self, "channels", self.channels)
+        _check_window(self, self.kernel, self.stride, self.padding, ("half", "valid", "same"))
+
+
+@dataclass(frozen=True)
+class MaxPool(_Chainable):
+    """Maximum over each window; padding never wins (it is minus infinity)."""
+
+    kernel: int = 3
+    stride: int = 1
+    padding: PoolPadding = "half"
+
+    def __post_init__(self) -> None:
+        _check_window(self, self.kernel, self.stride, self.padding, ("half", "valid", "same", "ceil"))
+
+
+@dataclass(frozen=True)
+class AvgPool(_Chainable):
+    """Mean over each window: of the pixels inside the image, or of padded zeros too with `count_include_pad`."""
+
+    kernel: int = 3
+    stride: int = 1
+    padding: Literal["half", "valid"] = "half"
+    count_include_pad: bool = False
+
+    def __post_init__(self) -> None:
+        _check_window(self, self.kernel, self.stride, self.padding, ("half", "valid"))
+
+
+@dataclass(frozen=True)
+class AdaptiveAvgPool(_Chainable):
+    """Mean over `size` x `size` windows; window i of n pixels is [floor(i n / size), ceil((i + 1) n / size))."""
+
+    size: int
+
+    def __post_init__(self) -> None:
+        _positive(self, "size", self.size)
+
+
+@dataclass(frozen=True)
+class Head(_Chainable):
+    """Classifier: global average pool (or flatten, C x H x W), a hidden layer with ReLU if any, dropout, linear."""
+
+    dropout: float = 0.0
+    hidden: int | None = None
+    pool: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise SpecError(f"{self}: dropout is a probability, at least 0 and below 1")
+        if self.hidden is not None:
+            _positive(self, "hidden", self.hidden)
+
+
+@dataclass(frozen=True)
+class Chain(_Chainable):
+    """Nodes one after another; written `a >> b`. Children are named 0, 1, ..."""
+
+    nodes: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class Concat(_Chainable):
+    """Branches side by side, joined along the channels; written `concat(a, b)`. Children are branch0, branch1, ..."""
+
+    branches: tuple[Node, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.branches) < 2:
+            raise SpecError(f"concat: at least 2 branches, not {len(self.branches)}")
+
+
+Leaf: TypeAlias = Conv | MaxPool | AvgPool | AdaptiveAvgPool | Head
+Node: TypeAlias = Leaf | Chain | Concat
+
+
+def concat(*branches: Node) -> Concat:
+    """Branches over one input, joined along the channels in the order given."""
+    return Concat(branches)
+
+
+def children(node: Chain | Concat) -> list[tuple[str, Node]]:
+    """The (name, node) pairs below a combinator: the path components of every framework's modules."""
+    match node:
+        case Chain(nodes):
+            return [(str(i), child) for i, child in enumerate(nodes)]
+        case Concat(branches):
+            return [(f"branch{i}", child) for i, child in enumerate(branches)]
+
+
+def transform(node: Node, leaf: Callable[[Leaf], Leaf]) -> Node:
+    """The same tree with every leaf replaced."""
+    match node:
+        case Chain(nodes):
+            return Chain(tuple(transform(child, leaf) for child in nodes))
+        case Concat(branches):
+            return Concat(tuple(transform(child, leaf) for child in branches))
+        case _:
+            return leaf(node)
+
+
+def leaves(node: Node) -> list[Leaf]:
+    """All leaves, in order."""
+    match node:
+        case Chain() | Concat():
+            return [leaf for _, child in children(node) for leaf in leaves(child)]
+        case _:
+            return [node]
+
+
+def _links(node: Node) -> tuple[Node, ...]:
+    return node.nodes if isinstance(node, Chain) else (node,)
+
+
+def _positive(node: Leaf, what: str, value: int) -> None:
+    if value < 1:
+        raise SpecError(f"{node}: {what} must be at least 1")
+
+
+def _check_window(node: Leaf, kernel: Kernel, stride: int, padding: str, allowed: tuple[str, ...]) -> None:
+    for size in kernel if isinstance(kernel, tuple) else (kernel,):
+        _positive(node, "kernel", size)
+    _positive(node, "stride", stride)
+    if padding not in allowed:
+        raise SpecError(f"{node}: padding must be one of {', '.join(allowed)}")
