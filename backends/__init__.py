@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.device import Device
-from zoo.errors import BackendError
+from zoo.errors import BackendError, UnavailableError
 from zoo.model import Model
 
 Array = NDArray[np.generic]
@@ -35,7 +35,7 @@ class Backend(Protocol):
         """The framework's version."""
 
     def build(self, model: Model, device: Device | None = None) -> Any:
-        """The network with weights yet to be loaded. Raises BackendError when there is no such device."""
+        """The network with weights yet to be loaded. Raises UnavailableError when there is no such device."""
 
     def load(self, net: Any, arrays: Mapping[str, Array]) -> None:
         """Copy canonical weights in. Raises WeightsError, with the network unchanged, when they do not fit."""
@@ -53,13 +53,14 @@ class Backend(Protocol):
 def get(name: str) -> Backend:
     """The backend of that name, its framework imported into this process.
 
-    Raises BackendError when there is none, its framework is not installed, or importing it here would abort the
-    process: MindSpore after Paddle does, because both bring a oneDNN under the same symbols.
+    Raises UnavailableError when its framework is not installed, BackendError when there is no such backend or when
+    importing it here would abort the process: MindSpore after Paddle does, as both bring a oneDNN under the same
+    symbols.
     """
     if name not in BACKENDS:
         raise BackendError(f"unknown backend {name!r}: expected one of {', '.join(BACKENDS)}")
     if name in REQUIREMENTS and not _found(name):
-        raise BackendError(f"{name} is not installed: pip install '{REQUIREMENTS[name]}'")
+        raise UnavailableError(f"{name} is not installed: pip install '{REQUIREMENTS[name]}'")
     if name == "mindspore" and "paddle" in sys.modules and "mindspore" not in sys.modules:
         raise BackendError(
             "mindspore: this process has imported paddle, after which MindSpore aborts it; "
@@ -68,7 +69,7 @@ def get(name: str) -> Backend:
     try:
         return cast(Backend, importlib.import_module(f"backends.{name}"))
     except ImportError as error:
-        raise BackendError(f"{name} is installed but cannot be imported: {error}") from error
+        raise UnavailableError(f"{name} is installed but cannot be imported: {error}") from error
 
 
 def _found(name: str) -> bool:

@@ -13,7 +13,7 @@ from backends.device import Device
 from backends.tape import tape as record
 from weights.check import check
 from weights.names import CONVENTIONS
-from zoo.errors import BackendError
+from zoo.errors import BackendError, UnavailableError
 from zoo.model import Model, Norm
 from zoo.nodes import AdaptiveAvgPool, AvgPool, Chain, Concat, Conv, Head, MaxPool, Node, assert_never, children
 from zoo.trace import Op, check_input, least_size, pair, parameters, trace
@@ -144,28 +144,40 @@ def version() -> str:
 
 
 def build(model: Model, device: Device | None = None) -> Network:
-    """The network, with weights yet to be loaded; a device is set for the whole process, as MindSpore has it.
+    """The network in eval mode, with weights yet to be loaded; a device is set for the whole process.
 
-    Raises BackendError when there is no such GPU.
+    Raises UnavailableError when there is no such GPU, BackendError when MindSpore already runs on another device.
     """
-    if device is not None:
-        if device.kind == "gpu" and not ms.hal.is_available("GPU"):
-            raise BackendError(f"mindspore: no device {device}: this build of mindspore {version()} finds no usable GPU")
-        ms.set_device(device.kind.upper(), device.index)
-    return Network(model)
+    if device is not None and (device.kind.upper(), device.index) != _current_device():
+        gpus = ms.hal.device_count("GPU") if ms.hal.is_available("GPU") else 0
+        if device.kind == "gpu" and device.index >= gpus:
+            raise UnavailableError(f"mindspore: no device {device}: this build of mindspore {version()} sees {gpus} GPUs")
+        try:
+            ms.set_device(device.kind.upper(), device.index)
+        except RuntimeError:
+            raise BackendError(
+                f"mindspore: device {device} asked for, but this process already runs on {_current_device()[0].lower()}"
+            ) from None
+    net = Network(model)
+    net.set_train(False)
+    return net
+
+
+def _current_device() -> tuple[str, int]:
+    return ms.get_context("device_target"), ms.get_context("device_id")
 
 
 def load(net: Network, arrays: Mapping[str, NDArray[np.generic]]) -> None:
     """Copy canonical weights in. Raises WeightsError, with the network unchanged, when they do not fit."""
     check(arrays, net.spec)
-    state = net.parameters_dict()
+    state = dict(net.parameters_and_names())  # paths: a cell around the network prefixes its parameters' names
     for name in parameters(net.spec):
         state[CONVENTION.rename(name)].set_data(Tensor(arrays[name]))
 
 
 def dump(net: Network) -> dict[str, NDArray[np.float32]]:
     """The network's weights as canonical arrays of their own."""
-    state = net.parameters_dict()
+    state = dict(net.parameters_and_names())
     return {name: state[CONVENTION.rename(name)].asnumpy().copy() for name in parameters(net.spec)}
 
 

@@ -14,7 +14,7 @@ from backends.device import Device
 from backends.tape import tape as record
 from weights.check import check
 from weights.names import CONVENTIONS
-from zoo.errors import BackendError
+from zoo.errors import UnavailableError
 from zoo.model import Model, Norm
 from zoo.nodes import AdaptiveAvgPool, AvgPool, Chain, Concat, Conv, Head, MaxPool, Node, assert_never, children
 from zoo.trace import Op, check_input, least_size, pair, parameters, trace
@@ -127,13 +127,15 @@ def version() -> str:
 
 
 def build(model: Model, device: Device | None = None) -> Network:
-    """The network, on the device, with weights yet to be loaded. Raises BackendError when there is no such GPU."""
+    """The network in eval mode, on the device, with weights yet to be loaded. Raises UnavailableError when there is no such GPU."""
+    net = Network(model)
+    net.eval()
     if device is None:
-        return Network(model)
+        return net
     gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
     if device.kind == "gpu" and device.index >= gpus:
-        raise BackendError(f"paddle: no device {device}: this build of paddle {version()} sees {gpus} GPUs")
-    return Network(model).to(device=str(device))
+        raise UnavailableError(f"paddle: no device {device}: this build of paddle {version()} sees {gpus} GPUs")
+    return net.to(device=str(device))
 
 
 def load(net: Network, arrays: Mapping[str, NDArray[np.generic]]) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from backends.device import Device
 from weights.check import check
-from zoo.errors import BackendError
+from zoo.errors import UnavailableError
 from zoo.model import Model, Norm
 from zoo.nodes import AdaptiveAvgPool, AvgPool, Chain, Concat, Conv, Head, MaxPool, Node, PoolPadding, assert_never, children
 from zoo.trace import border, check_input, least_size, pair, parameters
@@ -136,7 +136,7 @@ def version() -> str:
 
 def build(model: Model, device: Device | None = None) -> Network:
     if device is not None and device.kind != "cpu":
-        raise BackendError("reference: runs on the CPU only")
+        raise UnavailableError("reference: runs on the CPU only")
     return Network(model)
 
 

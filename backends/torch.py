@@ -14,7 +14,7 @@ from backends.device import Device
 from backends.tape import tape as record
 from weights.check import check
 from weights.names import CONVENTIONS
-from zoo.errors import BackendError
+from zoo.errors import UnavailableError
 from zoo.model import Model, Norm
 from zoo.nodes import AdaptiveAvgPool, AvgPool, Chain, Concat, Conv, Head, MaxPool, Node, assert_never, children
 from zoo.trace import Op, border, check_input, least_size, pair, parameters, trace
@@ -146,12 +146,14 @@ def version() -> str:
 
 
 def build(model: Model, device: Device | None = None) -> Network:
-    """The network, on the device, with weights yet to be loaded. Raises BackendError when there is no such GPU."""
+    """The network in eval mode, on the device, with weights yet to be loaded. Raises UnavailableError when there is no such GPU."""
+    net = Network(model).eval()
     if device is None:
-        return Network(model)
-    if device.kind == "gpu" and device.index >= torch.cuda.device_count():
-        raise BackendError(f"torch: no device {device}: this build of torch {version()} sees {torch.cuda.device_count()} GPUs")
-    return Network(model).to(f"cuda:{device.index}" if device.kind == "gpu" else "cpu")
+        return net
+    gpus = torch.cuda.device_count()
+    if device.kind == "gpu" and device.index >= gpus:
+        raise UnavailableError(f"torch: no device {device}: this build of torch {version()} sees {gpus} GPUs")
+    return net.to(f"cuda:{device.index}" if device.kind == "gpu" else "cpu")
 
 
 def load(net: Network, arrays: Mapping[str, NDArray[np.generic]]) -> None:

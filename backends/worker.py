@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from safetensors.numpy import load_file, save_file
 
 from backends import get
 from backends.device import parse
+from zoo import errors
 from zoo.errors import BackendError, ZooError
 from zoo.model import Model, configure, options
 from zoo.models import MODELS
@@ -56,8 +57,8 @@ def run(
 ) -> Result:
     """Build `model` in its own process, load `weights` (arrays or a safetensors file), run `inputs` [N, C, H, W].
 
-    Raises BackendError when the framework or device is missing, or when the worker dies or takes longer than
-    `timeout` seconds (its last lines of standard error are in the message), and whatever ZooError it met.
+    Raises UnavailableError when the framework or device is missing, BackendError when the worker dies or takes
+    longer than `timeout` seconds (its last lines of standard error are in the message), and whatever ZooError it met.
     """
     with tempfile.TemporaryDirectory(prefix="zoo-worker-") as name:
         folder = Path(name)
@@ -113,7 +114,7 @@ def _describe(status: int) -> str:
 
 
 def _error(kind: str, message: str) -> ZooError:
-    return next((cls for cls in ZooError.__subclasses__() if cls.__name__ == kind), ZooError)(message)
+    return cast("type[ZooError]", getattr(errors, kind))(message)
 
 
 def _work(folder: Path) -> dict[str, Any]:

@@ -4,10 +4,10 @@ Canonical weights are a flat `dict[str, numpy.ndarray]` under spec names, OIHW, 
 framework.
 """
 
-from weights.check import check
+from weights.check import check, restrict
 from weights.initial import calibrated, initial
 from weights.names import CONVENTIONS, Source
 from weights.sources import SOURCES
 from weights.store import read, write
 
-__all__ = ["CONVENTIONS", "SOURCES", "Source", "calibrated", "check", "initial", "read", "write"]
+__all__ = ["CONVENTIONS", "SOURCES", "Source", "calibrated", "check", "initial", "read", "restrict", "write"]

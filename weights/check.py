@@ -12,11 +12,12 @@ from zoo.errors import WeightsError
 from zoo.model import Model
 from zoo.trace import parameters
 
+Array = NDArray[np.generic]
 SHOWN = 3
 """How many tensors of each kind of problem a message names; the count is always given."""
 
 
-def check(arrays: Mapping[str, NDArray[np.generic]], model: Model) -> None:
+def check(arrays: Mapping[str, Array], model: Model) -> None:
     """Raise WeightsError unless `arrays` are exactly the model's tensors: names, shapes, float32, finite."""
     problems = matches(arrays, {name: parameter.shape for name, parameter in parameters(model).items()})
     if not problems:
@@ -28,7 +29,13 @@ def check(arrays: Mapping[str, NDArray[np.generic]], model: Model) -> None:
         fail(model, problems)
 
 
-def matches(arrays: Mapping[str, NDArray[np.generic]], shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+def restrict(arrays: Mapping[str, Array], model: Model, published: Model) -> dict[str, Array]:
+    """`arrays` without those that `published` has and its variant `model` does not: auxiliary heads, deeper stages."""
+    unused = parameters(published).keys() - parameters(model).keys()
+    return {name: array for name, array in arrays.items() if name not in unused}
+
+
+def matches(arrays: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
     """What keeps `arrays` from having these names and shapes; empty when nothing does."""
     missing = [name for name in shapes if name not in arrays]
     surplus = [name for name in arrays if name not in shapes]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from zoo.model import Model
 from zoo.nodes import AdaptiveAvgPool, AvgPool, Conv, Head, MaxPool, assert_never
-from zoo.trace import Op, least_size, trace
+from zoo.trace import Op, trace
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -28,9 +28,13 @@ def initial(model: Model, seed: int = 0) -> Weights:
 def calibrated(model: Model, seed: int = 0) -> Weights:
     """Stand-ins for trained weights: random, with activations that stay alive through the depth.
 
-    `initial` weights, with gammas between 0.75 and 1.25, betas and biases near 0, and running statistics measured
-    on synthetic images with the 1/f spectrum of photographs. A network without batch norm gets its convolutions
-    scaled to unit variance instead (LSUV, Mishkin and Matas 2015, https://arxiv.org/abs/1511.06422).
+    `initial` weights, with gammas between 0.75 and 1.25, betas around 1.5, and running statistics measured on
+    synthetic images of the native size. A network without batch norm gets its convolutions scaled to unit variance
+    instead (LSUV, Mishkin and Matas 2015, https://arxiv.org/abs/1511.06422).
+
+    The betas let nine units in ten fire. With betas of 0 half of them would, and a random network of this depth
+    would be chaotic: every block adds a third to a rounding error (Yang et al. 2019, https://arxiv.org/abs/1902.08129),
+    which no trained network does, and float32 itself would fill the tolerance.
     """
     from backends import reference  # here: a backend's `load` needs this package
 
@@ -38,10 +42,11 @@ def calibrated(model: Model, seed: int = 0) -> Weights:
     for name, array in arrays.items():
         if name.endswith(".bn.weight"):
             array[:] = _random(seed, f"{name} calibrated").uniform(0.75, 1.25, array.shape)
+        elif name.endswith(".bn.bias"):
+            array[:] = _random(seed, f"{name} calibrated").normal(1.5, 0.5, array.shape)
         elif name.endswith(".bias"):
             array[:] = _random(seed, f"{name} calibrated").normal(0, 0.1, array.shape)
-    size = max(128, least_size(model, training=True))
-    return reference.calibrate(model, arrays, _synthetic_images(model.in_channels, size, seed))
+    return reference.calibrate(model, arrays, _synthetic_images(model.in_channels, model.size, seed))
 
 
 def _initial(op: Op, seed: int) -> Weights:
@@ -71,12 +76,20 @@ def _random(seed: int, name: str) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, zlib.crc32(name.encode())])))
 
 
-def _synthetic_images(channels: int, size: int, seed: int, count: int = 4) -> NDArray[np.float64]:
-    """[count, channels, size, size] within -1 and 1, mean near 0: amplitude falls as 1/f (Field 1987)."""
+def _synthetic_images(channels: int, size: int, seed: int, count: int = 6) -> NDArray[np.float64]:
+    """[count, channels, size, size] within -1 and 1, as varied as photographs.
+
+    Amplitudes fall with frequency as f^-a, a from 0.8 to 1.6 (photographs: about 1.2, Tolhurst et al. 1992); channels
+    are correlated; contrast, brightness and tint differ from image to image.
+    """
+    random = _random(seed, "synthetic images")
+    one = (count, 1, 1, 1)
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
     frequency[0, 0] = 1 / size
-    noise = _random(seed, "synthetic images").standard_normal((count, channels, size, size))
+    noise = random.standard_normal((count, channels, size, size))
     noise[:, 1:] = 0.5 * noise[:, 1:] + noise[:, :1]
-    images = np.fft.irfft2(np.fft.rfft2(noise) / frequency, s=(size, size))
+    images = np.fft.irfft2(np.fft.rfft2(noise) / frequency ** random.uniform(0.8, 1.6, one), s=(size, size))
     images -= images.mean((2, 3), keepdims=True)
-    return np.asarray(np.clip(0.5 * images / images.std((1, 2, 3), keepdims=True), -1, 1))
+    images *= random.uniform(0.2, 1, one) / images.std((1, 2, 3), keepdims=True)
+    images += random.normal(0, 0.5, one) + random.normal(0, 0.25, (count, channels, 1, 1))
+    return np.asarray(images.clip(-1, 1))

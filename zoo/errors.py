@@ -17,7 +17,11 @@ class InputError(ZooError):
 
 
 class BackendError(ZooError):
-    """A framework that is unknown, not installed, without the device asked for, or whose worker failed."""
+    """A framework that is unknown, that cannot run here, or whose worker failed."""
+
+
+class UnavailableError(BackendError):
+    """A framework that is not installed or does not have the device: what is skipped rather than failed."""
 
 
 class WeightsError(ZooError):

@@ -83,7 +83,18 @@ class Trace:
         return {parameter.name: parameter for op in self.ops for parameter in op.parameters}
 
     @property
+    def trainable(self) -> int:
+        """Elements of all trainable tensors."""
+        return sum(parameter.count for parameter in self.parameters.values() if parameter.trainable)
+
+    @property
+    def buffers(self) -> int:
+        """Elements of all running statistics."""
+        return sum(parameter.count for parameter in self.parameters.values() if not parameter.trainable)
+
+    @property
     def macs(self) -> int:
+        """Multiply-adds of convolutions and linear layers for one image."""
         return sum(op.macs for op in self.ops)
 
 

@@ -1,0 +1,43 @@
+# make parity   run the main job: every model in every framework, judged by the float64 reference
+# make test     the whole suite
+# make lint     ruff and mypy
+# make env      only the environment, .venv, which all of them share
+#
+# make parity MODELS="googlenet inception_v3.mindcv" BACKENDS="torch paddle" ARGS="--layers --size 331"
+
+PYTHON ?= python3
+VENV   ?= .venv
+MODELS ?= inception_v4 inception_v3 googlenet
+BACKENDS ?= torch mindspore paddle
+ARGS   ?=
+
+BIN := $(VENV)/bin
+comma := ,
+empty :=
+space := $(empty) $(empty)
+
+.PHONY: parity test lint env
+
+parity: env
+	$(BIN)/zoo parity $(MODELS) --backends $(subst $(space),$(comma),$(strip $(BACKENDS))) $(ARGS)
+
+# A process a framework: MindSpore and Paddle do not live in one.
+test: env
+	$(BIN)/pytest tests
+	$(BIN)/pytest tests/frameworks --framework torch
+	$(BIN)/pytest tests/frameworks --framework mindspore
+	$(BIN)/pytest tests/frameworks --framework paddle
+
+lint: env
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+env: $(VENV)/.complete
+
+$(VENV)/.complete: pyproject.toml constraints.txt tests/peers.txt
+	$(PYTHON) -m venv $(VENV)
+	@echo "Installing the three frameworks into $(VENV): 4.5 GB, a minute or two."
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[torch,mindspore,paddle,demo,test,dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r tests/peers.txt
+	@touch $@

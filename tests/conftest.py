@@ -1,0 +1,31 @@
+"""Two kinds of tests: of what needs no framework, and `tests/frameworks`, which runs once a framework.
+
+`pytest tests` runs the first, `pytest tests/frameworks --framework torch` (mindspore, paddle) the second: the
+frameworks do not all live in one process.
+"""
+
+import pytest
+
+from backends import REQUIREMENTS
+
+
+def pytest_addoption(parser):
+    parser.addoption("--framework", choices=tuple(REQUIREMENTS), help="run tests/frameworks in this framework")
+
+
+def pytest_ignore_collect(collection_path, config):
+    if "frameworks" not in collection_path.parts:
+        return None
+    framework = config.getoption("--framework")
+    if framework is None:
+        return True
+    alone = collection_path.stem.removeprefix("test_")
+    return True if alone in REQUIREMENTS and alone != framework else None
+
+
+@pytest.fixture(autouse=True, scope="session")
+def quiet_progress():
+    """Nothing in the suite talks to a terminal."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TERM", "dumb")
+        yield

@@ -1,0 +1,28 @@
+"""The framework under test, and its backend."""
+
+import pytest
+
+from backends import get
+
+
+@pytest.fixture(scope="session")
+def framework(request):
+    """ "torch", "mindspore" or "paddle"."""
+    return request.config.getoption("--framework")
+
+
+@pytest.fixture(scope="session")
+def backend(framework):
+    return get(framework)
+
+
+@pytest.fixture
+def make(backend):
+    """A network of a Model with the given canonical weights, in eval mode."""
+
+    def make(model, arrays):
+        net = backend.build(model)
+        backend.load(net, arrays)
+        return net
+
+    return make

@@ -1,0 +1,213 @@
+"""What every backend must do, whichever framework it is."""
+
+import numpy as np
+import pytest
+from support import NAMES, batch, calibrated, error, expected
+
+import weights
+import zoo
+from backends import REQUIREMENTS
+from backends.device import parse
+from zoo.errors import BackendError, InputError, UnavailableError, WeightsError
+from zoo.model import configure
+from zoo.models import MODELS
+from zoo.nodes import Head, transform
+from zoo.trace import least_size, levels, parameters
+
+LOGITS, FEATURES = 5e-6, 1e-5
+SMALL = configure(MODELS["inception_v3"], width=0.25, num_classes=10)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("shape", ["native", "331x288", "160x200", "least"])
+def test_equals_the_reference(backend, make, name, shape):
+    """Logits and every stage, published widths, against float64; at the native size auxiliary heads too."""
+    published = MODELS[name]
+    model = published if shape == "native" else configure(published, aux=False)
+    side = {"native": published.size, "least": least_size(published)}.get(shape)
+    height, width = (side, side) if side else map(int, shape.split("x"))
+    arrays = weights.restrict(calibrated(published), model, published)
+    x = batch(model, height, width, count=2 if shape == "native" else 1)
+    reference = expected(model, arrays, x)
+    net = make(model, arrays)
+    assert error(backend.predict(net, x)["logits"], reference["logits"]) <= LOGITS
+    tape = backend.predict(net, x, tape=True)
+    assert list(tape) == list(reference)
+    for stage, value in reference.items():
+        assert error(tape[stage], value) <= (LOGITS if stage == "logits" else FEATURES), stage
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_come_back_bit_for_bit(backend, make, name):
+    arrays = calibrated(MODELS[name])
+    again = backend.dump(make(MODELS[name], arrays))
+    assert list(again) == list(parameters(MODELS[name]))
+    assert all(again[key].tobytes() == array.tobytes() for key, array in arrays.items())
+
+
+def test_dumped_arrays_are_copies(backend, make):
+    net = make(SMALL, calibrated(SMALL))
+    backend.dump(net)["head.fc.bias"][:] = 7
+    assert not (backend.dump(net)["head.fc.bias"] == 7).any()
+
+
+@pytest.mark.parametrize("name", ["inception_v4", "googlenet.mindcv"])
+def test_features_only(framework, backend, name):
+    """All levels, and chosen ones by index and by name: what the whole network has there."""
+    x = batch(MODELS[name], 128, count=2)
+    whole = zoo.build(name, framework, width=0.25)
+    tape = backend.predict(whole, x, tape=True)
+    features = backend.predict(zoo.build(name, framework, width=0.25, features_only=True), x)
+    assert list(features) == levels(MODELS[name])
+    assert [value.shape[2] for value in features.values()][-1] in (2, 4)
+    some = zoo.build(name, framework, width=0.25, out_indices=(-2, "mixed_5b", 0))
+    assert not hasattr(some, "head")
+    chosen = backend.predict(some, x)
+    assert chosen.keys() == {levels(MODELS[name])[-2], "mixed_5b", levels(MODELS[name])[0]}
+    for stage, value in (features | chosen).items():
+        assert error(value, tape[stage]) <= 1e-6
+
+
+def test_auxiliary_heads_speak_in_training_in_order_of_depth(backend, make):
+    """The paper's GoogLeNet has no batch norm: without dropout, training computes what the reference does."""
+    published = configure(MODELS["googlenet.mindcv"], width=0.25)
+    quiet = [transform(aux.node, lambda leaf: Head(0, leaf.hidden, leaf.pool) if isinstance(leaf, Head) else leaf)
+             for aux in published.aux]  # fmt: skip
+    model = type(published)(**{**vars(configure(published, drop_rate=0.0)), "aux": tuple(
+        type(aux)(aux.name, aux.after, node) for aux, node in zip(published.aux, quiet, strict=True))})  # fmt: skip
+    arrays, x = calibrated(model), batch(model, 224, count=2)
+    reference = expected(model, arrays, x)
+    net = make(model, arrays)
+    outputs = training(net)(native(net, x))
+    assert len(outputs) == 3
+    for output, name in zip(outputs, ("logits", "aux1", "aux2"), strict=True):
+        assert error(numpy(output), reference[name]) <= LOGITS
+
+
+def training(net):
+    """The network in training mode, as its framework puts it there."""
+    (net.set_train if hasattr(net, "set_train") else net.train)()
+    return net
+
+
+def native(net, x):
+    """An array as the framework's tensor."""
+    module = type(net).__mro__[1].__module__.partition(".")[0]
+    if module == "torch":
+        import torch
+
+        return torch.from_numpy(x)
+    if module == "paddle":
+        import paddle
+
+        return paddle.to_tensor(x)
+    import mindspore
+
+    return mindspore.Tensor(x)
+
+
+def numpy(tensor):
+    """A framework's tensor as an array."""
+    return tensor.asnumpy() if hasattr(tensor, "asnumpy") else tensor.detach().numpy()
+
+
+def test_without_aux_training_gives_logits_only(framework):
+    net = training(zoo.build("inception_v3", framework, width=0.25, num_classes=10))
+    assert numpy(net(native(net, batch(SMALL, 160, count=2)))).shape == (2, 10)
+
+
+def test_predict_leaves_the_mode_as_it_was(backend, make):
+    net = training(make(configure(SMALL, aux=False), weights.initial(configure(SMALL, aux=False))))
+    before = backend.dump(net)
+    first = backend.predict(net, batch(SMALL, 96))["logits"]
+    assert net.training
+    assert np.array_equal(backend.predict(net, batch(SMALL, 96))["logits"], first)
+    assert all(np.array_equal(before[name], array) for name, array in backend.dump(net).items())
+
+
+def test_options_reach_the_network(framework, backend):
+    net = zoo.build("googlenet", framework, num_classes=7, in_channels=1, width=0.5, drop_rate=0.4, aux=True)
+    schema = {name: p.shape for name, p in parameters(net.spec).items()}
+    assert {name: array.shape for name, array in backend.dump(net).items()} == schema
+    assert backend.predict(net, batch(net.spec, 96, count=3))["logits"].shape == (3, 7)
+    assert net.head.dropout.p == pytest.approx(0.4)
+    assert not net.training
+
+
+def test_the_seed_decides_the_weights(framework, backend):
+    model = configure(MODELS["googlenet"], width=0.25, aux=False)
+    for seed in (0, 1):
+        arrays = weights.initial(model, seed)
+        again = backend.dump(zoo.build("googlenet", framework, width=0.25, seed=seed))
+        assert all(np.array_equal(again[name], array) for name, array in arrays.items())
+
+
+def test_a_checkpoint_with_more_than_the_variant_needs(framework, backend, tmp_path):
+    arrays = calibrated(SMALL)
+    weights.write(tmp_path / "w.safetensors", arrays, SMALL)
+    choices = {"width": 0.25, "num_classes": 10, "checkpoint": tmp_path / "w.safetensors"}
+    for variant in ({}, {"aux": True}, {"out_indices": ["mixed_5d"]}):
+        dumped = backend.dump(zoo.build("inception_v3", framework, **choices, **variant))
+        assert all(np.array_equal(arrays[name], array) for name, array in dumped.items())
+    with pytest.raises(WeightsError, match=r"2 of another shape: head.fc.weight \[10, 512\] \(expected \[5, 512\]\)"):
+        zoo.build("inception_v3", framework, **choices | {"num_classes": 5})
+
+
+def test_batch_norm_has_the_models_eps_and_decay(framework, backend, make):
+    """One training pass over a constant batch: the running mean moves by 1 - decay, in every framework's own words."""
+    model = configure(MODELS["inception_v3.mindcv"], width=0.25, aux=False)
+    net = training(make(model, weights.initial(model)))
+    net(native(net, batch(model, 96, count=2)))
+    slow = np.abs(backend.dump(net)["conv2d_1a_3x3.bn.mean"]).max()
+    model = configure(MODELS["inception_v3"], width=0.25, aux=False)
+    net = training(make(model, weights.initial(model)))
+    net(native(net, batch(model, 96, count=2)))
+    fast = np.abs(backend.dump(net)["conv2d_1a_3x3.bn.mean"]).max()
+    assert fast / slow == pytest.approx((1 - 0.9) / (1 - 0.9997), rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((1, 3, 74, 99), "an input of 74 x 99 pixels is too small: at least 75 x 75, natively 299 x 299"),
+        ((1, 3, 99, 10), "an input of 99 x 10 pixels is too small: at least 75 x 75"),
+        ((1, 1, 99, 99), r"expected a batch of shape \[N, 3, height, width\], not \[1, 1, 99, 99\]"),
+        ((3, 99, 99), r"expected a batch of shape \[N, 3, height, width\], not \[3, 99, 99\]"),
+    ],
+)
+def test_inputs_that_cannot_be(backend, make, shape, message):
+    net = make(SMALL, calibrated(SMALL))
+    x = np.zeros(shape, np.float32)
+    with pytest.raises(InputError, match=message):
+        backend.predict(net, x)
+    with pytest.raises(InputError, match=message):
+        net(native(net, x))
+
+
+def test_auxiliary_heads_need_larger_inputs_in_training(make):
+    net = training(make(SMALL, calibrated(SMALL)))
+    with pytest.raises(InputError, match="at least 299 x 299"):
+        net(native(net, batch(SMALL, 224, count=2)))
+
+
+def test_weights_that_do_not_fit_change_nothing(backend, make):
+    net = make(SMALL, calibrated(SMALL))
+    spoilt = {name: array + 1 for name, array in calibrated(SMALL).items()}
+    del spoilt["head.fc.bias"]
+    with pytest.raises(WeightsError, match="1 missing: head.fc.bias"):
+        backend.load(net, spoilt)
+    assert all(np.array_equal(array, calibrated(SMALL)[name]) for name, array in backend.dump(net).items())
+
+
+def test_devices(framework, backend):
+    assert zoo.build("googlenet", framework, width=0.25, device="cpu") is not None
+    with pytest.raises(BackendError, match="unknown device 'tpu': expected 'cpu', 'gpu' or 'gpu:1'"):
+        zoo.build("googlenet", framework, width=0.25, device="tpu")
+    with pytest.raises(UnavailableError, match=f"{framework}: no device gpu:99"):
+        backend.build(SMALL, parse("gpu:99"))
+
+
+def test_other_frameworks_stay_out(framework):
+    import sys
+
+    assert not set(REQUIREMENTS) - {framework} & set(sys.modules)

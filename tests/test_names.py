@@ -1,0 +1,104 @@
+"""The naming tables: expansion, and that every one is a bijection over all tensors of its models."""
+
+import numpy as np
+import pytest
+
+from weights import CONVENTIONS, SOURCES, Source, initial
+from weights.names import expand
+from zoo.errors import WeightsError
+from zoo.model import configure
+from zoo.models import MODELS
+from zoo.trace import parameters
+
+TABLES = [(source, model) for source, table in SOURCES.items() for model in table.models]
+
+
+def test_braces_expand_in_step():
+    assert list(expand(("f.{6..8}", "mixed_5{b..d}"))) == [("f.6", "mixed_5b"), ("f.7", "mixed_5c"), ("f.8", "mixed_5d")]
+    assert list(expand(("a{1,2}.{x,y}", "b{3,4}.{0,1}"))) == [
+        ("a1.x", "b3.0"),
+        ("a1.y", "b3.1"),
+        ("a2.x", "b4.0"),
+        ("a2.y", "b4.1"),
+    ]
+    assert list(expand(("fc", "head.fc"))) == [("fc", "head.fc")]
+
+
+def test_braces_out_of_step():
+    with pytest.raises(WeightsError, match="do not go in step"):
+        list(expand(("f.{6..8}", "mixed_5{b..c}")))
+
+
+@pytest.mark.parametrize(("source", "name"), TABLES)
+def test_tables_are_bijections(source, name):
+    model = MODELS[name]
+    keys = SOURCES[source].names(model)
+    assert keys.keys() == parameters(model).keys()
+    assert len(set(keys.values())) == len(keys)
+
+
+@pytest.mark.parametrize(("source", "name"), TABLES)
+def test_every_row_is_used(source, name):
+    keys = SOURCES[source].names(MODELS[name])
+    for row in SOURCES[source].models[name]:
+        for publisher, canonical in expand(row):
+            assert any(n.startswith(f"{canonical}.") and k.startswith(f"{publisher}.") for n, k in keys.items()), row
+
+
+@pytest.mark.parametrize(("source", "name"), TABLES)
+def test_reading_what_was_written_gives_the_same_bits(source, name):
+    model = configure(MODELS[name], width=0.25)
+    arrays = initial(model)
+    again = SOURCES[source].read(SOURCES[source].write(arrays, model), model)
+    assert again.keys() == arrays.keys()
+    assert all(np.array_equal(again[n], array) for n, array in arrays.items())
+
+
+def test_linear_weights_are_turned_for_frameworks_that_store_them_in_out():
+    model = configure(MODELS["googlenet"], width=0.25)
+    rows = tuple((stage.name, stage.name) for stage in model.stages) + tuple((n, n) for n in ("aux1", "aux2", "head"))
+    source = Source("paddle", {"googlenet": rows})
+    arrays = initial(model)
+    written = source.write(arrays, model)
+    assert written["head.fc.weight"].shape == arrays["head.fc.weight"].shape[::-1]
+    assert "mixed_3b.branch0.bn._variance" in written
+    assert all(np.array_equal(array, arrays[name]) for name, array in source.read(written, model).items())
+
+
+def test_torch_counters_are_passed_over():
+    model = configure(MODELS["inception_v4"], width=0.25)
+    written = SOURCES["timm"].write(initial(model), model)
+    counter = {"features.0.bn.num_batches_tracked": np.array(5)}
+    assert SOURCES["timm"].read(written | counter, model).keys() == parameters(model).keys()
+
+
+def test_what_does_not_fit_is_named_as_the_publisher_names_it():
+    model = configure(MODELS["inception_v4"], width=0.25)
+    written = SOURCES["timm"].write(initial(model), model)
+    del written["last_linear.bias"]
+    written["classifier.bias"] = np.zeros(1, np.float32)
+    with pytest.raises(WeightsError, match=r"1 missing: last_linear.bias; 1 surplus: classifier.bias"):
+        SOURCES["timm"].read(written, model)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ((("conv1", "conv2d_1a_7x7"),), "no row of the naming table claims conv2d_2b_1x1.conv.weight"),
+        (tuple(("same", s.name) for s in MODELS["googlenet"].stages) + tuple(("same", n) for n in ("aux1", "aux2", "head")), "two tensors would be called same"),
+    ],
+)  # fmt: skip
+def test_tables_that_are_not_bijections(rows, message):
+    with pytest.raises(WeightsError, match=message):
+        Source("torch", {"googlenet": rows}).names(MODELS["googlenet"])
+
+
+def test_a_source_without_the_model():
+    with pytest.raises(WeightsError, match="inception_v4: this source has no naming table for it; it has googlenet"):
+        SOURCES["torchvision"].names(MODELS["inception_v4"])
+
+
+def test_conventions_rename_norm_tensors_only():
+    rename = CONVENTIONS["mindspore"].rename
+    assert rename("mixed_5b.branch0.bn.weight") == "mixed_5b.branch0.bn.gamma"
+    assert rename("mixed_5b.branch0.conv.weight") == "mixed_5b.branch0.conv.weight"

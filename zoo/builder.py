@@ -1,0 +1,82 @@
+"""`zoo.build`: a name and a backend in, the framework's own module out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from zoo.catalogue import spec
+from zoo.errors import SpecError
+from zoo.model import Model, configure
+from zoo.trace import levels
+
+
+def build(
+    name: str,
+    backend: str,
+    *,
+    checkpoint: str | Path | None = None,
+    num_classes: int = 1000,
+    in_channels: int = 3,
+    drop_rate: float | None = None,
+    aux: bool = False,
+    features_only: bool = False,
+    out_indices: Sequence[int | str] | None = None,
+    width: float = 1.0,
+    seed: int = 0,
+    device: str | None = None,
+) -> Any:
+    """Build a network in the backend's own framework: an `nn.Module`, `nn.Cell` or `nn.Layer` in eval mode.
+
+    It maps float32 [N, in_channels, height, width] to logits [N, num_classes]; in training with `aux=True` to
+    (logits, aux...) in order of depth. Its module paths are the spec's names.
+
+    name           as in `zoo.list_models()`
+    backend        "torch", "mindspore", "paddle", or "reference" (float64 NumPy, inference only)
+    checkpoint     a canonical weights file; by default weights are drawn from `seed`, alike in all backends
+    drop_rate      dropout before the main classifier; by default the publisher's
+    aux            with the auxiliary classifiers
+    features_only  return a list of feature maps instead of logits: the last of each reduction (2, 4, 8, 16, 32)
+    out_indices    which of those (negative from the end), or stages by name; implies `features_only`
+    width          multiplies every channel count (rounded to a multiple of 8)
+    device         "cpu", "gpu" or "gpu:1"; by default the framework's own default
+
+    Raises SpecError for a model or option that cannot be, BackendError when the framework or device is missing,
+    WeightsError when the checkpoint does not fit.
+    """
+    import weights
+    from backends import get
+    from backends.device import parse
+
+    full = configure(spec(name), num_classes=num_classes, in_channels=in_channels, drop_rate=drop_rate, width=width)
+    taps = resolve_taps(full, out_indices) if features_only or out_indices is not None else ()
+    model = configure(full, aux=aux, taps=taps)
+    native_device = parse(device)
+    framework = get(backend)
+    arrays = weights.initial(model, seed) if checkpoint is None else weights.restrict(weights.read(checkpoint)[0], model, full)
+    net = framework.build(model, native_device)
+    framework.load(net, arrays)
+    return net
+
+
+def resolve_taps(model: Model, out_indices: Sequence[int | str] | None) -> tuple[str, ...]:
+    """Stage names for `out_indices`; raises SpecError, listing what there is, for any that is out of range."""
+    names = levels(model)
+    if out_indices is None:
+        return tuple(names)
+    if not out_indices:
+        raise SpecError(f"{model.name}: out_indices is empty; None stands for all of {', '.join(names)}")
+    stages = [stage.name for stage in model.stages]
+    taps = []
+    for index in out_indices:
+        if index in stages:
+            taps.append(str(index))
+        elif isinstance(index, int) and -len(names) <= index < len(names):
+            taps.append(names[index])
+        else:
+            raise SpecError(
+                f"{model.name}: out_indices has {index!r}: expected {-len(names)} to {len(names) - 1} "
+                f"({', '.join(names)}) or one of the stages {', '.join(stages)}"
+            )
+    return tuple(taps)

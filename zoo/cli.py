@@ -1,0 +1,142 @@
+"""The command line: `zoo list`, `zoo info`, `zoo parity`; `python -m zoo` is the same."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from zoo import __version__, tables
+from zoo.catalogue import info, list_models
+from zoo.errors import SpecError, ZooError
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports bad usage as every other error: one line, exit status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ZooError(f"{message} (see {self.prog} --help)")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit status: 0 done, 1 out of tolerance, 2 bad usage or input."""
+    try:
+        options = parser().parse_args(arguments)
+        status: int = options.run(options)
+        return status
+    except ZooError as error:
+        print(f"zoo: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("zoo: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def parser() -> Parser:
+    """The commands and their options."""
+    root = Parser(prog="zoo", description="The Inception family: one specification, three frameworks, proved equal.")
+    root.add_argument("--version", action="version", version=f"zoo {__version__}")
+    commands = root.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
+
+    list_ = _command(commands, "list", _list, "list models and their publishers")
+    list_.add_argument("pattern", nargs="?", default="*", help="shell pattern, e.g. 'inception*'")
+
+    info_ = _command(commands, "info", _info, "show a model's figures, stage by stage")
+    info_.add_argument("model", metavar="MODEL")
+    info_.add_argument("--size", type=int, metavar="N", help="input of N x N pixels (default: the model's own)")
+
+    parity = _command(commands, "parity", _parity, "run models in several frameworks and compare with the float64 reference")
+    parity.add_argument("models", nargs="+", metavar="MODEL")
+    parity.add_argument("--backends", type=_names, metavar="LIST", help="default: torch,mindspore,paddle")
+    parity.add_argument("--checkpoint", type=Path, metavar="FILE", help="canonical weights (default: made from --seed)")
+    parity.add_argument("--image", type=Path, action="append", default=[], metavar="FILE", dest="images",
+                        help="may be repeated (default: scikit-learn's two photographs)")  # fmt: skip
+    parity.add_argument("--size", type=int, metavar="N", help="input of N x N pixels (default: the model's own)")
+    parity.add_argument("--batch", type=int, metavar="N", help="repeat the images to N (default: as many as there are)")
+    parity.add_argument("--seed", type=int, default=0, metavar="N", help="of the weights (default: 0)")
+    parity.add_argument("--width", type=float, default=1.0, metavar="X", help="multiply all channel counts (default: 1)")
+    parity.add_argument("--layers", action="store_true", help="judge every stage and auxiliary head too")
+    parity.add_argument("--device", metavar="cpu|gpu", help="gpu skips frameworks that have none (default: cpu)")
+    parity.add_argument("--tolerance", type=float, metavar="X", help="largest relative error (default: 5e-6, gpu 2e-5)")
+    parity.add_argument("--stored-reference", action="store_true", help="judge by the logits kept in the package")
+    parity.add_argument("--timeout", type=float, default=600, metavar="S", help="seconds for one worker (default: 600)")
+    return root
+
+
+def _command(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    command.add_argument("--json", metavar="FILE", help="write the result as JSON ('-': to standard output, nothing else)")
+    command.set_defaults(run=run)
+    return command
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _list(options: argparse.Namespace) -> int:
+    names = list_models(options.pattern)
+    if not names:
+        raise SpecError(f"no model matches {options.pattern!r}; there are {', '.join(list_models())}")
+    rows = [info(name) for name in names]
+    _report(options.json, [{k: v for k, v in row.items() if k != "stages"} for row in rows], lambda: tables.models(rows))
+    return 0
+
+
+def _info(options: argparse.Namespace) -> int:
+    figures = info(options.model, options.size)
+    _report(options.json, figures, lambda: tables.model(figures))
+    return 0
+
+
+def _parity(options: argparse.Namespace) -> int:
+    from zoo.parity import Settings, compare
+
+    choices = {} if options.backends is None else {"backends": options.backends}
+    settings = Settings(
+        device=options.device,
+        tolerance=options.tolerance,
+        layers=options.layers,
+        stored_reference=options.stored_reference,
+        timeout=options.timeout,
+        **choices,
+    )
+    with tables.progress(len(options.models) * (2 + len(settings.backends))) as step:
+        report = compare(
+            options.models,
+            settings,
+            checkpoint=options.checkpoint,
+            images=options.images,
+            size=options.size,
+            batch=options.batch,
+            seed=options.seed,
+            width=options.width,
+            progress=step,
+        )
+    _report(options.json, report, lambda: tables.parity(report))
+    return 0 if report["ok"] else 1
+
+
+def _report(file: str | None, document: Any, show: Any) -> None:
+    if file is None:
+        show()
+        return
+    text = json.dumps(document, indent=2)
+    if file == "-":
+        print(text)
+        return
+    show()
+    part = Path(f"{file}.part")
+    try:
+        part.write_text(text + "\n")
+        part.replace(file)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise ZooError(f"{file}: cannot write the JSON there: {error.strerror}") from None

@@ -1,0 +1,184 @@
+"""The main job: one model, one set of weights, some photographs, every backend; each judged by the float64 reference.
+
+Every backend runs in a worker process of its own (`backends.worker`), so that no two frameworks meet, each can be
+missing, and one that dies does not take the others along.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import weights
+from backends import REQUIREMENTS, worker
+from zoo import stored
+from zoo.catalogue import spec
+from zoo.errors import BackendError, InputError, SpecError, UnavailableError, WeightsError, ZooError
+from zoo.images import preprocess, read_image, sample_photographs
+from zoo.model import Model, configure
+from zoo.trace import check_input, least_size, trace
+
+TOLERANCE = {"cpu": 5e-6, "gpu": 2e-5}
+"""Largest relative error of float32 logits against the float64 reference."""
+
+LAYER_FACTOR = 2
+"""Feature maps are given this multiple of it: their largest error is over far more values than the logits'."""
+
+Array = NDArray[Any]
+Progress = Callable[[str, str], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How `compare` runs and judges.
+
+    `device` is "cpu" or "gpu" (None: cpu); `tolerance` None is `TOLERANCE` for the device; `layers` judges every
+    stage and auxiliary head too; `stored_reference` takes the reference's logits from the package; `timeout` is in
+    seconds, for one worker.
+    """
+
+    backends: Sequence[str] = tuple(REQUIREMENTS)
+    device: str | None = None
+    tolerance: float | None = None
+    layers: bool = False
+    stored_reference: bool = False
+    timeout: float = 600
+
+    def __post_init__(self) -> None:
+        for name in self.backends:
+            if name not in REQUIREMENTS:
+                raise BackendError(f"unknown backend {name!r}: expected some of {', '.join(REQUIREMENTS)}")
+        if self.layers and self.stored_reference:
+            raise InputError("the stored reference has logits only: judge layers against a computed one")
+
+    @property
+    def limit(self) -> float:
+        """The tolerance in force."""
+        return TOLERANCE[(self.device or "cpu").partition(":")[0]] if self.tolerance is None else self.tolerance
+
+
+def compare(
+    models: Sequence[str],
+    settings: Settings = Settings(),
+    *,
+    checkpoint: str | Path | None = None,
+    images: Sequence[str | Path] = (),
+    size: int | None = None,
+    batch: int | None = None,
+    seed: int = 0,
+    width: float = 1.0,
+    progress: Progress = lambda model, step: None,
+) -> dict[str, Any]:
+    """Run every model in every backend and judge it; returns the JSON document of `zoo parity`.
+
+    Weights come from `checkpoint` (a canonical file; one model) or from `seed`, calibrated. Inputs are `images`, by
+    default scikit-learn's two photographs, repeated to a `batch`, preprocessed at `size` pixels. `progress` is
+    called with a model and the step about to begin. Raises ZooError for bad input; a backend that is missing or
+    fails is part of the result instead.
+    """
+    specs = [configure(spec(name), width=width, aux=settings.layers) for name in models]
+    if checkpoint is not None and len(specs) != 1:
+        raise SpecError(f"one checkpoint goes with one model, not with {len(specs)}")
+    photographs = [read_image(path) for path in images] if images else sample_photographs()
+    count = len(photographs) if batch is None else batch
+    if count < 1:
+        raise InputError(f"the batch must be at least 1, not {count}")
+    for model in specs:
+        check_input(model, (count, model.in_channels, *[size or model.size] * 2), least_size(model))
+
+    results = []
+    for model in specs:
+        progress(model.name, "weights")
+        arrays = _weights(model, checkpoint, seed)
+        inputs = np.stack([preprocess(photographs[i % len(photographs)], model, size) for i in range(count)])
+        traced = trace(replace(model, aux=()), inputs.shape[2])
+        described = {
+            "model": model.name,
+            "parameters": traced.trainable,
+            "macs": traced.macs,
+            "weights": str(checkpoint) if checkpoint else f"random, seed {seed}, calibrated",
+            "input": {"images": [str(path) for path in images] or "scikit-learn's samples", "shape": list(inputs.shape)},
+        }
+        results.append(described | _judge_all(model, arrays, inputs, settings, progress))
+    judged = [entry for result in results for entry in result["backends"].values() if "skipped" not in entry]
+    return {
+        "ok": bool(judged) and all(entry["ok"] for entry in judged),
+        "tolerance": settings.limit,
+        "device": settings.device or "cpu",
+        "models": results,
+    }
+
+
+def _weights(model: Model, checkpoint: str | Path | None, seed: int) -> dict[str, Array]:
+    if checkpoint is None:
+        return dict(weights.calibrated(model, seed))
+    arrays = weights.restrict(weights.read(checkpoint)[0], model, configure(spec(model.name), width=model.width))
+    try:
+        weights.check(arrays, model)
+    except WeightsError as error:
+        raise WeightsError(f"{checkpoint}: {error}") from None
+    return arrays
+
+
+def _judge_all(
+    model: Model, arrays: Mapping[str, Array], inputs: Array, settings: Settings, progress: Progress
+) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="zoo-parity-") as folder:
+        path = Path(folder) / "weights.safetensors"
+        weights.write(path, arrays, model)
+        progress(model.name, "reference")
+        if settings.stored_reference:
+            expected, reference = {"logits": stored.lookup(model, inputs, arrays)}, {"stored": True}
+        else:
+            result = worker.run("reference", model, path, inputs, tape=settings.layers, timeout=settings.timeout)
+            expected, reference = result.outputs, {"version": result.version, "seconds": result.seconds}
+        entries = {}
+        for backend in settings.backends:
+            progress(model.name, backend)
+            try:
+                result = worker.run(
+                    backend, model, path, inputs, device=settings.device, tape=settings.layers, timeout=settings.timeout
+                )
+                entries[backend] = _judge(result, expected, settings)
+            except UnavailableError as error:
+                entries[backend] = {"skipped": str(error)}
+            except ZooError as error:
+                entries[backend] = {"error": str(error), "ok": False}
+    return {"reference": reference, "backends": entries}
+
+
+def _judge(result: worker.Result, expected: Mapping[str, Array], settings: Settings) -> dict[str, Any]:
+    logits, reference = result.outputs["logits"], expected["logits"]
+    error = relative_error(logits, reference)
+    entry = {
+        "version": result.version,
+        "max_rel_error": error,
+        "top1_agrees": bool((top(logits, 1) == top(reference, 1)).all()),
+        "top5_agrees": bool((top(logits, 5) == top(reference, 5)).all()),
+        "ok": error is not None and error <= settings.limit,
+        "seconds": result.seconds,
+    }
+    if settings.layers:
+        layers = {name: relative_error(result.outputs[name], expected[name]) for name in expected}
+        entry["layers"] = layers
+        entry["ok"] &= all(e is not None and e <= LAYER_FACTOR * settings.limit for e in layers.values())
+    return entry
+
+
+def relative_error(y: Array, reference: Array) -> float | None:
+    """max |y - reference| / max |reference|; None (JSON has no NaN) when y is not finite."""
+    if not np.isfinite(y).all():
+        return None
+    scale = float(np.abs(reference).max())
+    return float(np.abs(y - reference).max()) / (scale or 1.0)
+
+
+def top(logits: Array, k: int) -> Array:
+    """The k best classes of each row, best first: [N, k]."""
+    return np.argsort(-logits, axis=1, kind="stable")[:, :k]

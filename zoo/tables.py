@@ -1,0 +1,157 @@
+"""What the command line shows: tables on standard output, progress on standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+Cells = list[str]
+
+
+def models(rows: list[dict[str, Any]]) -> None:
+    """`zoo list`."""
+    table = _table("model", ">size", ">parameters", ">GMACs", "published by")
+    for row in rows:
+        table.add_row(
+            row["model"],
+            str(row["size"]),
+            f"{row['parameters']:,}",
+            f"{row['macs'] / 1e9:.3f}",
+            ", ".join(row["publishers"]),
+        )
+    _print(table)
+
+
+def model(figures: dict[str, Any]) -> None:
+    """`zoo info`."""
+    lines = {
+        "paper": figures["paper"],
+        "published by": ", ".join(figures["publishers"]),
+        "input": f"{figures['in_channels']} x {figures['size']} x {figures['size']} "
+        f"(at least {figures['least_size']}, natively {figures['preprocess']['size']})",
+        "parameters": f"{figures['parameters']:,}"
+        + (f" ({figures['parameters_with_aux']:,} with auxiliary heads)" if figures["aux"] else ""),
+        "buffers": f"{figures['buffers']:,}",
+        "MACs": f"{figures['macs']:,} ({figures['macs'] / 1e9:.3f} G)",
+        "activations": f"{figures['activations']:,}",
+        "layers": f"{figures['layers']} convolutions and linear layers",
+        "batch norm": f"eps {figures['norm']['eps']:g}, decay {figures['norm']['decay']:g}" if figures["norm"] else "none",
+        "auxiliary heads": ", ".join(f"{name} after {after}" for name, after in figures["aux"].items()) or "none",
+    }
+    table = _table("stage", ">output", ">reduction", ">parameters", ">MMACs")
+    for stage in figures["stages"]:
+        table.add_row(
+            stage["name"],
+            f"{stage['channels']} x {stage['height']} x {stage['width']}",
+            str(stage["reduction"]),
+            f"{stage['parameters']:,}",
+            f"{stage['macs'] / 1e6:,.1f}",
+        )
+    print(figures["model"])
+    for name, value in lines.items():
+        print(f"  {name:15}  {value}")
+    _print(table)
+
+
+def parity(report: dict[str, Any]) -> None:
+    """`zoo parity`."""
+    columns = ("model", "backend", ">parameters", ">GMACs", ">error", "top-1", "top-5", ">build s", ">load s", ">run s", "")
+    table = _table(*columns)
+    notes = []
+    for result in report["models"]:
+        first = [result["model"], f"{result['parameters']:,}", f"{result['macs'] / 1e9:.3f}"]
+        for name, entry in {"reference": result["reference"], **result["backends"]}.items():
+            cells, note = _entry(name, entry)
+            table.add_row(first[0], cells[0], *first[1:], *cells[1:], end_section=False)
+            first = ["", "", ""]
+            if note:
+                notes.append(f"{result['model']}, {name}: {note}")
+        table.add_section()
+    _print(table)
+    for text in (*_layers(report), *notes, *_facts(report)):
+        print(text)
+
+
+@contextmanager
+def progress(total: int) -> Iterator[Callable[[str, str], None]]:
+    """A live bar on a terminal, a line a step in a log; yields what to call with a model and the step it begins."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda model, step: print(f"{model}: {step}", file=console.file, flush=True)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bars:
+        bar = bars.add_task("", total=total)
+        begun = 0
+
+        def show(model: str, step: str) -> None:
+            nonlocal begun
+            bars.update(bar, completed=begun, description=f"{model}: {step}")
+            begun += 1
+
+        yield show
+
+
+def _entry(name: str, entry: dict[str, Any]) -> tuple[Cells, str]:
+    """The cells of a row after the model's, and a note to go below the table."""
+    if "skipped" in entry:
+        return [name, "", "", "", "", "", "", "skipped"], entry["skipped"]
+    if "error" in entry:
+        return [name, "", "", "", "", "", "", "[bold red]failed[/]"], entry["error"]
+    seconds = [f"{entry['seconds'][step]:.1f}" if "seconds" in entry else "" for step in ("build", "load", "run")]
+    if name == "reference":
+        return [f"{name} (float64)", "", "", "", *seconds, "stored" if "stored" in entry else ""], ""
+    error = "not finite" if entry["max_rel_error"] is None else f"{entry['max_rel_error']:.1e}"
+    agrees = ["same" if entry[key] else "[bold red]differs[/]" for key in ("top1_agrees", "top5_agrees")]
+    verdict = "[green]ok[/]" if entry["ok"] else "[bold red]out of tolerance[/]"
+    return [f"{name} {entry['version']}", error, *agrees, *seconds, verdict], ""
+
+
+def _layers(report: dict[str, Any]) -> Iterator[str]:
+    for result in report["models"]:
+        entries = {name: entry["layers"] for name, entry in result["backends"].items() if "layers" in entry}
+        if not entries:
+            continue
+        table = _table(f"{result['model']}: error of", *(f">{name}" for name in entries))
+        for layer in next(iter(entries.values())):
+            errors = (layers[layer] for layers in entries.values())
+            table.add_row(layer, *("not finite" if error is None else f"{error:.1e}" for error in errors))
+        _print(table)
+    yield from ()
+
+
+def _facts(report: dict[str, Any]) -> Iterator[str]:
+    """What one must know to read the table."""
+    first = report["models"][0]
+    images = first["input"]["images"]
+    what = images if isinstance(images, str) else ", ".join(images)
+    yield f"Inputs: {what}, preprocessed as each model's publisher does; device: {report['device']}."
+    if first["weights"].startswith("random"):
+        yield (
+            f"Weights: {first['weights']} (gammas 0.75 to 1.25, batch-norm statistics measured on synthetic images): "
+            "no trained weights ship with the project. Equality of networks does not depend on them."
+        )
+    else:
+        yield f"Weights: {first['weights']}."
+    yield f"Error: max |logits - reference| / max |reference|; tolerance {report['tolerance']:g}."
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", no_wrap=True)
+    return table
+
+
+def _print(table: Table) -> None:
+    """Never narrower than the table: a figure cut off is a figure lost."""
+    console = Console()
+    wanted = console.measure(table, options=console.options.update(max_width=400)).maximum
+    console.width = max(console.width, wanted)
+    console.print(table)
