@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn, ops as F
+from mindspore import Tensor, nn
+from mindspore import ops as F
 from numpy.typing import NDArray
 
 from backends.device import Device
@@ -36,10 +37,8 @@ class Network(nn.Cell):
         self.aux_names = tuple((aux.name, aux.after) for aux in model.aux)
         self.taps = model.taps
         traced = {op.path: op for op in trace(model).ops}
-        for part in (*model.stages, *model.aux):
-            self.insert_child_to_cell(part.name, _cell(part.node, part.name, traced, model))
-        if model.head is not None:
-            self.head = _cell(model.head, "head", traced, model)
+        for name, node in model.parts.items():
+            self.insert_child_to_cell(name, _cell(node, name, traced, model))
         for name, parameter in self.parameters_and_names():
             parameter.name = name
 
@@ -151,7 +150,9 @@ def build(model: Model, device: Device | None = None) -> Network:
     if device is not None and (device.kind.upper(), device.index) != _current_device():
         gpus = ms.hal.device_count("GPU") if ms.hal.is_available("GPU") else 0
         if device.kind == "gpu" and device.index >= gpus:
-            raise UnavailableError(f"mindspore: no device {device}: this build of mindspore {version()} sees {gpus} GPUs")
+            raise UnavailableError(
+                f"mindspore: no device {device}: this build of mindspore {version()} sees {gpus} GPUs"
+            )
         try:
             ms.set_device(device.kind.upper(), device.index)
         except RuntimeError:

@@ -36,10 +36,8 @@ class Network(nn.Layer):
         self.spec = model
         self.least_size = {training: least_size(model, training) for training in (False, True)}
         ops = {op.path: op for op in trace(model).ops}
-        for part in (*model.stages, *model.aux):
-            self.add_sublayer(part.name, _layer(part.node, part.name, ops, model))
-        if model.head is not None:
-            self.head = _layer(model.head, "head", ops, model)
+        for name, node in model.parts.items():
+            self.add_sublayer(name, _layer(node, name, ops, model))
 
     def __call__(self, x: Tensor) -> Tensor | list[Tensor] | tuple[Tensor, ...]:
         check_input(self.spec, tuple(x.shape), self.least_size[self.training])
@@ -64,9 +62,7 @@ class ConvNormReLU(nn.Layer):
         super().__init__()
         kernel = pair(node.kernel)
         padding = [k // 2 for k in kernel] if node.padding == "half" else node.padding.upper()
-        self.conv = nn.Conv2D(
-            channels, node.channels, kernel, node.stride, padding, weight_attr=ZEROS, bias_attr=False
-        )
+        self.conv = nn.Conv2D(channels, node.channels, kernel, node.stride, padding, weight_attr=ZEROS, bias_attr=False)
         self.bn = nn.BatchNorm2D(node.channels, norm.decay, norm.eps) if norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -127,7 +123,10 @@ def version() -> str:
 
 
 def build(model: Model, device: Device | None = None) -> Network:
-    """The network in eval mode, on the device, with weights yet to be loaded. Raises UnavailableError when there is no such GPU."""
+    """The network in eval mode, on the device, with weights yet to be loaded.
+
+    Raises UnavailableError when there is no such GPU.
+    """
     net = Network(model)
     net.eval()
     if device is None:

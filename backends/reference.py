@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +12,23 @@ from backends.device import Device
 from weights.check import check
 from zoo.errors import UnavailableError
 from zoo.model import Model, Norm
-from zoo.nodes import AdaptiveAvgPool, AvgPool, Chain, Concat, Conv, Head, MaxPool, Node, PoolPadding, assert_never, children
+from zoo.nodes import (
+    AdaptiveAvgPool,
+    AvgPool,
+    Chain,
+    Concat,
+    Conv,
+    ConvPadding,
+    Head,
+    MaxPool,
+    Node,
+    PoolPadding,
+    assert_never,
+    children,
+)
 from zoo.trace import border, check_input, least_size, pair, parameters
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]
 
 
 class Network:
@@ -53,7 +67,7 @@ class Network:
             case Conv():
                 x = self.convolve(node, path, x)
                 if self.spec.norm:
-                    x = batch_norm(x, *(self.weights[f"{path}.bn.{t}"] for t in ("weight", "bias", "mean", "var")), self.spec.norm)
+                    x = batch_norm(x, self.weights, f"{path}.bn", self.spec.norm)
                 return np.maximum(x, 0)
             case MaxPool():
                 return windows(x, node.kernel, node.stride, node.padding, -np.inf).max((-2, -1))
@@ -80,17 +94,19 @@ def windows(x: Array, kernel: int | tuple[int, int], stride: int, padding: PoolP
     kernel = pair(kernel)
     pads = [border(padding, n, k, stride) for n, k in zip(x.shape[2:], kernel, strict=True)]
     padded = np.pad(x, [(0, 0), (0, 0), *pads], constant_values=fill)
-    return np.lib.stride_tricks.sliding_window_view(padded, kernel, (2, 3))[:, :, ::stride, ::stride]
+    views = np.lib.stride_tricks.sliding_window_view(padded, kernel, (2, 3))  # type: ignore[call-overload]
+    return views[:, :, ::stride, ::stride]
 
 
-def conv2d(x: Array, weight: Array, stride: int, padding: PoolPadding) -> Array:
+def conv2d(x: Array, weight: Array, stride: int, padding: ConvPadding) -> Array:
     """Cross-correlation of [N, I, H, W] with [O, I, kernel height, kernel width], zeros at the border."""
-    patches = windows(x, weight.shape[2:], stride, padding, 0.0)
+    patches = windows(x, (weight.shape[2], weight.shape[3]), stride, padding, 0.0)
     return np.moveaxis(np.tensordot(weight, patches, ([1, 2, 3], [1, 4, 5])), 0, 1)
 
 
-def batch_norm(x: Array, weight: Array, bias: Array, mean: Array, var: Array, norm: Norm) -> Array:
+def batch_norm(x: Array, weights: Mapping[str, Array], path: str, norm: Norm) -> Array:
     """Normalise each channel by its running statistics."""
+    weight, bias, mean, var = (weights[f"{path}.{name}"] for name in ("weight", "bias", "mean", "var"))
     scale = weight / np.sqrt(var + norm.eps)
     return x * scale[:, None, None] + (bias - mean * scale)[:, None, None]
 

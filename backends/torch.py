@@ -34,10 +34,8 @@ class Network(nn.Module):
         self.spec = model
         self.least_size = {training: least_size(model, training) for training in (False, True)}
         ops = {op.path: op for op in trace(model).ops}
-        for part in (*model.stages, *model.aux):
-            self.add_module(part.name, _module(part.node, part.name, ops, model))
-        if model.head is not None:
-            self.head = _module(model.head, "head", ops, model)
+        for name, node in model.parts.items():
+            self.add_module(name, _module(node, name, ops, model))
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor] | tuple[Tensor, ...]:
         check_input(self.spec, x.shape, self.least_size[self.training])
@@ -146,7 +144,10 @@ def version() -> str:
 
 
 def build(model: Model, device: Device | None = None) -> Network:
-    """The network in eval mode, on the device, with weights yet to be loaded. Raises UnavailableError when there is no such GPU."""
+    """The network in eval mode, on the device, with weights yet to be loaded.
+
+    Raises UnavailableError when there is no such GPU.
+    """
     net = Network(model).eval()
     if device is None:
         return net

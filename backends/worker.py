@@ -63,10 +63,12 @@ def run(
     with tempfile.TemporaryDirectory(prefix="zoo-worker-") as name:
         folder = Path(name)
         if not isinstance(weights, Path):
-            save_file({key: np.ascontiguousarray(array) for key, array in weights.items()}, folder / "weights.safetensors")
+            save_file(
+                {key: np.ascontiguousarray(array) for key, array in weights.items()}, folder / "weights.safetensors"
+            )
             weights = folder / "weights.safetensors"
         np.save(folder / "inputs.npy", inputs)
-        job = {"backend": backend, "model": options(model), "weights": str(weights.resolve())}
+        job: dict[str, Any] = {"backend": backend, "model": options(model), "weights": str(weights.resolve())}
         job |= {"device": device, "tape": tape, "dump": dump}
         (folder / "job.json").write_text(json.dumps(job))
         _start(backend, folder, timeout)
@@ -83,7 +85,7 @@ def run(
 
 def _start(backend: str, folder: Path, timeout: float) -> None:
     """Run the worker; return when it has left a result, raise BackendError when it has not."""
-    environment = {"OMP_NUM_THREADS": str(os.cpu_count() or 1), "NVIDIA_TF32_OVERRIDE": "0", **os.environ}
+    environment = {"OMP_NUM_THREADS": str(os.cpu_count() or 1), **os.environ, "NVIDIA_TF32_OVERRIDE": "0"}
     log = folder / "stderr"
     with log.open("w") as stderr:
         process = subprocess.Popen(

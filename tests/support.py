@@ -31,6 +31,6 @@ def expected(model: Model, arrays: dict[str, np.ndarray], x: np.ndarray) -> dict
 
 
 def error(y: np.ndarray, reference: np.ndarray) -> float:
-    """max |y - reference| / max |reference|, the project's measure."""
+    """Max |y - reference| / max |reference|, the project's measure."""
     assert y.shape == reference.shape
     return float(np.abs(y - reference).max() / np.abs(reference).max())

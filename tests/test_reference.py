@@ -132,7 +132,9 @@ def test_head(node):
         layers = ["node.hidden", "node.fc"] if node.hidden else ["node.fc"]
         for layer in layers:
             weight, bias = weights[f"{layer}.weight"], weights[f"{layer}.bias"]
-            features = [sum(w * f for w, f in zip(row, features, strict=True)) + b for row, b in zip(weight, bias, strict=True)]
+            features = [
+                sum(w * f for w, f in zip(row, features, strict=True)) + b for row, b in zip(weight, bias, strict=True)
+            ]
             if layer == "node.hidden":
                 features = [max(f, 0.0) for f in features]
         assert y[n] == pytest.approx(features, abs=1e-12)

@@ -69,7 +69,9 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path, arrays, monkeypatch)
     path = tmp_path / "small.safetensors"
     weights.write(path, arrays, SMALL)
     before = path.read_bytes()
-    monkeypatch.setattr("weights.store.os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(
+        "weights.store.os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
     with pytest.raises(WeightsError, match="No space left on device"):
         weights.write(path, arrays, SMALL)
     assert path.read_bytes() == before

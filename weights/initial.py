@@ -55,7 +55,9 @@ def _initial(op: Op, seed: int) -> Weights:
         fan_in = int(np.prod(parameter.shape[1:]))
         tail = parameter.name.rpartition(".")[2]
         if len(parameter.shape) == 1:
-            arrays[parameter.name] = np.full(parameter.shape, tail == "var" or parameter.name.endswith("bn.weight"), np.float32)
+            arrays[parameter.name] = np.full(
+                parameter.shape, tail == "var" or parameter.name.endswith("bn.weight"), np.float32
+            )
             continue
         match op.node:
             case Conv():

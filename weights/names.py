@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +21,7 @@ from zoo.trace import parameters
 
 Array = NDArray[np.generic]
 Row = tuple[str, str]
+BRACE = r"\{(.*?)\}"
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Convention:
     ignored: tuple[str, ...] = ()
 
     def rename(self, name: str) -> str:
-        """The framework's name for a canonical one: `mixed_5b.branch0.bn.mean` -> `mixed_5b.branch0.bn.running_mean`."""
+        """The framework's name for a canonical one: for torch, `stem.bn.mean` -> `stem.bn.running_mean`."""
         for canonical, native in self.suffixes.items():
             if name.endswith(f".{canonical}"):
                 return name.removesuffix(canonical) + native
@@ -103,18 +104,14 @@ class Source:
         return {key: convention.orient(arrays[name]) for name, key in self.names(model).items()}
 
 
-def expand(row: Row) -> Iterable[Row]:
+def expand(row: Row) -> Iterator[Row]:
     """The rows a row with braces stands for; the k-th brace of either side goes with the k-th of the other."""
-    sides = [re.split(r"\{(.*?)\}", side) for side in row]
-    braces = [[_alternatives(brace) for brace in side[1::2]] for side in sides]
-    if [len(brace) for brace in braces[0]] != [len(brace) for brace in braces[1]]:
+    templates = [re.sub(BRACE, "{}", side) for side in row]
+    choices = [[_alternatives(brace) for brace in re.findall(BRACE, side)] for side in row]
+    if [len(brace) for brace in choices[0]] != [len(brace) for brace in choices[1]]:
         raise WeightsError(f"naming table: the braces of {row[0]!r} and {row[1]!r} do not go in step")
-    for chosen in itertools.product(*(range(len(brace)) for brace in braces[0])):
-        source, canonical = (
-            "".join(itertools.chain(*itertools.zip_longest(side[::2], [b[i] for b, i in zip(brace, chosen)], fillvalue="")))
-            for side, brace in zip(sides, braces, strict=True)
-        )
-        yield source, canonical
+    for source, canonical in zip(itertools.product(*choices[0]), itertools.product(*choices[1]), strict=True):
+        yield templates[0].format(*source), templates[1].format(*canonical)
 
 
 def _alternatives(brace: str) -> list[str]:
@@ -126,7 +123,7 @@ def _alternatives(brace: str) -> list[str]:
     return [chr(i) for i in range(ord(first), ord(last) + 1)]
 
 
-def _prefixes(name: str) -> Iterable[str]:
+def _prefixes(name: str) -> Iterator[str]:
     while "." in name:
         name = name.rpartition(".")[0]
         yield name

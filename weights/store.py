@@ -78,8 +78,8 @@ def read(path: str | Path) -> tuple[dict[str, Array], dict[str, str]]:
             metadata = dict(file.metadata() or {})
             if metadata.get("format") != FORMAT:
                 raise WeightsError(
-                    f"{path}: not canonical weights: its metadata lack format={FORMAT!r}; weights.write makes such files"
+                    f"{path}: not canonical weights: no format={FORMAT!r} in its metadata, as weights.write leaves it"
                 )
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: not a readable safetensors file: {error}") from None

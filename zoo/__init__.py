@@ -9,15 +9,14 @@ from zoo.catalogue import info, list_models, spec
 from zoo.errors import BackendError, InputError, SpecError, UnavailableError, WeightsError, ZooError
 from zoo.version import __version__
 
-
 __all__ = [
-    "__version__",
     "BackendError",
     "InputError",
     "SpecError",
     "UnavailableError",
     "WeightsError",
     "ZooError",
+    "__version__",
     "build",
     "info",
     "list_models",

@@ -54,7 +54,11 @@ def build(
     model = configure(full, aux=aux, taps=taps)
     native_device = parse(device)
     framework = get(backend)
-    arrays = weights.initial(model, seed) if checkpoint is None else weights.restrict(weights.read(checkpoint)[0], model, full)
+    arrays = (
+        weights.initial(model, seed)
+        if checkpoint is None
+        else weights.restrict(weights.read(checkpoint)[0], model, full)
+    )
     net = framework.build(model, native_device)
     framework.load(net, arrays)
     return net

@@ -26,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status: 0 done, 1 out of tolerance, 2 bad usage or input."""
     try:
         options = parser().parse_args(arguments)
+        if options.json not in (None, "-") and not Path(options.json).parent.is_dir():
+            raise ZooError(f"{options.json}: cannot write the JSON there: no such folder")
         status: int = options.run(options)
         return status
     except ZooError as error:
@@ -52,7 +54,9 @@ def parser() -> Parser:
     info_.add_argument("model", metavar="MODEL")
     info_.add_argument("--size", type=int, metavar="N", help="input of N x N pixels (default: the model's own)")
 
-    parity = _command(commands, "parity", _parity, "run models in several frameworks and compare with the float64 reference")
+    parity = _command(
+        commands, "parity", _parity, "run models in several frameworks and compare with the float64 reference"
+    )
     parity.add_argument("models", nargs="+", metavar="MODEL")
     parity.add_argument("--backends", type=_names, metavar="LIST", help="default: torch,mindspore,paddle")
     parity.add_argument("--checkpoint", type=Path, metavar="FILE", help="canonical weights (default: made from --seed)")
@@ -61,7 +65,9 @@ def parser() -> Parser:
     parity.add_argument("--size", type=int, metavar="N", help="input of N x N pixels (default: the model's own)")
     parity.add_argument("--batch", type=int, metavar="N", help="repeat the images to N (default: as many as there are)")
     parity.add_argument("--seed", type=int, default=0, metavar="N", help="of the weights (default: 0)")
-    parity.add_argument("--width", type=float, default=1.0, metavar="X", help="multiply all channel counts (default: 1)")
+    parity.add_argument(
+        "--width", type=float, default=1.0, metavar="X", help="multiply all channel counts (default: 1)"
+    )
     parity.add_argument("--layers", action="store_true", help="judge every stage and auxiliary head too")
     parity.add_argument("--device", metavar="cpu|gpu", help="gpu skips frameworks that have none (default: cpu)")
     parity.add_argument("--tolerance", type=float, metavar="X", help="largest relative error (default: 5e-6, gpu 2e-5)")
@@ -71,8 +77,12 @@ def parser() -> Parser:
 
 
 def _command(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    command.add_argument("--json", metavar="FILE", help="write the result as JSON ('-': to standard output, nothing else)")
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=text[0].upper() + text[1:] + "."
+    )
+    command.add_argument(
+        "--json", metavar="FILE", help="write the result as JSON ('-': to standard output, nothing else)"
+    )
     command.set_defaults(run=run)
     return command
 
@@ -86,7 +96,9 @@ def _list(options: argparse.Namespace) -> int:
     if not names:
         raise SpecError(f"no model matches {options.pattern!r}; there are {', '.join(list_models())}")
     rows = [info(name) for name in names]
-    _report(options.json, [{k: v for k, v in row.items() if k != "stages"} for row in rows], lambda: tables.models(rows))
+    _report(
+        options.json, [{k: v for k, v in row.items() if k != "stages"} for row in rows], lambda: tables.models(rows)
+    )
     return 0
 
 
@@ -138,5 +150,6 @@ def _report(file: str | None, document: Any, show: Any) -> None:
         part.write_text(text + "\n")
         part.replace(file)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        if part.is_file():
+            part.unlink()
         raise ZooError(f"{file}: cannot write the JSON there: {error.strerror}") from None

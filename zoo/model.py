@@ -84,6 +84,12 @@ class Model:
             if wanted not in names:
                 raise SpecError(f"{self.name}: no stage {wanted!r}; it has {', '.join(names)}")
 
+    @property
+    def parts(self) -> dict[str, Node]:
+        """What a network is made of, by module name: stages, head, auxiliary heads."""
+        head: dict[str, Node] = {} if self.head is None else {"head": self.head}
+        return {s.name: s.node for s in self.stages} | head | {a.name: a.node for a in self.aux}
+
     def named(self, output: Any) -> dict[str, Any]:
         """What a network returns in eval mode, by name: {"logits": output}, or each tap's feature map."""
         return dict(zip(self.taps, output, strict=True)) if self.taps else {"logits": output}

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 import weights
 from backends import REQUIREMENTS, worker
+from backends.device import parse
 from zoo import stored
 from zoo.catalogue import spec
 from zoo.errors import BackendError, InputError, SpecError, UnavailableError, WeightsError, ZooError
@@ -54,6 +55,13 @@ class Settings:
         for name in self.backends:
             if name not in REQUIREMENTS:
                 raise BackendError(f"unknown backend {name!r}: expected some of {', '.join(REQUIREMENTS)}")
+        if not self.backends:
+            raise BackendError(f"no backend to compare: name some of {', '.join(REQUIREMENTS)}")
+        parse(self.device)
+        if self.timeout <= 0:
+            raise InputError(f"the timeout must be above 0 seconds, not {self.timeout:g}")
+        if self.tolerance is not None and not self.tolerance >= 0:
+            raise InputError(f"the tolerance must be at least 0, not {self.tolerance:g}")
         if self.layers and self.stored_reference:
             raise InputError("the stored reference has logits only: judge layers against a computed one")
 
@@ -92,18 +100,21 @@ def compare(
     for model in specs:
         check_input(model, (count, model.in_channels, *[size or model.size] * 2), least_size(model))
 
-    results = []
+    results: list[dict[str, Any]] = []
     for model in specs:
         progress(model.name, "weights")
         arrays = _weights(model, checkpoint, seed)
         inputs = np.stack([preprocess(photographs[i % len(photographs)], model, size) for i in range(count)])
         traced = trace(replace(model, aux=()), inputs.shape[2])
-        described = {
+        described: dict[str, Any] = {
             "model": model.name,
             "parameters": traced.trainable,
             "macs": traced.macs,
             "weights": str(checkpoint) if checkpoint else f"random, seed {seed}, calibrated",
-            "input": {"images": [str(path) for path in images] or "scikit-learn's samples", "shape": list(inputs.shape)},
+            "input": {
+                "images": [str(path) for path in images] or "scikit-learn's samples",
+                "shape": list(inputs.shape),
+            },
         }
         results.append(described | _judge_all(model, arrays, inputs, settings, progress))
     judged = [entry for result in results for entry in result["backends"].values() if "skipped" not in entry]
@@ -134,7 +145,8 @@ def _judge_all(
         weights.write(path, arrays, model)
         progress(model.name, "reference")
         if settings.stored_reference:
-            expected, reference = {"logits": stored.lookup(model, inputs, arrays)}, {"stored": True}
+            expected = {"logits": stored.lookup(model, inputs, arrays)}
+            reference: dict[str, Any] = {"stored": True}
         else:
             result = worker.run("reference", model, path, inputs, tape=settings.layers, timeout=settings.timeout)
             expected, reference = result.outputs, {"version": result.version, "seconds": result.seconds}
@@ -156,7 +168,7 @@ def _judge_all(
 def _judge(result: worker.Result, expected: Mapping[str, Array], settings: Settings) -> dict[str, Any]:
     logits, reference = result.outputs["logits"], expected["logits"]
     error = relative_error(logits, reference)
-    entry = {
+    entry: dict[str, Any] = {
         "version": result.version,
         "max_rel_error": error,
         "top1_agrees": bool((top(logits, 1) == top(reference, 1)).all()),
@@ -172,7 +184,7 @@ def _judge(result: worker.Result, expected: Mapping[str, Array], settings: Setti
 
 
 def relative_error(y: Array, reference: Array) -> float | None:
-    """max |y - reference| / max |reference|; None (JSON has no NaN) when y is not finite."""
+    """The error, max |y - reference| / max |reference|; None (JSON has no NaN) when y is not finite."""
     if not np.isfinite(y).all():
         return None
     scale = float(np.abs(reference).max())

@@ -30,7 +30,9 @@ def lookup(model: Model, inputs: Array, arrays: Mapping[str, Array]) -> Array:
     if f"{model.name}.logits" not in tensors:
         raise InputError(f"{model.name}: no logits are stored for it; {again}")
     if not np.array_equal(tensors[f"{model.name}.inputs"], _digest(inputs)):
-        raise InputError(f"{model.name}: the stored logits are for the two sample photographs at {model.size} pixels; {again}")
+        raise InputError(
+            f"{model.name}: the stored logits are for the two sample photographs at {model.size} pixels; {again}"
+        )
     stored, given = tensors[f"{model.name}.weights"], _fingerprint(arrays)
     if stored.shape != given.shape or not np.allclose(stored, given, rtol=1e-5, atol=0):
         raise InputError(f"{model.name}: the stored logits are for seed 0's weights at full width; {again}")
@@ -38,7 +40,7 @@ def lookup(model: Model, inputs: Array, arrays: Mapping[str, Array]) -> Array:
 
 
 def _digest(inputs: Array) -> Array:
-    return np.frombuffer(hashlib.sha256(np.ascontiguousarray(inputs)).digest(), np.uint8)
+    return np.frombuffer(hashlib.sha256(inputs.tobytes()).digest(), np.uint8)
 
 
 def _fingerprint(arrays: Mapping[str, Array]) -> Array:

@@ -41,7 +41,9 @@ def model(figures: dict[str, Any]) -> None:
         "MACs": f"{figures['macs']:,} ({figures['macs'] / 1e9:.3f} G)",
         "activations": f"{figures['activations']:,}",
         "layers": f"{figures['layers']} convolutions and linear layers",
-        "batch norm": f"eps {figures['norm']['eps']:g}, decay {figures['norm']['decay']:g}" if figures["norm"] else "none",
+        "batch norm": f"eps {figures['norm']['eps']:g}, decay {figures['norm']['decay']:g}"
+        if figures["norm"]
+        else "none",
         "auxiliary heads": ", ".join(f"{name} after {after}" for name, after in figures["aux"].items()) or "none",
     }
     table = _table("stage", ">output", ">reduction", ">parameters", ">MMACs")
@@ -61,7 +63,19 @@ def model(figures: dict[str, Any]) -> None:
 
 def parity(report: dict[str, Any]) -> None:
     """`zoo parity`."""
-    columns = ("model", "backend", ">parameters", ">GMACs", ">error", "top-1", "top-5", ">build s", ">load s", ">run s", "")
+    columns = (
+        "model",
+        "backend",
+        ">parameters",
+        ">GMACs",
+        ">error",
+        "top-1",
+        "top-5",
+        ">build s",
+        ">load s",
+        ">run s",
+        "",
+    )
     table = _table(*columns)
     notes = []
     for result in report["models"]:
@@ -134,8 +148,8 @@ def _facts(report: dict[str, Any]) -> Iterator[str]:
     yield f"Inputs: {what}, preprocessed as each model's publisher does; device: {report['device']}."
     if first["weights"].startswith("random"):
         yield (
-            f"Weights: {first['weights']} (gammas 0.75 to 1.25, batch-norm statistics measured on synthetic images): "
-            "no trained weights ship with the project. Equality of networks does not depend on them."
+            f"Weights: {first['weights']} (batch-norm statistics measured so that activations stay alive); "
+            "no trained weights ship with the project."
         )
     else:
         yield f"Weights: {first['weights']}."

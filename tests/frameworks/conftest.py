@@ -7,7 +7,7 @@ from backends import get
 
 @pytest.fixture(scope="session")
 def framework(request):
-    """ "torch", "mindspore" or "paddle"."""
+    """Its name: torch, mindspore or paddle."""
     return request.config.getoption("--framework")
 
 

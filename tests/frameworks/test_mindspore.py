@@ -112,7 +112,7 @@ PEERS = {
 
 
 def peer(name):
-    """mindcv's network with our calibrated weights, through MindSpore's strict loader."""
+    """Mindcv's network with our calibrated weights, through MindSpore's strict loader."""
     import mindcv
 
     theirs, options = PEERS[name]

@@ -69,13 +69,14 @@ def test_the_reference_is_right_in_float64(name):
             assert error(value.numpy(), reference[stage]) <= 1e-12, stage
 
 
+BORDERS = ("half", "valid", "same")
 NODES = [
-    *(Conv(4, kernel, stride, padding) for kernel in (1, 3, (1, 7), 5) for stride in (1, 2) for padding in ("half", "valid", "same")),
-    *(MaxPool(kernel, stride, padding) for kernel, stride in ((3, 2), (2, 2), (3, 1)) for padding in ("valid", "same", "ceil")),
-    *(MaxPool(3, stride, "half") for stride in (1, 2)),
-    *(AvgPool(3, stride, padding, count) for stride in (1, 2) for padding in ("half", "valid") for count in (True, False)),
+    *(Conv(4, kernel, stride, border) for kernel in (1, 3, (1, 7), 5) for stride in (1, 2) for border in BORDERS),
+    *(MaxPool(3, stride, border) for stride in (1, 2) for border in (*BORDERS, "ceil")),
+    *(MaxPool(2, 2, border) for border in ("valid", "same", "ceil")),
+    *(AvgPool(3, stride, border, count) for stride in (1, 2) for border in BORDERS[:2] for count in (True, False)),
     *(AdaptiveAvgPool(size) for size in (1, 4, 5)),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("node", NODES, ids=str)
@@ -179,13 +180,18 @@ PEERS = [
 def peer(source, name, make):
     """The publisher's network with our calibrated weights, through its own strict loader."""
     net = make()
-    state = {key: torch.from_numpy(np.ascontiguousarray(a)) for key, a in SOURCES[source].write(calibrated(MODELS[name]), MODELS[name]).items()}
+    state = {
+        key: torch.from_numpy(np.ascontiguousarray(a))
+        for key, a in SOURCES[source].write(calibrated(MODELS[name]), MODELS[name]).items()
+    }
     state |= {key: value for key, value in net.state_dict().items() if key.endswith("num_batches_tracked")}
     net.load_state_dict(state, strict=True)
     return net.eval()
 
 
-@pytest.mark.parametrize(("source", "name", "make", "aux"), PEERS, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("source", "name", "make", "aux"), PEERS, ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_equals_the_publishers_network(source, name, make, aux):
     theirs, ours = peer(source, name, make), build(MODELS[name])
     size = MODELS[name].size
@@ -197,7 +203,9 @@ def test_equals_the_publishers_network(source, name, make, aux):
             assert error(ours(x).numpy(), output.numpy()) <= 1e-6
 
 
-@pytest.mark.parametrize(("source", "name", "make", "aux"), PEERS, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("source", "name", "make", "aux"), PEERS, ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_equals_the_publishers_network_in_training(source, name, make, aux):
     """Batch statistics, auxiliary outputs (ours in order of depth), and the running statistics they leave behind."""
     theirs, ours = peer(source, name, make).train(), build(MODELS[name]).train()
@@ -218,7 +226,9 @@ def test_equals_the_publishers_network_in_training(source, name, make, aux):
         assert error(array, statistics[key]) <= 1e-6, key
 
 
-@pytest.mark.parametrize(("source", "name", "make", "aux"), PEERS, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("source", "name", "make", "aux"), PEERS, ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_the_publishers_tensors_are_read_back_bit_for_bit(source, name, make, aux):
     state = {key: value.numpy() for key, value in peer(source, name, make).state_dict().items()}
     again = SOURCES[source].read(state, MODELS[name])
@@ -229,5 +239,7 @@ def test_flavours_of_one_name_are_different_networks():
     """The same weights; only whether average pools count the padding differs."""
     x = batch(MODELS["inception_v3"], 299)
     arrays = calibrated(MODELS["inception_v3"])
-    one, other = (backend.predict(build(MODELS[name], arrays), x)["logits"] for name in ("inception_v3", "inception_v3.mindcv"))
+    one, other = (
+        backend.predict(build(MODELS[name], arrays), x)["logits"] for name in ("inception_v3", "inception_v3.mindcv")
+    )
     assert error(one, other) > 1e-3

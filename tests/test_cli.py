@@ -1,0 +1,103 @@
+"""The command line: what it prints, its exit status, and its one-line errors."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from zoo.cli import main
+
+
+def test_list(capsys):
+    assert main(["list"]) == 0
+    out = capsys.readouterr().out
+    for word in ("inception_v3.mindcv", "42,679,816", "12.254", "torchvision, timm, mmpretrain"):
+        assert word in out
+
+
+def test_list_as_json(capsys):
+    assert main(["list", "goog*", "--json", "-"]) == 0
+    assert [row["model"] for row in json.loads(capsys.readouterr().out)] == ["googlenet", "googlenet.mindcv"]
+
+
+def test_info(capsys):
+    assert main(["info", "googlenet"]) == 0
+    out = capsys.readouterr().out
+    for word in (
+        "6,624,904 (13,004,888 with auxiliary heads)",
+        "1,498,376,192",
+        "aux1 after mixed_4b",
+        "1024 x 7 x 7",
+        "least 15",
+    ):
+        assert word in out
+
+
+def test_info_as_json(capsys):
+    assert main(["info", "inception_v4", "--size", "331", "--json", "-"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["model"] == "inception_v4"
+    assert figures["size"] == 331
+    assert {"parameters", "parameters_with_aux", "buffers", "macs", "activations", "layers"} <= figures.keys()
+
+
+def test_json_file_beside_the_table(tmp_path, capsys):
+    assert main(["info", "googlenet", "--json", str(tmp_path / "info.json")]) == 0
+    assert "aux1 after" in capsys.readouterr().out
+    assert json.loads((tmp_path / "info.json").read_text())["model"] == "googlenet"
+
+
+ERRORS = [
+    (["info", "inceptionv4"], "unknown model 'inceptionv4': did you mean inception_v4"),
+    (["info", "inception_v4", "--size", "74"], "inception_v4: size must be at least 75 pixels, not 74"),
+    (["info", "inception_v4", "--size", "big"], "argument --size: invalid int value: 'big' (see zoo info --help)"),
+    (
+        ["info", "googlenet", "--json", "/nowhere/x.json"],
+        "/nowhere/x.json: cannot write the JSON there: no such folder",
+    ),
+    (["list", "resnet*"], "no model matches 'resnet*'; there are googlenet, "),
+    (
+        ["parity", "googlenet", "--backends", "torch,jax"],
+        "unknown backend 'jax': expected some of torch, mindspore, paddle",
+    ),
+    (
+        ["parity", "googlenet", "--image", "/nowhere.jpg"],
+        "/nowhere.jpg: cannot read the image: No such file or directory",
+    ),
+    (["parity", "googlenet", "--size", "14"], "googlenet: an input of 14 x 14 pixels is too small: at least 15 x 15"),
+    (["parity", "googlenet", "--checkpoint", "/nowhere.st"], "/nowhere.st: no such file"),
+    (["parity", "googlenet", "--device", "tpu"], "unknown device 'tpu': expected 'cpu', 'gpu' or 'gpu:1'"),
+    (["parity", "googlenet", "--width", "-1"], "googlenet: width must be above 0"),
+    (["parity"], "the following arguments are required: MODEL (see zoo parity --help)"),
+    (["dance"], "invalid choice: 'dance'"),
+    ([], "the following arguments are required: COMMAND"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), ERRORS, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
+def test_errors_are_one_line_and_exit_with_2(capsys, arguments, message):
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    assert out == ""
+    assert lines[-1].startswith("zoo: error: ")
+    assert message in lines[-1]
+    assert not [line for line in lines[:-1] if "error" in line or "Traceback" in line]
+
+
+def test_the_module_is_the_command():
+    run = subprocess.run([sys.executable, "-m", "zoo", "info", "nothing"], capture_output=True, text=True)
+    assert run.returncode == 2
+    assert run.stderr.startswith("zoo: error: unknown model 'nothing'")
+    assert len(run.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["list", "info", "parity"])
+def test_help(capsys, command):
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code == 0
+    assert f"usage: zoo {command}" in capsys.readouterr().out

@@ -1,0 +1,21 @@
+"""Weights around the circle of frameworks, each in its own process, come home bit for bit."""
+
+import numpy as np
+import pytest
+from support import NAMES, batch, calibrated
+
+from backends import worker
+from zoo.models import MODELS
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_torch_paddle_mindspore_torch(name):
+    model, start = MODELS[name], calibrated(MODELS[name])
+    x = batch(model, 75)
+    arrays, logits = start, {}
+    for step, backend in enumerate(("torch", "paddle", "mindspore", "torch")):
+        result = worker.run(backend, model, arrays, x, dump=True)
+        arrays, logits[step] = result.dump, result.outputs["logits"]
+    assert arrays.keys() == start.keys()
+    assert all(arrays[key].tobytes() == array.tobytes() for key, array in start.items())
+    assert np.array_equal(logits[0], logits[3])

@@ -1,0 +1,73 @@
+"""Preprocessing, against torchvision's definition of it and the publishers' numbers."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zoo.errors import InputError
+from zoo.images import preprocess, read_image, sample_photographs
+from zoo.models import MODELS
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_photographs_become_inputs_of_the_native_size(name):
+    model = MODELS[name]
+    for photograph in sample_photographs():
+        array = preprocess(photograph, model)
+        assert array.shape == (3, model.size, model.size)
+        assert array.dtype == np.float32
+        assert np.abs(array).max() <= (1 if model.preprocess.std == (0.5, 0.5, 0.5) else 2.7)
+
+
+def test_colours_keep_their_channels():
+    image = Image.new("RGB", (400, 300), (255, 0, 51))
+    array = preprocess(image, MODELS["inception_v3.mindcv"])
+    for channel, (value, mean, std) in enumerate(
+        zip((1, 0, 0.2), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), strict=True)
+    ):
+        assert array[channel] == pytest.approx((value - mean) / std, abs=1e-6)
+
+
+@pytest.mark.parametrize("size", [(640, 427), (427, 640), (299, 299), (50, 20)])
+@pytest.mark.parametrize("name", ["inception_v4", "googlenet"])
+def test_equals_resize_and_center_crop_done_by_hand(name, size):
+    random = np.random.default_rng(0)
+    image = Image.fromarray(random.integers(0, 255, (size[1], size[0], 3), np.uint8))
+    model = MODELS[name]
+    shorter = model.preprocess.resize
+    width, height = (shorter * side // min(size) for side in size)
+    filters = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+    scaled = np.asarray(image.resize((width, height), filters[model.preprocess.interpolation]))
+    top, left = round((height - model.size) / 2), round((width - model.size) / 2)
+    wanted = scaled[top : top + model.size, left : left + model.size].transpose(2, 0, 1) / 127.5 - 1
+    np.testing.assert_allclose(preprocess(image, model), wanted, atol=1e-6)
+
+
+def test_other_sizes_keep_the_proportion():
+    image = Image.linear_gradient("L").convert("RGB")
+    small, native = preprocess(image, MODELS["googlenet"], 112), preprocess(image, MODELS["googlenet"])
+    assert small.shape == (3, 112, 112)
+    np.testing.assert_allclose(small.mean(), native.mean(), atol=5e-3)
+    np.testing.assert_allclose(small[:, -1].mean(), native[:, -1].mean(), atol=2e-2)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1"])
+def test_any_mode_becomes_rgb(tmp_path, mode):
+    path = tmp_path / ("image.tiff" if mode == "CMYK" else "image.png")
+    Image.new("RGB", (20, 30), (200, 100, 50)).convert(mode).save(path)
+    assert read_image(path).mode == "RGB"
+
+
+def test_unreadable_images(tmp_path):
+    (tmp_path / "text.jpg").write_text("not an image")
+    (tmp_path / "empty.png").write_bytes(b"")
+    Image.new("RGB", (500, 500)).save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:300])
+    with pytest.raises(InputError, match=r"text.jpg: not an image that Pillow can read"):
+        read_image(tmp_path / "text.jpg")
+    with pytest.raises(InputError, match=r"empty.png: not an image that Pillow can read"):
+        read_image(tmp_path / "empty.png")
+    with pytest.raises(InputError, match=r"cut.png: cannot read the image: "):
+        read_image(tmp_path / "cut.png")
+    with pytest.raises(InputError, match=r"none.png: cannot read the image: No such file or directory"):
+        read_image(tmp_path / "none.png")

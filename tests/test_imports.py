@@ -1,0 +1,40 @@
+"""What is *not* imported: the core has no framework, a backend only its own."""
+
+import subprocess
+import sys
+
+import pytest
+
+from backends import REQUIREMENTS
+
+FRAMEWORKS = set(REQUIREMENTS)
+
+
+def loaded_by(code):
+    """The top-level modules that a fresh interpreter has after running `code`."""
+    script = f"import sys\n{code}\nprint('\\n'.join({{name.partition('.')[0] for name in sys.modules}}))"
+    run = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=True)
+    return set(run.stdout.split())
+
+
+def test_the_core_imports_no_framework():
+    code = "import zoo, zoo.cli, zoo.parity, zoo.stored, weights, backends, backends.worker, backends.reference"
+    assert not loaded_by(code) & FRAMEWORKS
+
+
+def test_importing_zoo_costs_nothing_it_does_not_need():
+    assert not loaded_by("import zoo; zoo.list_models(); zoo.info('inception_v4')") & {
+        "numpy",
+        "rich",
+        "PIL",
+        "safetensors",
+    }
+
+
+def test_the_reference_needs_numpy_only():
+    assert not loaded_by("import zoo; zoo.build('googlenet', 'reference', width=0.25)") & FRAMEWORKS
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_backend_imports_its_own_framework_only(framework):
+    assert loaded_by(f"import backends; backends.get({framework!r})") & FRAMEWORKS == {framework}

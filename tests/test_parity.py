@@ -1,0 +1,184 @@
+"""The main job on narrow networks: its document, its verdicts, and what makes it fail."""
+
+import json
+
+import numpy as np
+import pytest
+from support import calibrated
+
+import weights
+from backends import worker
+from zoo import stored
+from zoo.cli import main
+from zoo.errors import BackendError, InputError, SpecError, UnavailableError
+from zoo.images import preprocess, sample_photographs
+from zoo.model import configure
+from zoo.models import MODELS
+from zoo.parity import Settings, compare, relative_error, top
+
+TORCH = Settings(backends=("torch",))
+
+
+def test_three_frameworks_and_two_models(tmp_path, capfd):
+    """As a user runs it: exit status, table and JSON."""
+    file = tmp_path / "parity.json"
+    status = main(["parity", "inception_v3", "googlenet.mindcv", "--width", "0.25", "--layers", "--json", str(file)])
+    out, err = capfd.readouterr()
+    report = json.loads(file.read_text())
+    assert status == 0
+    assert report["ok"]
+    assert report["tolerance"] == 5e-6
+    for result in report["models"]:
+        model = configure(MODELS[result["model"]], width=0.25)
+        assert result["input"]["shape"] == [2, 3, model.size, model.size]
+        assert set(result["backends"]) == {"torch", "mindspore", "paddle"}
+        for entry in result["backends"].values():
+            assert 0 < entry["max_rel_error"] <= 5e-6
+            assert entry["ok"]
+            assert entry["top1_agrees"]
+            assert entry["top5_agrees"]
+            assert set(entry["seconds"]) == {"import", "build", "load", "run"}
+            assert set(entry["layers"]) == {*(s.name for s in model.stages), "logits", *(a.name for a in model.aux)}
+    for word in (
+        "inception_v3",
+        "mindspore 2.8",
+        "paddle 3",
+        "torch 2",
+        "top-5",
+        "tolerance 5e-06",
+        "random, seed 0",
+        "mixed_7c",
+    ):
+        assert word in out
+    assert "inception_v3: reference" in err
+
+
+def wrong(change):
+    """A worker whose logits are not what they should be."""
+    run = worker.run
+
+    def spoilt(backend, *arguments, **options):
+        result = run(backend, *arguments, **options)
+        if backend != "reference":
+            result.outputs["logits"] = change(result.outputs["logits"])
+        return result
+
+    return spoilt
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "top1"),
+    [
+        (lambda y: y * np.float32(1 + 1e-5), pytest.approx(1e-5, rel=0.5), True),
+        (lambda y: np.roll(y, 1, axis=1), pytest.approx(1, abs=1), False),
+        (lambda y: y + np.float32("nan"), None, None),
+    ],
+)
+def test_a_network_that_is_not_the_same_is_found_out(monkeypatch, capfd, change, error, top1):
+    monkeypatch.setattr(worker, "run", wrong(change))
+    assert main(["parity", "googlenet", "--width", "0.25", "--backends", "torch", "--json", "-"]) == 1
+    report = json.loads(capfd.readouterr().out)
+    entry = report["models"][0]["backends"]["torch"]
+    assert not report["ok"]
+    assert not entry["ok"]
+    assert entry["max_rel_error"] == error
+    assert top1 is None or entry["top1_agrees"] == top1
+
+
+def test_a_stage_that_is_wrong_fails_though_the_logits_are_right(monkeypatch):
+    run = worker.run
+
+    def spoilt(backend, *arguments, **options):
+        result = run(backend, *arguments, **options)
+        if backend == "torch":
+            result.outputs["mixed_4b"] *= 1.001
+        return result
+
+    monkeypatch.setattr(worker, "run", spoilt)
+    report = compare(["googlenet"], Settings(backends=("torch",), layers=True), width=0.25)
+    assert not report["ok"]
+    assert report["models"][0]["backends"]["torch"]["layers"]["mixed_4b"] > 1e-4
+
+
+def test_missing_and_failing_backends_are_told_and_the_others_still_report(monkeypatch, capfd):
+    run = worker.run
+
+    def some(backend, *arguments, **options):
+        if backend == "mindspore":
+            raise UnavailableError("mindspore is not installed: pip install 'mindspore>=2.7,<2.9'")
+        if backend == "paddle":
+            raise BackendError("paddle: its worker died of SIGSEGV: boom")
+        return run(backend, *arguments, **options)
+
+    monkeypatch.setattr(worker, "run", some)
+    assert main(["parity", "googlenet", "--width", "0.25"]) == 1
+    out = capfd.readouterr().out
+    assert "googlenet, mindspore: mindspore is not installed: pip install 'mindspore>=2.7,<2.9'" in out
+    assert "googlenet, paddle: paddle: its worker died of SIGSEGV: boom" in out
+    skipped = compare(["googlenet"], Settings(backends=("torch", "mindspore")), width=0.25)
+    assert skipped["ok"]
+    assert "not installed" in skipped["models"][0]["backends"]["mindspore"]["skipped"]
+    assert not compare(["googlenet"], Settings(backends=("mindspore",)), width=0.25)["ok"], "nothing was proved"
+
+
+def test_a_machine_without_gpu_skips(capfd):
+    document = compare(["googlenet"], Settings(backends=("torch",), device="gpu:99"), width=0.25)
+    assert document["tolerance"] == 2e-5
+    assert "no device gpu:99" in document["models"][0]["backends"]["torch"]["skipped"]
+
+
+def test_a_checkpoint_and_images_of_ones_own(tmp_path):
+    model = configure(MODELS["googlenet"], width=0.25)
+    weights.write(tmp_path / "w.safetensors", calibrated(model), model)
+    sample_photographs()[1].save(tmp_path / "flower.png")
+    own = {"checkpoint": tmp_path / "w.safetensors", "images": [tmp_path / "flower.png"]}
+    report = compare(["googlenet"], TORCH, **own, width=0.25, size=160, batch=3)
+    assert report["ok"]
+    assert report["models"][0]["input"] == {"images": [str(tmp_path / "flower.png")], "shape": [3, 3, 160, 160]}
+    assert report["models"][0]["weights"] == str(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_stored_logits_are_what_the_reference_computes(name):
+    model = configure(MODELS[name], aux=False)
+    inputs = np.stack([preprocess(photograph, model) for photograph in sample_photographs()])
+    arrays = calibrated(model)
+    computed = stored.compute(model)[f"{name}.logits"]
+    assert relative_error(stored.lookup(model, inputs, arrays), computed) < 1e-6
+    assert computed.shape == (2, 1000)
+    with pytest.raises(InputError, match="the stored logits are for the two sample photographs"):
+        stored.lookup(model, inputs[::-1], arrays)
+    with pytest.raises(InputError, match="the stored logits are for seed 0's weights"):
+        stored.lookup(model, inputs, weights.initial(model))
+
+
+def test_judging_by_the_stored_reference():
+    report = compare(["googlenet"], Settings(backends=("torch",), stored_reference=True))
+    assert report["ok"]
+    assert report["models"][0]["reference"] == {"stored": True}
+
+
+@pytest.mark.parametrize(
+    ("run", "kind", "message"),
+    [
+        (lambda: compare(["googlnet"], TORCH), SpecError, "unknown model 'googlnet': did you mean googlenet"),
+        (lambda: Settings(backends=("torch", "jax")), BackendError, "unknown backend 'jax'"),
+        (lambda: Settings(layers=True, stored_reference=True), InputError, "the stored reference has logits only"),
+        (lambda: Settings(backends=()), BackendError, "no backend"),
+        (lambda: compare(["googlenet"], TORCH, size=14), InputError, "at least 15 x 15"),
+        (lambda: compare(["googlenet"], TORCH, batch=0), InputError, "the batch must be at least 1, not 0"),
+        (lambda: compare(["googlenet"] * 2, TORCH, checkpoint="w"), SpecError, "one checkpoint goes with one model"),
+        (lambda: Settings(device="tpu"), BackendError, "unknown device 'tpu'"),
+        (lambda: Settings(timeout=0), InputError, "timeout"),
+        (lambda: Settings(tolerance=-1), InputError, "tolerance"),
+    ],
+)
+def test_bad_input(run, kind, message):
+    with pytest.raises(kind, match=message):
+        run()
+
+
+def test_the_measure():
+    assert relative_error(np.array([1.0, 2.0]), np.array([1.0, 4.0])) == 0.5
+    assert relative_error(np.array([0.0, np.nan]), np.array([1.0, 4.0])) is None
+    np.testing.assert_array_equal(top(np.array([[0.1, 0.9, 0.5]]), 2), [[1, 2]])

@@ -1,0 +1,78 @@
+"""Workers: what they bring back, and how they fail."""
+
+import os
+
+import numpy as np
+import pytest
+from support import batch, calibrated, error, expected
+
+from backends import worker
+from zoo.errors import BackendError, InputError, UnavailableError, WeightsError
+from zoo.model import configure
+from zoo.models import MODELS
+
+SMALL = configure(MODELS["googlenet"], width=0.25, num_classes=10)
+INPUT = batch(SMALL, 64)
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    """Put a package of this name and text before the real one, for workers only."""
+
+    def fake(name, text):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(text)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    return fake
+
+
+@pytest.mark.parametrize("backend", ["torch", "mindspore", "paddle", "reference"])
+def test_a_worker_brings_everything_back(backend):
+    arrays = calibrated(SMALL)
+    result = worker.run(backend, SMALL, arrays, INPUT, tape=True, dump=True)
+    for key, value in expected(SMALL, arrays, INPUT).items():
+        assert error(result.outputs[key], value) <= 1e-5
+    assert all(np.array_equal(result.dump[key], array) for key, array in arrays.items())
+    assert set(result.seconds) == {"import", "build", "load", "run"}
+    assert result.version[0].isdigit()
+
+
+def test_one_that_dies_shows_its_last_words(fake):
+    fake("torch", "import os, sys\nfor i in range(9): print('line', i, file=sys.stderr, flush=True)\nos.abort()")
+    with pytest.raises(BackendError) as caught:
+        worker.run("torch", SMALL, calibrated(SMALL), INPUT)
+    assert str(caught.value) == "torch: its worker died of SIGABRT: line 4 | line 5 | line 6 | line 7 | line 8"
+
+
+def test_one_that_hangs_is_ended(fake):
+    fake("torch", "import sys, time\nprint('waiting for a lock', file=sys.stderr, flush=True)\ntime.sleep(600)")
+    with pytest.raises(BackendError, match=r"torch: its worker did not finish within 2 s: waiting for a lock"):
+        worker.run("torch", SMALL, calibrated(SMALL), INPUT, timeout=2)
+
+
+def test_one_with_an_unforeseen_error_shows_it(fake):
+    fake("torch", "raise RuntimeError('no such luck')")
+    with pytest.raises(BackendError, match=r"torch: its worker ended with status 1: .*RuntimeError: no such luck"):
+        worker.run("torch", SMALL, calibrated(SMALL), INPUT)
+
+
+def test_a_framework_that_does_not_import_is_unavailable(fake):
+    fake("torch", "raise ImportError('libgomp.so.1 is missing')")
+    with pytest.raises(UnavailableError, match=r"torch is installed but cannot be imported: libgomp.so.1 is missing"):
+        worker.run("torch", SMALL, calibrated(SMALL), INPUT)
+
+
+def test_its_errors_keep_their_class():
+    with pytest.raises(InputError, match="8 x 8 pixels is too small"):
+        worker.run("reference", SMALL, calibrated(SMALL), batch(SMALL, 8))
+    with pytest.raises(WeightsError, match="305 missing"):
+        worker.run("reference", SMALL, {"x": INPUT}, INPUT)
+
+
+def test_nothing_is_left_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    worker.run("reference", SMALL, calibrated(SMALL), INPUT)
+    with pytest.raises(InputError):
+        worker.run("reference", SMALL, calibrated(SMALL), batch(SMALL, 8))
+    assert os.listdir(tmp_path) == []
