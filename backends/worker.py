@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -150,6 +151,12 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
-    sys.stderr.flush()
-    os._exit(0)  # MindSpore 2.8 prints an ignored exception a cell when the interpreter takes it apart
+    status = 1
+    try:
+        main(Path(sys.argv[1]))
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)  # MindSpore 2.8 prints an ignored exception a cell when the interpreter takes it apart

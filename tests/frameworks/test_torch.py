@@ -242,4 +242,4 @@ def test_flavours_of_one_name_are_different_networks():
     one, other = (
         backend.predict(build(MODELS[name], arrays), x)["logits"] for name in ("inception_v3", "inception_v3.mindcv")
     )
-    assert error(one, other) > 1e-3
+    assert error(one, other) > 1e-2
