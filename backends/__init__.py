@@ -29,7 +29,10 @@ BACKENDS = (*REQUIREMENTS, "reference")
 
 
 class Backend(Protocol):
-    """The contract that `tests/contract` holds every backend to; networks are the framework's own modules."""
+    """The contract that `tests/frameworks/test_contract.py` holds every backend to.
+
+    Networks are the framework's own modules.
+    """
 
     def version(self) -> str:
         """The framework's version."""
@@ -68,7 +71,7 @@ def get(name: str) -> Backend:
         )
     try:
         return cast(Backend, importlib.import_module(f"backends.{name}"))
-    except ImportError as error:
+    except (ImportError, OSError) as error:
         raise UnavailableError(f"{name} is installed but cannot be imported: {error}") from error
 
 

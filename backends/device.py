@@ -24,6 +24,6 @@ def parse(name: str | None) -> Device | None:
         return None
     if name == "cpu":
         return Device("cpu")
-    if match := re.fullmatch(r"gpu(?::(\d+))?", name):
+    if isinstance(name, str) and (match := re.fullmatch(r"gpu(?::(\d+))?", name)):
         return Device("gpu", int(match[1] or 0))
     raise BackendError(f"unknown device {name!r}: expected 'cpu', 'gpu' or 'gpu:1'")

@@ -11,13 +11,30 @@ from mindspore import ops as F
 from numpy.typing import NDArray
 
 from backends.device import Device
-from backends.tape import tape as record
+from backends.predict import float32
+from backends.predict import tape as record
 from weights.check import check
 from weights.names import CONVENTIONS
 from zoo.errors import BackendError, UnavailableError
 from zoo.model import Model, Norm
-from zoo.nodes import AdaptiveAvgPool, AvgPool, Chain, Concat, Conv, Head, MaxPool, Node, assert_never, children
-from zoo.trace import Op, check_input, least_size, pair, parameters, trace
+from zoo.nodes import (
+    AdaptiveAvgPool,
+    AvgPool,
+    Box,
+    Chain,
+    Concat,
+    Conv,
+    Depthwise,
+    Head,
+    MaxPool,
+    Node,
+    NormRelu,
+    Relu,
+    Residual,
+    assert_never,
+    children,
+)
+from zoo.trace import InputCheck, Op, pair, parameters, reach, trace
 
 CONVENTION = CONVENTIONS["mindspore"]
 
@@ -32,7 +49,7 @@ class Network(nn.Cell):
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.spec = model
-        self.least_size = {training: least_size(model, training) for training in (False, True)}
+        self.check_input = InputCheck(model)
         self.stage_names = tuple(stage.name for stage in model.stages)
         self.aux_names = tuple((aux.name, aux.after) for aux in model.aux)
         self.taps = model.taps
@@ -43,7 +60,7 @@ class Network(nn.Cell):
             parameter.name = name
 
     def __call__(self, x: Tensor) -> Tensor | list[Tensor] | tuple[Tensor, ...]:
-        check_input(self.spec, x.shape, self.least_size[self.training])
+        self.check_input(tuple(x.shape), self.training)
         return super().__call__(x)
 
     def construct(self, x: Tensor) -> Tensor | list[Tensor] | tuple[Tensor, ...]:
@@ -62,25 +79,38 @@ class Network(nn.Cell):
         return (x, *aux) if aux else x
 
 
-class ConvNormReLU(nn.Cell):
-    def __init__(self, node: Conv, channels: int, norm: Norm | None) -> None:
+class ConvNormAct(nn.Cell):
+    def __init__(self, node: Box, inputs: int, outputs: int, groups: int, norm: Norm | None) -> None:
         super().__init__()
-        height, width = pair(node.kernel)
-        half = (height // 2, height // 2, width // 2, width // 2) if node.padding == "half" else 0
+        height, width = reach(node)
+        half = node.padding == "half"
         self.conv = nn.Conv2d(
-            channels,
-            node.channels,
-            (height, width),
+            inputs,
+            outputs,
+            pair(node.kernel),
             node.stride,
-            pad_mode="pad" if node.padding == "half" else node.padding,
-            padding=half,
-            has_bias=False,
+            pad_mode="pad" if half else node.padding,
+            padding=(height // 2, height // 2, width // 2, width // 2) if half else 0,
+            dilation=node.dilation,
+            group=groups,
+            has_bias=node.bias,
             weight_init="zeros",
         )
-        self.bn = nn.BatchNorm2d(node.channels, norm.eps, norm.decay) if norm else nn.Identity()
+        self.bn = _norm(outputs, norm) if node.norm else nn.Identity()
+        self.act = node.act
 
     def construct(self, x: Tensor) -> Tensor:
-        return F.relu(self.bn(self.conv(x)))
+        x = self.bn(self.conv(x))
+        return F.relu(x) if self.act else x
+
+
+class PreActivation(nn.Cell):
+    def __init__(self, channels: int, norm: Norm | None) -> None:
+        super().__init__()
+        self.bn = _norm(channels, norm)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return F.relu(self.bn(x))
 
 
 class Branches(nn.Cell):
@@ -99,10 +129,24 @@ class Branches(nn.Cell):
         return F.concat(outputs, 1)
 
 
+class Sum(nn.Cell):
+    """shortcut(x) + scale * body(x)."""
+
+    def __init__(self, node: Residual, branches: dict[str, nn.Cell]) -> None:
+        super().__init__()
+        self.body, self.shortcut = branches["body"], branches.get("shortcut")
+        self.scale, self.act = node.scale, node.act
+
+    def construct(self, x: Tensor) -> Tensor:
+        y = self.body(x)
+        y = (x if self.shortcut is None else self.shortcut(x)) + (y if self.scale == 1 else y * self.scale)
+        return F.relu(y) if self.act else y
+
+
 class Classifier(nn.Cell):
     def __init__(self, node: Head, features: int, classes: int) -> None:
         super().__init__()
-        self.pool = node.pool
+        self.pool, self.act = node.pool, node.act
         self.hidden = nn.Dense(features, node.hidden, weight_init="zeros") if node.hidden else None
         self.dropout = nn.Dropout(p=node.dropout)
         self.fc = nn.Dense(node.hidden or features, classes, weight_init="zeros")
@@ -110,18 +154,35 @@ class Classifier(nn.Cell):
     def construct(self, x: Tensor) -> Tensor:
         x = x.mean((2, 3)) if self.pool else F.flatten(x)
         if self.hidden is not None:
-            x = F.relu(self.hidden(x))
+            x = self.hidden(x)
+            x = F.relu(x) if self.act else x
         return self.fc(self.dropout(x))
 
 
+def _norm(channels: int, norm: Norm | None) -> nn.Cell:
+    return nn.BatchNorm2d(channels, norm.eps, norm.decay) if norm else nn.Identity()
+
+
 def _cell(node: Node, path: str, traced: Mapping[str, Op], model: Model) -> nn.Cell:
+    def below(parent: Chain | Concat | Residual) -> dict[str, nn.Cell]:
+        return {name: _cell(child, f"{path}.{name}", traced, model) for name, child in children(parent)}
+
     match node:
         case Chain():
-            return nn.SequentialCell([_cell(child, f"{path}.{name}", traced, model) for name, child in children(node)])
+            return nn.SequentialCell(list(below(node).values()))
         case Concat():
-            return Branches({name: _cell(child, f"{path}.{name}", traced, model) for name, child in children(node)})
+            return Branches(below(node))
+        case Residual():
+            return Sum(node, below(node))
         case Conv():
-            return ConvNormReLU(node, traced[path].inputs.channels, model.norm)
+            return ConvNormAct(node, traced[path].inputs.channels, node.channels, 1, model.norm)
+        case Depthwise():
+            channels = traced[path].inputs.channels
+            return ConvNormAct(node, channels, channels, channels, model.norm)
+        case NormRelu():
+            return PreActivation(traced[path].inputs.channels, model.norm)
+        case Relu():
+            return nn.ReLU()
         case MaxPool(kernel, stride, "same"):
             return nn.MaxPool2d(kernel, stride, pad_mode="same")
         case MaxPool(kernel, stride, padding):
@@ -190,7 +251,7 @@ def predict(net: Network, x: NDArray[np.float32], tape: bool = False) -> dict[st
     training = net.training
     net.set_train(False)
     try:
-        batch = Tensor(x)
+        batch = Tensor(float32(x))
         outputs = record(net, batch) if tape else net.spec.named(net(batch))
     finally:
         net.set_train(training)

@@ -11,13 +11,30 @@ from numpy.typing import NDArray
 from paddle import Tensor, nn
 
 from backends.device import Device
-from backends.tape import tape as record
+from backends.predict import float32
+from backends.predict import tape as record
 from weights.check import check
 from weights.names import CONVENTIONS
 from zoo.errors import UnavailableError
 from zoo.model import Model, Norm
-from zoo.nodes import AdaptiveAvgPool, AvgPool, Chain, Concat, Conv, Head, MaxPool, Node, assert_never, children
-from zoo.trace import Op, check_input, least_size, pair, parameters, trace
+from zoo.nodes import (
+    AdaptiveAvgPool,
+    AvgPool,
+    Box,
+    Chain,
+    Concat,
+    Conv,
+    Depthwise,
+    Head,
+    MaxPool,
+    Node,
+    NormRelu,
+    Relu,
+    Residual,
+    assert_never,
+    children,
+)
+from zoo.trace import InputCheck, Op, pair, parameters, reach, trace
 
 CONVENTION = CONVENTIONS["paddle"]
 ZEROS = paddle.ParamAttr(initializer=nn.initializer.Constant(0.0))
@@ -34,13 +51,13 @@ class Network(nn.Layer):
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.spec = model
-        self.least_size = {training: least_size(model, training) for training in (False, True)}
+        self.check_input = InputCheck(model)
         ops = {op.path: op for op in trace(model).ops}
         for name, node in model.parts.items():
             self.add_sublayer(name, _layer(node, name, ops, model))
 
     def __call__(self, x: Tensor) -> Tensor | list[Tensor] | tuple[Tensor, ...]:
-        check_input(self.spec, tuple(x.shape), self.least_size[self.training])
+        self.check_input(tuple(x.shape), self.training)
         return super().__call__(x)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor] | tuple[Tensor, ...]:
@@ -57,16 +74,35 @@ class Network(nn.Layer):
         return (x, *aux) if aux else x
 
 
-class ConvNormReLU(nn.Layer):
-    def __init__(self, node: Conv, channels: int, norm: Norm | None) -> None:
+class ConvNormAct(nn.Layer):
+    def __init__(self, node: Box, inputs: int, outputs: int, groups: int, norm: Norm | None) -> None:
         super().__init__()
-        kernel = pair(node.kernel)
-        padding = [k // 2 for k in kernel] if node.padding == "half" else node.padding.upper()
-        self.conv = nn.Conv2D(channels, node.channels, kernel, node.stride, padding, weight_attr=ZEROS, bias_attr=False)
-        self.bn = nn.BatchNorm2D(node.channels, norm.decay, norm.eps) if norm else nn.Identity()
+        self.conv = nn.Conv2D(
+            inputs,
+            outputs,
+            pair(node.kernel),
+            node.stride,
+            [window // 2 for window in reach(node)] if node.padding == "half" else node.padding.upper(),
+            node.dilation,
+            groups,
+            weight_attr=ZEROS,
+            bias_attr=None if node.bias else False,
+        )
+        self.bn = _norm(outputs, norm) if node.norm else nn.Identity()
+        self.act = node.act
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.bn(self.conv(x)))
+        x = self.bn(self.conv(x))
+        return F.relu(x) if self.act else x
+
+
+class PreActivation(nn.Layer):
+    def __init__(self, channels: int, norm: Norm | None) -> None:
+        super().__init__()
+        self.bn = _norm(channels, norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.bn(x))
 
 
 class Branches(nn.Layer):
@@ -81,10 +117,24 @@ class Branches(nn.Layer):
         return paddle.concat([branch(x) for branch in self.children()], 1)
 
 
+class Sum(nn.Layer):
+    """shortcut(x) + scale * body(x)."""
+
+    def __init__(self, node: Residual, branches: dict[str, nn.Layer]) -> None:
+        super().__init__()
+        self.body, self.shortcut = branches["body"], branches.get("shortcut")
+        self.scale, self.act = node.scale, node.act
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.body(x)
+        y = (x if self.shortcut is None else self.shortcut(x)) + (y if self.scale == 1 else y * self.scale)
+        return F.relu(y) if self.act else y
+
+
 class Classifier(nn.Layer):
     def __init__(self, node: Head, features: int, classes: int) -> None:
         super().__init__()
-        self.pool = node.pool
+        self.pool, self.act = node.pool, node.act
         self.hidden = nn.Linear(features, node.hidden, weight_attr=ZEROS) if node.hidden else None
         self.dropout = nn.Dropout(node.dropout)
         self.fc = nn.Linear(node.hidden or features, classes, weight_attr=ZEROS)
@@ -92,18 +142,35 @@ class Classifier(nn.Layer):
     def forward(self, x: Tensor) -> Tensor:
         x = x.mean((2, 3)) if self.pool else x.flatten(1)
         if self.hidden is not None:
-            x = F.relu(self.hidden(x))
+            x = self.hidden(x)
+            x = F.relu(x) if self.act else x
         return self.fc(self.dropout(x))
 
 
+def _norm(channels: int, norm: Norm | None) -> nn.Layer:
+    return nn.BatchNorm2D(channels, norm.decay, norm.eps) if norm else nn.Identity()
+
+
 def _layer(node: Node, path: str, ops: Mapping[str, Op], model: Model) -> nn.Layer:
+    def below(parent: Chain | Concat | Residual) -> dict[str, nn.Layer]:
+        return {name: _layer(child, f"{path}.{name}", ops, model) for name, child in children(parent)}
+
     match node:
         case Chain():
-            return nn.Sequential(*(_layer(child, f"{path}.{name}", ops, model) for name, child in children(node)))
+            return nn.Sequential(*below(node).values())
         case Concat():
-            return Branches({name: _layer(child, f"{path}.{name}", ops, model) for name, child in children(node)})
+            return Branches(below(node))
+        case Residual():
+            return Sum(node, below(node))
         case Conv():
-            return ConvNormReLU(node, ops[path].inputs.channels, model.norm)
+            return ConvNormAct(node, ops[path].inputs.channels, node.channels, 1, model.norm)
+        case Depthwise():
+            channels = ops[path].inputs.channels
+            return ConvNormAct(node, channels, channels, channels, model.norm)
+        case NormRelu():
+            return PreActivation(ops[path].inputs.channels, model.norm)
+        case Relu():
+            return nn.ReLU()
         case MaxPool(kernel, stride, padding):
             border = {"half": kernel // 2, "valid": 0, "same": "SAME", "ceil": 0}[padding]
             return nn.MaxPool2D(kernel, stride, border, ceil_mode=padding == "ceil")
@@ -141,16 +208,16 @@ def load(net: Network, arrays: Mapping[str, NDArray[np.generic]]) -> None:
     """Copy canonical weights in. Raises WeightsError, with the network unchanged, when they do not fit."""
     check(arrays, net.spec)
     state = net.state_dict()
-    for name in parameters(net.spec):
-        state[CONVENTION.rename(name)].set_value(CONVENTION.orient(arrays[name]))
+    for name, parameter in parameters(net.spec).items():
+        state[CONVENTION.rename(name)].set_value(CONVENTION.orient(arrays[name], parameter))
 
 
 def dump(net: Network) -> dict[str, NDArray[np.float32]]:
     """The network's weights as canonical arrays of their own."""
     state = net.state_dict()
     return {
-        name: np.ascontiguousarray(CONVENTION.orient(state[CONVENTION.rename(name)].numpy()))
-        for name in parameters(net.spec)
+        name: np.ascontiguousarray(CONVENTION.restore(state[CONVENTION.rename(name)].numpy(), parameter))
+        for name, parameter in parameters(net.spec).items()
     }
 
 
@@ -163,7 +230,7 @@ def predict(net: Network, x: NDArray[np.float32], tape: bool = False) -> dict[st
     net.eval()
     try:
         with paddle.no_grad():
-            batch = paddle.to_tensor(x, place=next(iter(net.parameters())).place)
+            batch = paddle.to_tensor(float32(x), place=next(iter(net.parameters())).place)
             outputs = record(net, batch) if tape else net.spec.named(net(batch))
     finally:
         (net.train if training else net.eval)()

@@ -15,18 +15,21 @@ from zoo.model import Model, Norm
 from zoo.nodes import (
     AdaptiveAvgPool,
     AvgPool,
+    Box,
     Chain,
     Concat,
     Conv,
-    ConvPadding,
+    Depthwise,
     Head,
     MaxPool,
     Node,
-    PoolPadding,
+    NormRelu,
+    Relu,
+    Residual,
     assert_never,
     children,
 )
-from zoo.trace import border, check_input, least_size, pair, parameters
+from zoo.trace import InputCheck, border, parameters, reach
 
 Array = NDArray[Any]
 
@@ -36,11 +39,11 @@ class Network:
 
     def __init__(self, model: Model) -> None:
         self.spec = model
-        self.least_size = least_size(model)
+        self.check_input = InputCheck(model)
         self.weights: dict[str, Array] = {}
 
     def __call__(self, x: NDArray[np.generic]) -> Array | list[Array]:
-        check_input(self.spec, x.shape, self.least_size)
+        self.check_input(x.shape)
         tape = self.tape(x)
         return [tape[name] for name in self.spec.taps] if self.spec.taps else tape["logits"]
 
@@ -64,13 +67,20 @@ class Network:
                 return x
             case Concat():
                 return np.concatenate([self.run(child, f"{path}.{name}", x) for name, child in children(node)], 1)
-            case Conv():
+            case Residual():
+                straight = x if node.shortcut is None else self.run(node.shortcut, f"{path}.shortcut", x)
+                x = straight + node.scale * self.run(node.body, f"{path}.body", x)
+                return np.maximum(x, 0) if node.act else x
+            case Conv() | Depthwise():
                 x = self.convolve(node, path, x)
-                if self.spec.norm:
-                    x = batch_norm(x, self.weights, f"{path}.bn", self.spec.norm)
+                x = self.normalise(path, x) if node.norm else x
+                return np.maximum(x, 0) if node.act else x
+            case NormRelu():
+                return np.maximum(self.normalise(path, x), 0)
+            case Relu():
                 return np.maximum(x, 0)
             case MaxPool():
-                return windows(x, node.kernel, node.stride, node.padding, -np.inf).max((-2, -1))
+                return windows(x, node, -np.inf).max((-2, -1))
             case AvgPool():
                 return avg_pool(x, node)
             case AdaptiveAvgPool(size):
@@ -78,29 +88,37 @@ class Network:
             case Head():
                 x = x.mean((2, 3)) if node.pool else x.reshape(len(x), -1)
                 if node.hidden is not None:
-                    x = np.maximum(self.linear(f"{path}.hidden", x), 0)
+                    x = self.linear(f"{path}.hidden", x)
+                    x = np.maximum(x, 0) if node.act else x
                 return self.linear(f"{path}.fc", x)
         assert_never(node)
 
-    def convolve(self, node: Conv, path: str, x: Array) -> Array:
-        return conv2d(x, self.weights[f"{path}.conv.weight"], node.stride, node.padding)
+    def convolve(self, node: Box, path: str, x: Array) -> Array:
+        y = conv2d(x, self.weights[f"{path}.conv.weight"], node)
+        return y + self.weights[f"{path}.conv.bias"][:, None, None] if node.bias else y
+
+    def normalise(self, path: str, x: Array) -> Array:
+        return batch_norm(x, self.weights, f"{path}.bn", self.spec.norm) if self.spec.norm else x
 
     def linear(self, path: str, x: Array) -> Array:
         return x @ self.weights[f"{path}.weight"].T + self.weights[f"{path}.bias"]
 
 
-def windows(x: Array, kernel: int | tuple[int, int], stride: int, padding: PoolPadding, fill: float) -> Array:
+def windows(x: Array, node: Box | MaxPool | AvgPool, fill: float) -> Array:
     """Every window of a padded batch: a view [N, C, H', W', kernel height, kernel width]."""
-    kernel = pair(kernel)
-    pads = [border(padding, n, k, stride) for n, k in zip(x.shape[2:], kernel, strict=True)]
+    kernel, stride = reach(node), node.stride
+    pads = [border(node.padding, n, k, stride) for n, k in zip(x.shape[2:], kernel, strict=True)]
     padded = np.pad(x, [(0, 0), (0, 0), *pads], constant_values=fill)
     views = np.lib.stride_tricks.sliding_window_view(padded, kernel, (2, 3))  # type: ignore[call-overload]
-    return views[:, :, ::stride, ::stride]
+    step = node.dilation if isinstance(node, Conv | Depthwise) else 1
+    return views[:, :, ::stride, ::stride, ::step, ::step]
 
 
-def conv2d(x: Array, weight: Array, stride: int, padding: ConvPadding) -> Array:
-    """Cross-correlation of [N, I, H, W] with [O, I, kernel height, kernel width], zeros at the border."""
-    patches = windows(x, (weight.shape[2], weight.shape[3]), stride, padding, 0.0)
+def conv2d(x: Array, weight: Array, node: Box) -> Array:
+    """Cross-correlation with [outputs, inputs (depthwise: 1), kernel height, kernel width], zeros at the border."""
+    patches = windows(x, node, 0.0)
+    if isinstance(node, Depthwise):
+        return sum(patches[..., i, j] * weight[:, 0, i, j][:, None, None] for i, j in np.ndindex(*weight.shape[2:]))
     return np.moveaxis(np.tensordot(weight, patches, ([1, 2, 3], [1, 4, 5])), 0, 1)
 
 
@@ -113,10 +131,10 @@ def batch_norm(x: Array, weights: Mapping[str, Array], path: str, norm: Norm) ->
 
 def avg_pool(x: Array, node: AvgPool) -> Array:
     """Sum over each window, over the count of its pixels: all of them, or those inside the image."""
-    total = windows(x, node.kernel, node.stride, node.padding, 0.0).sum((-2, -1))
+    total = windows(x, node, 0.0).sum((-2, -1))
     if node.count_include_pad:
         return total / node.kernel**2
-    return total / windows(np.ones_like(x[:1, :1]), node.kernel, node.stride, node.padding, 0.0).sum((-2, -1))
+    return total / windows(np.ones_like(x[:1, :1]), node, 0.0).sum((-2, -1))
 
 
 def adaptive_avg_pool(x: Array, size: int) -> Array:
@@ -127,15 +145,17 @@ def adaptive_avg_pool(x: Array, size: int) -> Array:
 
 
 class _Calibration(Network):
-    """Sets what each convolution's output is normalised by, just before it is used."""
+    """Sets what features are normalised by, just before they are."""
 
-    def convolve(self, node: Conv, path: str, x: Array) -> Array:
-        y = super().convolve(node, path, x)
+    def normalise(self, path: str, x: Array) -> Array:
         if self.spec.norm:
-            self.weights[f"{path}.bn.mean"], self.weights[f"{path}.bn.var"] = y.mean((0, 2, 3)), y.var((0, 2, 3))
-            return y
-        self.weights[f"{path}.conv.weight"] /= y.std()
-        return y / y.std()
+            self.weights[f"{path}.bn.mean"], self.weights[f"{path}.bn.var"] = x.mean((0, 2, 3)), x.var((0, 2, 3))
+        return super().normalise(path, x)
+
+    def convolve(self, node: Box, path: str, x: Array) -> Array:
+        if self.spec.norm is None:
+            self.weights[f"{path}.conv.weight"] /= super().convolve(node, path, x).std()
+        return super().convolve(node, path, x)
 
 
 def calibrate(model: Model, arrays: Mapping[str, NDArray[np.float32]], x: Array) -> dict[str, NDArray[np.float32]]:

@@ -11,13 +11,30 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from backends.device import Device
-from backends.tape import tape as record
+from backends.predict import float32
+from backends.predict import tape as record
 from weights.check import check
 from weights.names import CONVENTIONS
 from zoo.errors import UnavailableError
 from zoo.model import Model, Norm
-from zoo.nodes import AdaptiveAvgPool, AvgPool, Chain, Concat, Conv, Head, MaxPool, Node, assert_never, children
-from zoo.trace import Op, border, check_input, least_size, pair, parameters, trace
+from zoo.nodes import (
+    AdaptiveAvgPool,
+    AvgPool,
+    Box,
+    Chain,
+    Concat,
+    Conv,
+    Depthwise,
+    Head,
+    MaxPool,
+    Node,
+    NormRelu,
+    Relu,
+    Residual,
+    assert_never,
+    children,
+)
+from zoo.trace import InputCheck, Op, border, pair, parameters, reach, trace
 
 CONVENTION = CONVENTIONS["torch"]
 
@@ -32,13 +49,14 @@ class Network(nn.Module):
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.spec = model
-        self.least_size = {training: least_size(model, training) for training in (False, True)}
+        self.check_input = InputCheck(model)
         ops = {op.path: op for op in trace(model).ops}
         for name, node in model.parts.items():
             self.add_module(name, _module(node, name, ops, model))
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor] | tuple[Tensor, ...]:
-        check_input(self.spec, x.shape, self.least_size[self.training])
+        if not torch.compiler.is_compiling():
+            self.check_input(tuple(x.shape), self.training)
         features, aux = [], []
         for stage in self.spec.stages:
             x = getattr(self, stage.name)(x)
@@ -52,27 +70,36 @@ class Network(nn.Module):
         return (x, *aux) if aux else x
 
 
-class ConvNormReLU(nn.Module):
-    def __init__(self, node: Conv, channels: int, norm: Norm | None) -> None:
+class ConvNormAct(nn.Module):
+    def __init__(self, node: Box, inputs: int, outputs: int, groups: int, norm: Norm | None) -> None:
         super().__init__()
-        kernel = pair(node.kernel)
-        self.conv: nn.Module
-        if node.padding == "same":
-            self.conv = SameConv2d(channels, node.channels, kernel, node.stride, bias=False)
-        else:
-            half = (kernel[0] // 2, kernel[1] // 2) if node.padding == "half" else 0
-            self.conv = nn.Conv2d(channels, node.channels, kernel, node.stride, half, bias=False)
-        self.bn = nn.BatchNorm2d(node.channels, norm.eps, 1 - norm.decay) if norm else nn.Identity()
+        kernel, window = pair(node.kernel), reach(node)
+        half = (window[0] // 2, window[1] // 2) if node.padding == "half" else (0, 0)
+        kind = SameConv2d if node.padding == "same" else nn.Conv2d
+        self.conv = kind(inputs, outputs, kernel, node.stride, half, node.dilation, groups, bias=node.bias)
+        self.bn = _norm(outputs, norm) if node.norm else nn.Identity()
+        self.act = node.act
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.bn(self.conv(x)), inplace=True)
+        x = self.bn(self.conv(x))
+        return F.relu(x, inplace=True) if self.act else x
+
+
+class PreActivation(nn.Module):
+    def __init__(self, channels: int, norm: Norm | None) -> None:
+        super().__init__()
+        self.bn = _norm(channels, norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.bn(x))
 
 
 class SameConv2d(nn.Conv2d):
     """TensorFlow's SAME padding, which `nn.Conv2d(padding="same")` has for stride 1 only."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(_pad_same(x, self.kernel_size, self.stride, 0.0))
+        reach = tuple((k - 1) * d + 1 for k, d in zip(self.kernel_size, self.dilation, strict=True))
+        return super().forward(_pad_same(x, reach, self.stride, 0.0))
 
 
 class SameMaxPool2d(nn.MaxPool2d):
@@ -94,10 +121,24 @@ class Branches(nn.Module):
         return torch.cat([branch(x) for branch in self.children()], 1)
 
 
+class Sum(nn.Module):
+    """shortcut(x) + scale * body(x)."""
+
+    def __init__(self, node: Residual, branches: dict[str, nn.Module]) -> None:
+        super().__init__()
+        self.body, self.shortcut = branches["body"], branches.get("shortcut")
+        self.scale, self.act = node.scale, node.act
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.body(x)
+        y = (x if self.shortcut is None else self.shortcut(x)) + (y if self.scale == 1 else y * self.scale)
+        return F.relu(y, inplace=True) if self.act else y
+
+
 class Classifier(nn.Module):
     def __init__(self, node: Head, features: int, classes: int) -> None:
         super().__init__()
-        self.pool = node.pool
+        self.pool, self.act = node.pool, node.act
         self.hidden = nn.Linear(features, node.hidden) if node.hidden else None
         self.dropout = nn.Dropout(node.dropout)
         self.fc = nn.Linear(node.hidden or features, classes)
@@ -105,8 +146,13 @@ class Classifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x.mean((2, 3)) if self.pool else x.flatten(1)
         if self.hidden is not None:
-            x = F.relu(self.hidden(x))
+            x = self.hidden(x)
+            x = F.relu(x) if self.act else x
         return self.fc(self.dropout(x))
+
+
+def _norm(channels: int, norm: Norm | None) -> nn.Module:
+    return nn.BatchNorm2d(channels, norm.eps, 1 - norm.decay) if norm else nn.Identity()
 
 
 def _pad_same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], fill: float) -> Tensor:
@@ -116,13 +162,25 @@ def _pad_same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], fill:
 
 
 def _module(node: Node, path: str, ops: Mapping[str, Op], model: Model) -> nn.Module:
+    def below(parent: Chain | Concat | Residual) -> dict[str, nn.Module]:
+        return {name: _module(child, f"{path}.{name}", ops, model) for name, child in children(parent)}
+
     match node:
         case Chain():
-            return nn.Sequential(*(_module(child, f"{path}.{name}", ops, model) for name, child in children(node)))
+            return nn.Sequential(*below(node).values())
         case Concat():
-            return Branches({name: _module(child, f"{path}.{name}", ops, model) for name, child in children(node)})
+            return Branches(below(node))
+        case Residual():
+            return Sum(node, below(node))
         case Conv():
-            return ConvNormReLU(node, ops[path].inputs.channels, model.norm)
+            return ConvNormAct(node, ops[path].inputs.channels, node.channels, 1, model.norm)
+        case Depthwise():
+            channels = ops[path].inputs.channels
+            return ConvNormAct(node, channels, channels, channels, model.norm)
+        case NormRelu():
+            return PreActivation(ops[path].inputs.channels, model.norm)
+        case Relu():
+            return nn.ReLU()
         case MaxPool(kernel, stride, padding):
             if padding == "same":
                 return SameMaxPool2d(kernel, stride)
@@ -181,7 +239,7 @@ def predict(net: Network, x: NDArray[np.float32], tape: bool = False) -> dict[st
     net.eval()
     try:
         with torch.inference_mode():
-            batch = torch.from_numpy(x).to(next(net.parameters()).device)
+            batch = torch.from_numpy(float32(x)).to(next(net.parameters()).device)
             outputs = record(net, batch) if tape else net.spec.named(net(batch))
     finally:
         net.train(training)

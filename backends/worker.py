@@ -87,6 +87,8 @@ def run(
 def _start(backend: str, folder: Path, timeout: float) -> None:
     """Run the worker; return when it has left a result, raise BackendError when it has not."""
     environment = {"OMP_NUM_THREADS": str(os.cpu_count() or 1), **os.environ, "NVIDIA_TF32_OVERRIDE": "0"}
+    paths = [*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), str(Path(__file__).parents[1])]
+    environment["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, paths))
     log = folder / "stderr"
     with log.open("w") as stderr:
         process = subprocess.Popen(
@@ -95,6 +97,7 @@ def _start(backend: str, folder: Path, timeout: float) -> None:
             stdout=stderr,
             stderr=stderr,
             env=environment,
+            cwd=folder,  # -m puts it first on the path: nothing of the caller's folder is imported
             start_new_session=True,
         )
         try:

@@ -8,6 +8,17 @@ from weights.check import check, restrict
 from weights.initial import calibrated, initial
 from weights.names import CONVENTIONS, Source
 from weights.sources import SOURCES
-from weights.store import read, write
+from weights.store import read, read_for, write
 
-__all__ = ["CONVENTIONS", "SOURCES", "Source", "calibrated", "check", "initial", "read", "restrict", "write"]
+__all__ = [
+    "CONVENTIONS",
+    "SOURCES",
+    "Source",
+    "calibrated",
+    "check",
+    "initial",
+    "read",
+    "read_for",
+    "restrict",
+    "write",
+]

@@ -7,8 +7,8 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.arguments import integer
 from zoo.model import Model
-from zoo.nodes import AdaptiveAvgPool, AvgPool, Conv, Head, MaxPool, assert_never
 from zoo.trace import Op, trace
 
 Weights = dict[str, NDArray[np.float32]]
@@ -22,6 +22,7 @@ def initial(model: Model, seed: int = 0) -> Weights:
     and running variances 1. Each tensor depends on the seed and its own name only: not on the other tensors, so a
     network with and without auxiliary heads shares its trunk.
     """
+    seed = integer(seed, "seed", least=0)
     return {name: array for op in trace(model).ops for name, array in _initial(op, seed).items()}
 
 
@@ -59,15 +60,7 @@ def _initial(op: Op, seed: int) -> Weights:
                 parameter.shape, tail == "var" or parameter.name.endswith("bn.weight"), np.float32
             )
             continue
-        match op.node:
-            case Conv():
-                gain = 2.0
-            case Head():
-                gain = 1.0 if parameter.name.endswith(".fc.weight") else 2.0
-            case MaxPool() | AvgPool() | AdaptiveAvgPool():
-                raise AssertionError(f"{op.path}: a pool has no parameters")
-            case _:
-                assert_never(op.node)
+        gain = 1.0 if parameter.name.endswith(".fc.weight") else 2.0
         array = _random(seed, parameter.name).standard_normal(parameter.shape, np.float32)
         array *= np.float32((gain / fan_in) ** 0.5)
         arrays[parameter.name] = array

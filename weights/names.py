@@ -1,7 +1,7 @@
 """What frameworks and publishers call a tensor: tables, read both ways.
 
-A *convention* is a framework's: the last component of the names of batch-norm tensors, and the orientation of
-linear weights. A *source* is a publisher's: rows that rename module paths, on top of its framework's convention.
+A *convention* is a framework's: the last component of a tensor's name, and the order of its axes. A *source* is a
+publisher's: for each model a *table* of rows that rename module paths, and the arithmetic that its files need.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,19 +18,24 @@ from numpy.typing import NDArray
 from weights.check import fail, matches
 from zoo.errors import WeightsError
 from zoo.model import Model
-from zoo.trace import parameters
+from zoo.trace import Parameter, parameters
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 Row = tuple[str, str]
 BRACE = r"\{(.*?)\}"
 
 
 @dataclass(frozen=True)
 class Convention:
-    """How a framework names and lays out tensors, where that differs from the canonical names and OIHW, [out, in]."""
+    """How a framework names and lays out tensors, where that differs from the canonical names, OIHW and [out, in].
+
+    `suffixes` are (canonical, native) ends of names, `axes` the order of the canonical axes for each kind of tensor,
+    `separator` stands between path and tensor, and tensors whose names end in `ignored` are no weights.
+    """
 
     suffixes: Mapping[str, str] = field(default_factory=dict)
-    linear_in_out: bool = False
+    axes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    separator: str = "."
     ignored: tuple[str, ...] = ()
 
     def rename(self, name: str) -> str:
@@ -39,47 +45,86 @@ class Convention:
                 return name.removesuffix(canonical) + native
         return name
 
-    def orient(self, array: Array) -> Array:
-        """A canonical array in the framework's layout, or back: the map is its own inverse."""
-        return array.T if self.linear_in_out and array.ndim == 2 else array
+    def orient(self, array: Array, parameter: Parameter) -> Array:
+        """A canonical array in the framework's layout."""
+        return array.transpose(self.axes[parameter.kind]) if parameter.kind in self.axes else array
+
+    def restore(self, array: Array, parameter: Parameter) -> Array:
+        """An array of the framework's in canonical layout."""
+        return array.transpose(np.argsort(self.axes[parameter.kind])) if parameter.kind in self.axes else array
+
+    def shape(self, parameter: Parameter) -> tuple[int, ...]:
+        """The shape a tensor has in the framework's layout."""
+        return tuple(parameter.shape[axis] for axis in self.axes.get(parameter.kind, range(len(parameter.shape))))
 
 
 CONVENTIONS: dict[str, Convention] = {
-    "reference": Convention(),
     "torch": Convention({"bn.mean": "bn.running_mean", "bn.var": "bn.running_var"}, ignored=("num_batches_tracked",)),
     "mindspore": Convention(
         {"bn.weight": "bn.gamma", "bn.bias": "bn.beta", "bn.mean": "bn.moving_mean", "bn.var": "bn.moving_variance"}
     ),
-    "paddle": Convention({"bn.mean": "bn._mean", "bn.var": "bn._variance"}, linear_in_out=True),
+    "paddle": Convention({"bn.mean": "bn._mean", "bn.var": "bn._variance"}, {"linear": (1, 0)}),
+    "keras": Convention(
+        {
+            "conv.weight": "conv.kernel",
+            "fc.weight": "fc.kernel",
+            "bn.weight": "bn.gamma",
+            "bn.bias": "bn.beta",
+            "bn.mean": "bn.moving_mean",
+            "bn.var": "bn.moving_variance",
+        },
+        {"conv": (2, 3, 1, 0), "depthwise": (2, 3, 0, 1), "linear": (1, 0)},
+        separator="/",
+    ),
 }
 
 
 @dataclass(frozen=True)
-class Source:
-    """A publisher: its framework and, for each model, rows (publisher's module path, canonical module path).
+class Table:
+    """One model's tensors as a publisher has them.
 
-    Braces expand in step on both sides: ("features.{6..9}", "mixed_5{b..e}") is four rows. A row claims everything
-    below its path unless a longer row does.
+    A row is (publisher's path, canonical path). Braces expand in step on both sides: ("features.{6..9}",
+    "mixed_5{b..e}") is four rows. A row claims everything below its path unless a longer row does.
+
+    `scale` are factors on canonical tensors when they are read: PaddleClas's dropout multiplies by 1 - p in
+    inference, so its classifier's weights are worth that much less. `without` are ends of canonical names that the
+    publisher does not have because they are 1: gammas.
     """
 
+    rows: tuple[Row, ...]
+    scale: Mapping[str, float] = field(default_factory=dict)
+    without: tuple[str, ...] = ()
+
+    def __add__(self, rows: tuple[Row, ...]) -> Table:
+        return Table(self.rows + rows, self.scale, self.without)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A publisher: its framework, and a table for each model, by canonical name."""
+
     framework: str
-    models: Mapping[str, tuple[Row, ...]]
+    models: Mapping[str, Table]
 
     def names(self, model: Model) -> dict[str, str]:
-        """The publisher's key for each canonical name of `model`; raises WeightsError where the rows do not fit."""
-        if model.name not in self.models:
-            known = ", ".join(self.models) or "none"
-            raise WeightsError(f"{model.name}: this source has no naming table for it; it has {known}")
-        rows = {canonical: source for row in self.models[model.name] for source, canonical in expand(row)}
+        """The publisher's key for each canonical name of `model` that its files have.
+
+        Raises WeightsError where the source has no table for the model or its rows do not fit.
+        """
+        table = self._table(model)
+        rows = {canonical: source for row in table.rows for source, canonical in expand(row)}
         convention = CONVENTIONS[self.framework]
         keys = {}
         for name in parameters(model):
-            prefix = next((p for p in _prefixes(name) if p in rows), None)
-            if prefix is None:
+            if name.endswith(table.without or ("\0",)):
+                continue
+            claim = next((path for path in _paths(name) if path in rows), None)
+            if claim is None:
                 raise WeightsError(f"{model.name}: no row of the naming table claims {name}")
-            keys[name] = rows[prefix] + convention.rename(name).removeprefix(prefix)
+            tail = convention.rename(name).removeprefix(claim).removeprefix(".") if claim != name else ""
+            keys[name] = rows[claim] + (convention.separator + tail if tail else "")
         if len(set(keys.values())) != len(keys):
-            twice = next(k for k in keys.values() if list(keys.values()).count(k) > 1)
+            twice = next(key for key in keys.values() if list(keys.values()).count(key) > 1)
             raise WeightsError(f"{model.name}: two tensors would be called {twice}")
         return keys
 
@@ -88,20 +133,53 @@ class Source:
 
         Raises WeightsError when a tensor is missing, surplus or of another shape.
         """
-        convention = CONVENTIONS[self.framework]
-        keys = self.names(model)
-        found = {key: a for key, a in arrays.items() if key.rpartition(".")[2] not in convention.ignored}
-        schema = parameters(model)
-        shapes = {key: convention.orient(np.empty(schema[name].shape, np.bool_)).shape for name, key in keys.items()}
-        problems = matches(found, shapes)
+        table, convention, keys, schema = (
+            self._table(model),
+            CONVENTIONS[self.framework],
+            self.names(model),
+            parameters(model),
+        )
+        found = {key: a for key, a in arrays.items() if not key.endswith(convention.ignored or ("\0",))}
+        problems = matches(found, {key: convention.shape(schema[name]) for name, key in keys.items()})
         if problems:
             fail(model, problems)
-        return {name: convention.orient(found[key]) for name, key in keys.items()}
+        result: dict[str, Array] = {}
+        for name, parameter in schema.items():
+            if name not in keys:
+                result[name] = np.ones(parameter.shape, np.float32)
+                continue
+            array = convention.restore(found[keys[name]], parameter)
+            result[name] = array * array.dtype.type(table.scale[name]) if name in table.scale else array
+        return result
 
     def write(self, arrays: Mapping[str, Array], model: Model) -> dict[str, Array]:
-        """Canonical arrays under the publisher's names, in its framework's layout."""
-        convention = CONVENTIONS[self.framework]
-        return {key: convention.orient(arrays[name]) for name, key in self.names(model).items()}
+        """Canonical arrays under the publisher's names, in its framework's layout.
+
+        Raises WeightsError when the publisher has no place for a tensor that is not 1 throughout.
+        """
+        table, convention, keys, schema = (
+            self._table(model),
+            CONVENTIONS[self.framework],
+            self.names(model),
+            parameters(model),
+        )
+        result: dict[str, Array] = {}
+        for name, parameter in schema.items():
+            array = arrays[name]
+            if name not in keys:
+                if not (array == 1).all():
+                    raise WeightsError(f"{model.name}: {name} must be 1 throughout: these files have no place for it")
+                continue
+            if name in table.scale:
+                array = array / array.dtype.type(table.scale[name])
+            result[keys[name]] = convention.orient(array, parameter)
+        return result
+
+    def _table(self, model: Model) -> Table:
+        if model.name not in self.models:
+            known = ", ".join(self.models) or "none"
+            raise WeightsError(f"{model.name}: this source has no naming table for it; it has {known}")
+        return self.models[model.name]
 
 
 def expand(row: Row) -> Iterator[Row]:
@@ -123,7 +201,8 @@ def _alternatives(brace: str) -> list[str]:
     return [chr(i) for i in range(ord(first), ord(last) + 1)]
 
 
-def _prefixes(name: str) -> Iterator[str]:
-    while "." in name:
-        name = name.rpartition(".")[0]
+def _paths(name: str) -> Iterator[str]:
+    """The name itself, then every path above it, longest first."""
+    while name:
         yield name
+        name = name.rpartition(".")[0]

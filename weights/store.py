@@ -7,8 +7,6 @@ Metadata: `format` ("zoo"), `model`, `num_classes`, `in_channels`, `width`, `aux
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -18,8 +16,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from weights.check import check
+from weights.check import check, restrict
 from zoo.errors import WeightsError
+from zoo.files import whole
 from zoo.model import Model
 
 Array = NDArray[np.generic]
@@ -46,23 +45,11 @@ def write(path: str | Path, arrays: Mapping[str, Array], model: Model, *, source
         "source": source,
         "licence": licence,
     }
-    path = Path(path)
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot write there: {error.strerror}") from None
-    try:
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary, metadata)
-        os.fsync(handle)
-        os.replace(temporary, path)
+        with whole(path) as part:
+            save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, part, metadata)
     except (OSError, SafetensorError) as error:
-        Path(temporary).unlink(missing_ok=True)
-        raise WeightsError(f"{path}: cannot write the weights: {error}") from None
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    finally:
-        os.close(handle)
+        raise WeightsError(f"{path}: cannot write the weights: {getattr(error, 'strerror', None) or error}") from None
 
 
 def read(path: str | Path) -> tuple[dict[str, Array], dict[str, str]]:
@@ -72,7 +59,7 @@ def read(path: str | Path) -> tuple[dict[str, Array], dict[str, str]]:
     """
     path = Path(path)
     if not path.is_file():
-        raise WeightsError(f"{path}: no such file")
+        raise WeightsError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
     try:
         with safe_open(path, framework="np") as file:
             metadata = dict(file.metadata() or {})
@@ -83,3 +70,23 @@ def read(path: str | Path) -> tuple[dict[str, Array], dict[str, str]]:
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: not a readable safetensors file: {error}") from None
+    except (TypeError, AttributeError, ValueError):
+        raise WeightsError(
+            f"{path}: holds tensors of a type that NumPy does not have; canonical weights are float32"
+        ) from None
+
+
+def read_for(path: str | Path, model: Model, published: Model) -> dict[str, Array]:
+    """The arrays of a canonical file for `model`, a variant of `published` that may lack some of its parts.
+
+    Raises WeightsError when the file is for another network or does not fit.
+    """
+    arrays, metadata = read(path)
+    if metadata.get("model") != model.name:
+        raise WeightsError(f"{path}: holds {metadata.get('model')}, which is not {model.name}; build that one")
+    arrays = restrict(arrays, model, published)
+    try:
+        check(arrays, model)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from None
+    return arrays

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 from zoo.catalogue import spec
 from zoo.errors import SpecError
@@ -22,7 +22,7 @@ def build(
     drop_rate: float | None = None,
     aux: bool = False,
     features_only: bool = False,
-    out_indices: Sequence[int | str] | None = None,
+    out_indices: Iterable[int | str] | None = None,
     width: float = 1.0,
     seed: int = 0,
     device: str | None = None,
@@ -38,7 +38,8 @@ def build(
     drop_rate      dropout before the main classifier; by default the publisher's
     aux            with the auxiliary classifiers
     features_only  return a list of feature maps instead of logits: the last of each reduction (2, 4, 8, 16, 32)
-    out_indices    which of those (negative from the end), or stages by name; implies `features_only`
+    out_indices    which of those (negative from the end), or stages by name; implies `features_only`. Maps come in
+                   order of depth, each once
     width          multiplies every channel count (rounded to a multiple of 8)
     device         "cpu", "gpu" or "gpu:1"; by default the framework's own default
 
@@ -51,32 +52,35 @@ def build(
 
     full = configure(spec(name), num_classes=num_classes, in_channels=in_channels, drop_rate=drop_rate, width=width)
     taps = resolve_taps(full, out_indices) if features_only or out_indices is not None else ()
+    if aux and (taps or not full.aux):
+        raise SpecError(
+            f"{name}: {'feature maps come without' if taps else 'it has no'} auxiliary heads: leave out aux=True"
+        )
     model = configure(full, aux=aux, taps=taps)
     native_device = parse(device)
     framework = get(backend)
-    arrays = (
-        weights.initial(model, seed)
-        if checkpoint is None
-        else weights.restrict(weights.read(checkpoint)[0], model, full)
-    )
+    arrays = weights.initial(model, seed) if checkpoint is None else weights.read_for(checkpoint, model, full)
     net = framework.build(model, native_device)
     framework.load(net, arrays)
     return net
 
 
-def resolve_taps(model: Model, out_indices: Sequence[int | str] | None) -> tuple[str, ...]:
+def resolve_taps(model: Model, out_indices: Iterable[int | str] | None) -> tuple[str, ...]:
     """Stage names for `out_indices`; raises SpecError, listing what there is, for any that is out of range."""
     names = levels(model)
     if out_indices is None:
         return tuple(names)
+    if isinstance(out_indices, str) or not isinstance(out_indices, Iterable):
+        raise SpecError(f"{model.name}: out_indices must be a list of integers or stages, not {out_indices!r}")
+    out_indices = list(out_indices)
     if not out_indices:
         raise SpecError(f"{model.name}: out_indices is empty; None stands for all of {', '.join(names)}")
     stages = [stage.name for stage in model.stages]
     taps = []
     for index in out_indices:
-        if index in stages:
-            taps.append(str(index))
-        elif isinstance(index, int) and -len(names) <= index < len(names):
+        if isinstance(index, str) and index in stages:
+            taps.append(index)
+        elif isinstance(index, SupportsIndex) and -len(names) <= index.__index__() < len(names):
             taps.append(names[index])
         else:
             raise SpecError(

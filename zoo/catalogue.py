@@ -7,6 +7,7 @@ import fnmatch
 from dataclasses import asdict, replace
 from typing import Any
 
+from zoo.arguments import integer
 from zoo.errors import SpecError
 from zoo.model import Model
 from zoo.models import MODELS
@@ -21,7 +22,7 @@ def list_models(pattern: str = "*") -> list[str]:
 
 def spec(name: str) -> Model:
     """The published network of that name, auxiliary heads included. Raises SpecError with near names."""
-    if name in MODELS:
+    if isinstance(name, str) and name in MODELS:
         return MODELS[name]
     near = difflib.get_close_matches(str(name), MODELS, n=3, cutoff=0.5) or list_models()
     raise SpecError(f"unknown model {name!r}: did you mean {' or '.join(near)}?")
@@ -43,7 +44,7 @@ def info(name: str, size: int | None = None) -> dict[str, Any]:
     full = spec(name)
     model = replace(full, aux=())
     least = least_size(model)
-    size = full.size if size is None else size
+    size = full.size if size is None else integer(size, f"{name}: size")
     if size < least:
         raise SpecError(f"{name}: size must be at least {least} pixels, not {size}")
     traced = trace(model, size)

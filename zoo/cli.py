@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any, NoReturn
 from zoo import __version__, tables
 from zoo.catalogue import info, list_models
 from zoo.errors import SpecError, ZooError
+from zoo.files import whole
 
 
 class Parser(argparse.ArgumentParser):
@@ -26,19 +29,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status: 0 done, 1 out of tolerance, 2 bad usage or input."""
     try:
         options = parser().parse_args(arguments)
-        if options.json not in (None, "-") and not Path(options.json).parent.is_dir():
-            raise ZooError(f"{options.json}: cannot write the JSON there: no such folder")
+        _check_target(options.json)
         status: int = options.run(options)
+        sys.stdout.flush()
         return status
     except ZooError as error:
-        print(f"zoo: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
-        return 2
+        return _fail(str(error))
+    except MemoryError:
+        return _fail("out of memory: take a smaller --batch or --size")
     except KeyboardInterrupt:
         print("zoo: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        return _fail(f"{error.filename or 'standard output'}: {error.strerror}")
+
+
+def run() -> None:
+    """The installed command: `main`, ended cleanly, workers included, when the process is told to terminate."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names need not be text
+    sys.exit(main())
+
+
+def _fail(message: str) -> int:
+    print(f"zoo: error: {' '.join(message.splitlines())}", file=sys.stderr)
+    return 2
+
+
+def _check_target(file: str | None) -> None:
+    """Before the work, not after it: can the JSON be written there?"""
+    if file in (None, "-"):
+        return
+    path = Path(str(file))
+    if path.is_dir():
+        raise ZooError(f"{file}: cannot write the JSON there: it is a folder")
+    if not path.parent.is_dir():
+        raise ZooError(f"{file}: cannot write the JSON there: no such folder")
 
 
 def parser() -> Parser:
@@ -145,11 +177,8 @@ def _report(file: str | None, document: Any, show: Any) -> None:
         print(text)
         return
     show()
-    part = Path(f"{file}.part")
     try:
-        part.write_text(text + "\n")
-        part.replace(file)
+        with whole(file) as part:
+            part.write_text(text + "\n")
     except OSError as error:
-        if part.is_file():
-            part.unlink()
         raise ZooError(f"{file}: cannot write the JSON there: {error.strerror}") from None

@@ -56,4 +56,6 @@ def preprocess(image: Image, model: Model, size: int | None = None) -> NDArray[n
     left, top = round((width - size) / 2), round((height - size) / 2)
     scaled = image.resize((width, height), Resampling[how.interpolation.upper()])
     pixels = np.asarray(scaled.crop((left, top, left + size, top + size)), np.float64) / 255
+    if how.channels == "BGR":
+        pixels = pixels[..., ::-1]
     return ((pixels - how.mean) / how.std).transpose(2, 0, 1).astype(np.float32)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from zoo.arguments import integer, within
 from zoo.errors import SpecError
-from zoo.nodes import AdaptiveAvgPool, AvgPool, Conv, Head, Leaf, MaxPool, Node, assert_never, transform
+from zoo.nodes import Conv, Head, Leaf, Node, transform
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,18 @@ class Preprocess:
     """From an RGB image to the network's input, as the publisher evaluates.
 
     The shorter side is resized to `resize` pixels, the middle `Model.size` square is cut out, and
-    y = (x / 255 - mean) / std for each channel.
+    y = (x / 255 - mean) / std for each channel, in the order of `channels`.
     """
 
     resize: int
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    channels: Literal["RGB", "BGR"] = "RGB"
+
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of the training images' channels, between 0 and 1: most publishers' `mean` and `std`."""
 
 
 @dataclass(frozen=True)
@@ -116,21 +122,19 @@ def configure(
     every channel count, rounded to a multiple of 8, at least 8. With `taps` the network ends at the last stage
     named and has no classifier. Raises SpecError when a value makes no sense.
     """
-    for what, value in (("num_classes", num_classes), ("in_channels", in_channels)):
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise SpecError(f"{model.name}: {what} must be an integer of at least 1, not {value!r}")
-    if not 0 < width <= 16:
-        raise SpecError(f"{model.name}: width must be above 0 and at most 16 (1.0 is the published one), not {width!r}")
+    name = model.name
+    if not within(width, 0, 16) or width == 0:
+        raise SpecError(f"{name}: width must be above 0 and at most 16 (1.0 is the published one), not {width!r}")
     head = model.head
     if head is not None and drop_rate is not None:
-        if not 0 <= drop_rate < 1:
-            raise SpecError(f"{model.name}: drop_rate must be at least 0 and below 1, not {drop_rate!r}")
+        if not within(drop_rate, 0, 1) or drop_rate == 1:
+            raise SpecError(f"{name}: drop_rate must be at least 0 and below 1, not {drop_rate!r}")
         head = replace(head, dropout=drop_rate)
     model = replace(
         model,
         head=head,
-        num_classes=model.num_classes if num_classes is None else num_classes,
-        in_channels=model.in_channels if in_channels is None else in_channels,
+        num_classes=model.num_classes if num_classes is None else integer(num_classes, f"{name}: num_classes"),
+        in_channels=model.in_channels if in_channels is None else integer(in_channels, f"{name}: in_channels"),
         aux=model.aux if aux else (),
     )
     if width != 1:
@@ -163,9 +167,8 @@ def _widen(model: Model, width: float) -> Model:
                 return replace(leaf, channels=channels(leaf.channels))
             case Head(hidden=int() as hidden):
                 return replace(leaf, hidden=channels(hidden))
-            case MaxPool() | AvgPool() | AdaptiveAvgPool() | Head():
+            case _:
                 return leaf
-        assert_never(leaf)
 
     return replace(
         model,

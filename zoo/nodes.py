@@ -1,9 +1,9 @@
 """The spec language: a network as a value.
 
-Leaves are `Conv` (convolution, normalisation, ReLU: what the papers draw as one box), `MaxPool`, `AvgPool`,
-`AdaptiveAvgPool` and `Head`; combinators are `a >> b` and `concat(a, b)`. All are frozen dataclasses without
-arrays: hashable, comparable, free to build. Input widths are never written; `zoo.trace` infers them, and the
-names of all tensors with them.
+Leaves are `Conv` (convolution, normalisation, ReLU: what the papers draw as one box), `Depthwise`, `NormRelu`, `Relu`,
+`MaxPool`, `AvgPool`, `AdaptiveAvgPool` and `Head`; combinators are `a >> b`, `concat(a, b)` and `Residual`. All are
+frozen dataclasses without arrays: hashable, comparable, free to build. Input widths are never written; `zoo.trace`
+infers them, and the names of all tensors with them.
 
 `Node` is a closed union: whoever walks it uses `match` and ends in `assert_never`, so that mypy names every
 walk that lacks a new kind.
@@ -12,7 +12,7 @@ walk that lacks a new kind.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NoReturn, TypeAlias
 
 from zoo.errors import SpecError
@@ -44,16 +44,48 @@ class _Chainable:
 
 @dataclass(frozen=True)
 class Conv(_Chainable):
-    """Convolution without bias, the model's norm if it has one (with a bias of its own), ReLU."""
+    """Convolution, the model's norm (if it has one and `norm`), ReLU (if `act`)."""
 
     channels: int
     kernel: Kernel = 1
     stride: int = 1
     padding: ConvPadding = "half"
+    dilation: int = 1
+    bias: bool = False
+    norm: bool = True
+    act: bool = True
 
     def __post_init__(self) -> None:
         _positive(self, "channels", self.channels)
+        _positive(self, "dilation", self.dilation)
         _check_window(self, self.kernel, self.stride, self.padding, ("half", "valid", "same"))
+
+
+@dataclass(frozen=True)
+class Depthwise(_Chainable):
+    """Convolution of each channel by itself, then norm and ReLU as in `Conv`."""
+
+    kernel: Kernel = 3
+    stride: int = 1
+    padding: ConvPadding = "half"
+    dilation: int = 1
+    bias: bool = False
+    norm: bool = True
+    act: bool = True
+
+    def __post_init__(self) -> None:
+        _positive(self, "dilation", self.dilation)
+        _check_window(self, self.kernel, self.stride, self.padding, ("half", "valid", "same"))
+
+
+@dataclass(frozen=True)
+class NormRelu(_Chainable):
+    """The model's norm, then ReLU: pre-activation."""
+
+
+@dataclass(frozen=True)
+class Relu(_Chainable):
+    """max(x, 0), where it is not part of a convolution's box."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +125,15 @@ class AdaptiveAvgPool(_Chainable):
 
 @dataclass(frozen=True)
 class Head(_Chainable):
-    """Classifier: global average pool (or flatten, C x H x W), a hidden layer with ReLU if any, dropout, linear."""
+    """Classifier: global average pool (or flatten, C x H x W), a hidden layer if any, dropout, linear.
+
+    The hidden layer ends in a ReLU if `act`.
+    """
 
     dropout: float = 0.0
     hidden: int | None = None
     pool: bool = True
+    act: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.dropout < 1:
@@ -124,8 +160,20 @@ class Concat(_Chainable):
             raise SpecError(f"concat: at least 2 branches, not {len(self.branches)}")
 
 
-Leaf: TypeAlias = Conv | MaxPool | AvgPool | AdaptiveAvgPool | Head
-Node: TypeAlias = Leaf | Chain | Concat
+@dataclass(frozen=True)
+class Residual(_Chainable):
+    """shortcut(x) + scale * body(x), then ReLU if `act`; without a shortcut, x itself. Children: body, shortcut."""
+
+    body: Node
+    shortcut: Node | None = None
+    scale: float = 1.0
+    act: bool = False
+
+
+Box: TypeAlias = Conv | Depthwise
+Leaf: TypeAlias = Box | NormRelu | Relu | MaxPool | AvgPool | AdaptiveAvgPool | Head
+Combinator: TypeAlias = Chain | Concat | Residual
+Node: TypeAlias = Leaf | Combinator
 
 
 def concat(*branches: Node) -> Concat:
@@ -133,13 +181,20 @@ def concat(*branches: Node) -> Concat:
     return Concat(branches)
 
 
-def children(node: Chain | Concat) -> list[tuple[str, Node]]:
+def repeat(node: Node, times: int) -> Chain:
+    """`times` copies one after another, named 0, 1, ..."""
+    return Chain((node,) * times)
+
+
+def children(node: Combinator) -> list[tuple[str, Node]]:
     """The (name, node) pairs below a combinator: the path components of every framework's modules."""
     match node:
         case Chain(nodes):
             return [(str(i), child) for i, child in enumerate(nodes)]
         case Concat(branches):
             return [(f"branch{i}", child) for i, child in enumerate(branches)]
+        case Residual(body, shortcut):
+            return [("body", body), *([] if shortcut is None else [("shortcut", shortcut)])]
 
 
 def transform(node: Node, leaf: Callable[[Leaf], Leaf]) -> Node:
@@ -149,6 +204,9 @@ def transform(node: Node, leaf: Callable[[Leaf], Leaf]) -> Node:
             return Chain(tuple(transform(child, leaf) for child in nodes))
         case Concat(branches):
             return Concat(tuple(transform(child, leaf) for child in branches))
+        case Residual(body, shortcut):
+            shortcut = None if shortcut is None else transform(shortcut, leaf)
+            return replace(node, body=transform(body, leaf), shortcut=shortcut)
         case _:
             return leaf(node)
 
@@ -156,7 +214,7 @@ def transform(node: Node, leaf: Callable[[Leaf], Leaf]) -> Node:
 def leaves(node: Node) -> list[Leaf]:
     """All leaves, in order."""
     match node:
-        case Chain() | Concat():
+        case Chain() | Concat() | Residual():
             return [leaf for _, child in children(node) for leaf in leaves(child)]
         case _:
             return [node]

@@ -19,11 +19,12 @@ import weights
 from backends import REQUIREMENTS, worker
 from backends.device import parse
 from zoo import stored
+from zoo.arguments import integer, within
 from zoo.catalogue import spec
 from zoo.errors import BackendError, InputError, SpecError, UnavailableError, WeightsError, ZooError
 from zoo.images import preprocess, read_image, sample_photographs
 from zoo.model import Model, configure
-from zoo.trace import check_input, least_size, trace
+from zoo.trace import InputCheck, trace
 
 TOLERANCE = {"cpu": 5e-6, "gpu": 2e-5}
 """Largest relative error of float32 logits against the float64 reference."""
@@ -31,6 +32,7 @@ TOLERANCE = {"cpu": 5e-6, "gpu": 2e-5}
 LAYER_FACTOR = 2
 """Feature maps are given this multiple of it: their largest error is over far more values than the logits'."""
 
+SAMPLES = "scikit-learn's samples"
 Array = NDArray[Any]
 Progress = Callable[[str, str], None]
 
@@ -58,10 +60,10 @@ class Settings:
         if not self.backends:
             raise BackendError(f"no backend to compare: name some of {', '.join(REQUIREMENTS)}")
         parse(self.device)
-        if self.timeout <= 0:
-            raise InputError(f"the timeout must be above 0 seconds, not {self.timeout:g}")
-        if self.tolerance is not None and not self.tolerance >= 0:
-            raise InputError(f"the tolerance must be at least 0, not {self.tolerance:g}")
+        if not within(self.timeout, 1e-3, 1e9):
+            raise InputError(f"the timeout must be a number of seconds above 0, not {self.timeout!r}")
+        if self.tolerance is not None and not within(self.tolerance, 0, 1):
+            raise InputError(f"the tolerance must be from 0 to 1, not {self.tolerance!r}")
         if self.layers and self.stored_reference:
             raise InputError("the stored reference has logits only: judge layers against a computed one")
 
@@ -85,39 +87,42 @@ def compare(
 ) -> dict[str, Any]:
     """Run every model in every backend and judge it; returns the JSON document of `zoo parity`.
 
-    Weights come from `checkpoint` (a canonical file; one model) or from `seed`, calibrated. Inputs are `images`, by
-    default scikit-learn's two photographs, repeated to a `batch`, preprocessed at `size` pixels. `progress` is
-    called with a model and the step about to begin. Raises ZooError for bad input; a backend that is missing or
-    fails is part of the result instead.
+    Weights come from `checkpoint` (a canonical file, whose variant of the one model is run) or from `seed`, calibrated.
+    Inputs are `images`, by default scikit-learn's two photographs, repeated to a `batch`, preprocessed at `size`
+    pixels. Auxiliary heads are judged at the native size only. `progress` is called with a model and the step about to
+    begin. Raises ZooError for bad input; a backend that is missing or fails is part of the result instead.
     """
-    specs = [configure(spec(name), width=width, aux=settings.layers) for name in models]
-    if checkpoint is not None and len(specs) != 1:
-        raise SpecError(f"one checkpoint goes with one model, not with {len(specs)}")
+    specs = [configure(spec(name), width=width) for name in models]
+    arrays: dict[str, Array] | None = None
+    if checkpoint is not None:
+        if len(specs) != 1:
+            raise SpecError(f"one checkpoint goes with one model, not with {len(specs)}")
+        specs, arrays = _from_file(checkpoint, specs[0])
+    seed = integer(seed, "the seed", least=0)
     photographs = [read_image(path) for path in images] if images else sample_photographs()
-    count = len(photographs) if batch is None else batch
-    if count < 1:
-        raise InputError(f"the batch must be at least 1, not {count}")
-    for model in specs:
-        check_input(model, (count, model.in_channels, *[size or model.size] * 2), least_size(model))
+    count = integer(len(photographs) if batch is None else batch, "the batch")
+    sides = [model.size if size is None else integer(size, "the size") for model in specs]
+    for model, side in zip(specs, sides, strict=True):
+        InputCheck(model)((count, 3, side, side))
 
     results: list[dict[str, Any]] = []
-    for model in specs:
+    for model, side in zip(specs, sides, strict=True):
         progress(model.name, "weights")
-        arrays = _weights(model, checkpoint, seed)
-        inputs = np.stack([preprocess(photographs[i % len(photographs)], model, size) for i in range(count)])
-        traced = trace(replace(model, aux=()), inputs.shape[2])
+        if not settings.layers or side != model.size:
+            model = replace(model, aux=())  # they are for the native size
+        weighted = weights.calibrated(model, seed) if arrays is None else weights.restrict(arrays, model, specs[0])
+        inputs = np.stack([preprocess(photographs[i % len(photographs)], model, side) for i in range(count)])
+        traced = trace(replace(model, aux=()), side)
         described: dict[str, Any] = {
             "model": model.name,
             "parameters": traced.trainable,
             "macs": traced.macs,
             "weights": str(checkpoint) if checkpoint else f"random, seed {seed}, calibrated",
-            "input": {
-                "images": [str(path) for path in images] or "scikit-learn's samples",
-                "shape": list(inputs.shape),
-            },
+            "input": {"images": [str(path) for path in images] or SAMPLES, "shape": list(inputs.shape)},
         }
-        results.append(described | _judge_all(model, arrays, inputs, settings, progress))
-    judged = [entry for result in results for entry in result["backends"].values() if "skipped" not in entry]
+        results.append(described | _judge_all(model, weighted, inputs, settings, progress))
+    entries = [entry for result in results for entry in (result["reference"], *result["backends"].values())]
+    judged = [entry for entry in entries if "ok" in entry]
     return {
         "ok": bool(judged) and all(entry["ok"] for entry in judged),
         "tolerance": settings.limit,
@@ -126,15 +131,20 @@ def compare(
     }
 
 
-def _weights(model: Model, checkpoint: str | Path | None, seed: int) -> dict[str, Array]:
-    if checkpoint is None:
-        return dict(weights.calibrated(model, seed))
-    arrays = weights.restrict(weights.read(checkpoint)[0], model, configure(spec(model.name), width=model.width))
+def _from_file(checkpoint: str | Path, model: Model) -> tuple[list[Model], dict[str, Array]]:
+    """The variant of `model` that a canonical file is for, and its arrays."""
+    metadata = weights.read(checkpoint)[1]
     try:
-        weights.check(arrays, model)
-    except WeightsError as error:
-        raise WeightsError(f"{checkpoint}: {error}") from None
-    return arrays
+        model = configure(
+            spec(model.name),
+            num_classes=int(metadata["num_classes"]),
+            in_channels=int(metadata["in_channels"]),
+            width=float(metadata["width"]),
+            aux=metadata["aux"] == "true",
+        )
+    except (KeyError, ValueError) as error:
+        raise WeightsError(f"{checkpoint}: its metadata do not say which variant it is for: {error}") from None
+    return [model], weights.read_for(checkpoint, model, model)
 
 
 def _judge_all(
@@ -148,14 +158,23 @@ def _judge_all(
             expected = {"logits": stored.lookup(model, inputs, arrays)}
             reference: dict[str, Any] = {"stored": True}
         else:
-            result = worker.run("reference", model, path, inputs, tape=settings.layers, timeout=settings.timeout)
+            try:
+                result = worker.run("reference", model, path, inputs, tape=settings.layers, timeout=settings.timeout)
+            except ZooError as error:
+                return {"reference": {"error": str(error), "ok": False}, "backends": {}}
             expected, reference = result.outputs, {"version": result.version, "seconds": result.seconds}
         entries = {}
         for backend in settings.backends:
             progress(model.name, backend)
             try:
                 result = worker.run(
-                    backend, model, path, inputs, device=settings.device, tape=settings.layers, timeout=settings.timeout
+                    backend,
+                    model,
+                    path,
+                    inputs,
+                    device=settings.device or "cpu",
+                    tape=settings.layers,
+                    timeout=settings.timeout,
                 )
                 entries[backend] = _judge(result, expected, settings)
             except UnavailableError as error:

@@ -82,13 +82,14 @@ def parity(report: dict[str, Any]) -> None:
         first = [result["model"], f"{result['parameters']:,}", f"{result['macs'] / 1e9:.3f}"]
         for name, entry in {"reference": result["reference"], **result["backends"]}.items():
             cells, note = _entry(name, entry)
-            table.add_row(first[0], cells[0], *first[1:], *cells[1:], end_section=False)
+            table.add_row(first[0], cells[0], *first[1:], *cells[1:])
             first = ["", "", ""]
             if note:
                 notes.append(f"{result['model']}, {name}: {note}")
         table.add_section()
     _print(table)
-    for text in (*_layers(report), *notes, *_facts(report)):
+    _print_layers(report)
+    for text in (*notes, *_facts(report)):
         print(text)
 
 
@@ -127,7 +128,7 @@ def _entry(name: str, entry: dict[str, Any]) -> tuple[Cells, str]:
     return [f"{name} {entry['version']}", error, *agrees, *seconds, verdict], ""
 
 
-def _layers(report: dict[str, Any]) -> Iterator[str]:
+def _print_layers(report: dict[str, Any]) -> None:
     for result in report["models"]:
         entries = {name: entry["layers"] for name, entry in result["backends"].items() if "layers" in entry}
         if not entries:
@@ -137,7 +138,6 @@ def _layers(report: dict[str, Any]) -> Iterator[str]:
             errors = (layers[layer] for layers in entries.values())
             table.add_row(layer, *("not finite" if error is None else f"{error:.1e}" for error in errors))
         _print(table)
-    yield from ()
 
 
 def _facts(report: dict[str, Any]) -> Iterator[str]:

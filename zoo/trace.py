@@ -6,11 +6,11 @@ every framework, and the key in the canonical weights.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from zoo.errors import InputError, SpecError
 from zoo.model import Model
@@ -20,12 +20,16 @@ from zoo.nodes import (
     Chain,
     Concat,
     Conv,
+    Depthwise,
     Head,
     Kernel,
     Leaf,
     MaxPool,
     Node,
+    NormRelu,
     PoolPadding,
+    Relu,
+    Residual,
     assert_never,
     children,
 )
@@ -52,6 +56,7 @@ class Parameter:
 
     name: str
     shape: tuple[int, ...]
+    kind: Literal["conv", "depthwise", "linear", "vector"]
     trainable: bool = True
 
     @property
@@ -103,8 +108,15 @@ def pair(kernel: Kernel) -> tuple[int, int]:
     return kernel if isinstance(kernel, tuple) else (kernel, kernel)
 
 
+def reach(node: Conv | Depthwise | MaxPool | AvgPool) -> tuple[int, int]:
+    """The (height, width) that a window spans, dilation included."""
+    dilation = node.dilation if isinstance(node, Conv | Depthwise) else 1
+    height, width = pair(node.kernel)
+    return (height - 1) * dilation + 1, (width - 1) * dilation + 1
+
+
 def border(padding: PoolPadding, n: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Pixels of padding before and after `n` pixels; `zoo.nodes` names the kinds."""
+    """Pixels of padding before and after `n` pixels for a window that spans `kernel`; `zoo.nodes` names the kinds."""
     match padding:
         case "half":
             return kernel // 2, kernel // 2
@@ -149,9 +161,8 @@ def parameters(model: Model) -> dict[str, Parameter]:
 
 
 @lru_cache(maxsize=256)
-def least_size(model: Model, training: bool = False) -> int:
-    """The smallest square input, in pixels, that passes through the network; auxiliary heads run in training only."""
-    model = model if training else replace(model, aux=())
+def least_size(model: Model) -> int:
+    """The smallest square input, in pixels, that passes through the network and its auxiliary heads, if any."""
     for size in range(1, model.size):
         try:
             trace(model, size)
@@ -161,30 +172,55 @@ def least_size(model: Model, training: bool = False) -> int:
     return model.size
 
 
-def check_input(model: Model, shape: tuple[int, ...], least: int) -> None:
-    """Raise InputError unless `shape` is a batch [N, in_channels, height, width] of at least `least` pixels a side."""
-    if len(shape) != 4 or shape[1] != model.in_channels:
-        raise InputError(
-            f"{model.name}: expected a batch of shape [N, {model.in_channels}, height, width], not {list(shape)}"
-        )
-    if shape[2] < least or shape[3] < least:
-        raise InputError(
-            f"{model.name}: an input of {shape[2]} x {shape[3]} pixels is too small: at least {least} x {least}, "
-            f"natively {model.size} x {model.size}"
-        )
+class InputCheck:
+    """Whether a network can take a batch; remembers the sizes it has seen."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.reasons: dict[tuple[int, int, bool], str | None] = {}
+
+    def __call__(self, shape: Sequence[int], training: bool = False) -> None:
+        """Raise InputError unless `shape` is [N, in_channels, height, width] and passes through the network.
+
+        In training it must pass through the auxiliary heads too.
+        """
+        model = self.model
+        if len(shape) != 4 or shape[1] != model.in_channels:
+            raise InputError(
+                f"{model.name}: expected a batch of shape [N, {model.in_channels}, height, width], not {list(shape)}"
+            )
+        key = (int(shape[2]), int(shape[3]), training)
+        if key not in self.reasons:
+            self.reasons[key] = self._reason(*key)
+        if reason := self.reasons[key]:
+            raise InputError(f"{model.name}: an input of {key[0]} x {key[1]} pixels {reason}")
+
+    def _reason(self, height: int, width: int, training: bool) -> str | None:
+        model = self.model if training else replace(self.model, aux=())
+        try:
+            trace(model, height, width)
+        except SpecError as error:
+            least = least_size(model)
+            if min(height, width) < least:
+                heads = " with auxiliary heads" if model.aux else ""
+                return f"is too small: at least {least} x {least}{heads}, natively {model.size} x {model.size}"
+            return f"does not fit: {error}"
+        return None
 
 
 def stride(node: Node) -> int:
     """By how much a node divides height and width (borders aside)."""
     match node:
-        case Conv() | MaxPool() | AvgPool():
+        case Conv() | Depthwise() | MaxPool() | AvgPool():
             return node.stride
-        case AdaptiveAvgPool() | Head():
+        case NormRelu() | Relu() | AdaptiveAvgPool() | Head():
             return 1
         case Chain(nodes):
             return prod(stride(child) for child in nodes)
         case Concat(branches):
             return stride(branches[0])
+        case Residual(body):
+            return stride(body)
     assert_never(node)
 
 
@@ -215,6 +251,12 @@ def _walk(model: Model, node: Node, path: str, shape: Shape, ops: list[Op]) -> S
                 sizes = ", ".join(f"{name} {output.height}x{output.width}" for name, output in outputs)
                 raise SpecError(f"{path}: branches differ in height x width: {sizes}")
             return first._replace(channels=sum(output.channels for _, output in outputs))
+        case Residual():
+            ends = [_walk(model, child, f"{path}.{name}", shape, ops) for name, child in children(node)]
+            straight = shape if node.shortcut is None else ends[1]
+            if ends[0] != straight:
+                raise SpecError(f"{path}: body and shortcut differ: {ends[0]}, {straight}")
+            return straight
         case _:
             op = _op(model, node, path, shape)
             ops.append(op)
@@ -224,12 +266,13 @@ def _walk(model: Model, node: Node, path: str, shape: Shape, ops: list[Op]) -> S
 def _op(model: Model, node: Leaf, path: str, shape: Shape) -> Op:
     match node:
         case Conv():
-            height, width = _window(path, node, shape)
-            kernel = pair(node.kernel)
-            out = Shape(node.channels, height, width)
-            weight = Parameter(f"{path}.conv.weight", (node.channels, shape.channels, *kernel))
-            norm = tuple(_norm(path, node.channels)) if model.norm else ()
-            return Op(path, node, shape, out, (weight, *norm), weight.count * height * width)
+            return _box(model, node, path, shape, node.channels, shape.channels)
+        case Depthwise():
+            return _box(model, node, path, shape, shape.channels, 1)
+        case NormRelu():
+            return Op(path, node, shape, shape, tuple(_norm(path, shape.channels)) if model.norm else ())
+        case Relu():
+            return Op(path, node, shape, shape)
         case MaxPool() | AvgPool():
             return Op(path, node, shape, Shape(shape.channels, *_window(path, node, shape)))
         case AdaptiveAvgPool(size):
@@ -241,14 +284,25 @@ def _op(model: Model, node: Leaf, path: str, shape: Shape) -> Op:
                 tensors += _linear(f"{path}.hidden", features, node.hidden)
                 features = node.hidden
             tensors += _linear(f"{path}.fc", features, model.num_classes)
-            macs = sum(tensor.count for tensor in tensors if len(tensor.shape) == 2)
+            macs = sum(tensor.count for tensor in tensors if tensor.kind == "linear")
             return Op(path, node, shape, Shape(model.num_classes, 1, 1), tuple(tensors), macs)
     assert_never(node)
 
 
-def _window(path: str, node: Conv | MaxPool | AvgPool, shape: Shape) -> tuple[int, int]:
+def _box(model: Model, node: Conv | Depthwise, path: str, shape: Shape, outputs: int, inputs: int) -> Op:
+    """`inputs` is the number of channels that each output channel reads."""
+    height, width = _window(path, node, shape)
+    kind: Literal["conv", "depthwise"] = "depthwise" if isinstance(node, Depthwise) else "conv"
+    weight = Parameter(f"{path}.conv.weight", (outputs, inputs, *pair(node.kernel)), kind)
+    bias = (Parameter(f"{path}.conv.bias", (outputs,), "vector"),) if node.bias else ()
+    norm = tuple(_norm(path, outputs)) if model.norm and node.norm else ()
+    macs = weight.count * height * width
+    return Op(path, node, shape, Shape(outputs, height, width), (weight, *bias, *norm), macs)
+
+
+def _window(path: str, node: Conv | Depthwise | MaxPool | AvgPool, shape: Shape) -> tuple[int, int]:
     sizes = []
-    for n, kernel in zip(shape[1:], pair(node.kernel), strict=True):
+    for n, kernel in zip(shape[1:], reach(node), strict=True):
         padded = n + sum(border(node.padding, n, kernel, node.stride))
         if padded < kernel:
             raise SpecError(f"{path}: input {shape} is smaller than the kernel of {node}")
@@ -258,11 +312,14 @@ def _window(path: str, node: Conv | MaxPool | AvgPool, shape: Shape) -> tuple[in
 
 def _norm(path: str, channels: int) -> Iterator[Parameter]:
     for name in ("weight", "bias", "mean", "var"):
-        yield Parameter(f"{path}.bn.{name}", (channels,), trainable=name in ("weight", "bias"))
+        yield Parameter(f"{path}.bn.{name}", (channels,), "vector", trainable=name in ("weight", "bias"))
 
 
 def _linear(path: str, features: int, outputs: int) -> list[Parameter]:
-    return [Parameter(f"{path}.weight", (outputs, features)), Parameter(f"{path}.bias", (outputs,))]
+    return [
+        Parameter(f"{path}.weight", (outputs, features), "linear"),
+        Parameter(f"{path}.bias", (outputs,), "vector"),
+    ]
 
 
 def _check_native(model: Model, result: Trace) -> None:

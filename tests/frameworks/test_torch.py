@@ -9,7 +9,7 @@ from torch import nn
 import weights
 import zoo
 from backends import torch as backend
-from backends.tape import tape
+from backends.predict import tape
 from weights import SOURCES
 from zoo.model import configure
 from zoo.models import MODELS

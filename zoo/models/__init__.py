@@ -1,17 +1,35 @@
 """The models, by name: `name` is the most used network of that name, `name.publisher` another one's."""
 
 from zoo.model import Model
-from zoo.models.googlenet import GOOGLENET, GOOGLENET_MINDCV
-from zoo.models.inception_v3 import INCEPTION_V3, INCEPTION_V3_MINDCV
-from zoo.models.inception_v4 import INCEPTION_V4
+from zoo.models.bninception import BNINCEPTION
+from zoo.models.googlenet import GOOGLENET, GOOGLENET_MINDCV, GOOGLENET_PADDLECLAS, GOOGLENET_SLIM
+from zoo.models.inception_resnet import INCEPTION_RESNET_V1, INCEPTION_RESNET_V2, INCEPTION_RESNET_V2_SLIM
+from zoo.models.inception_v3 import INCEPTION_V3, INCEPTION_V3_KERAS, INCEPTION_V3_MINDCV, INCEPTION_V3_PADDLECLAS
+from zoo.models.inception_v4 import INCEPTION_V4, INCEPTION_V4_PADDLECLAS, INCEPTION_V4_SLIM
+from zoo.models.xception import XCEPTION, XCEPTION_KERAS, XCEPTION_MINDCV
+from zoo.models.xception_aligned import XCEPTION_ALIGNED
 
 MODELS: dict[str, Model] = {
     model.name: model
     for model in (
         GOOGLENET,
+        GOOGLENET_SLIM,
         GOOGLENET_MINDCV,
+        GOOGLENET_PADDLECLAS,
+        BNINCEPTION,
         INCEPTION_V3,
         INCEPTION_V3_MINDCV,
+        INCEPTION_V3_KERAS,
+        INCEPTION_V3_PADDLECLAS,
         INCEPTION_V4,
+        INCEPTION_V4_SLIM,
+        INCEPTION_V4_PADDLECLAS,
+        INCEPTION_RESNET_V1,
+        INCEPTION_RESNET_V2,
+        INCEPTION_RESNET_V2_SLIM,
+        XCEPTION,
+        XCEPTION_MINDCV,
+        XCEPTION_KERAS,
+        *XCEPTION_ALIGNED,
     )
 }

@@ -2,12 +2,13 @@
 https://arxiv.org/abs/1512.00567, figures 5 to 8 and 10, table 1.
 
 The bare name is torchvision's network, which is timm's and mmpretrain's too: its average pools count the padded
-zeros. mindcv's, like TF-slim's and Keras's, does not count them; the same weights part by eight percent.
+zeros. mindcv's, like TF-slim's and Keras's, does not count them; the same weights part by eight percent. PaddleClas's
+counts them, with an epsilon of 1e-5. Keras's and PaddleClas's have no auxiliary head.
 Torchvision trains and evaluates its ported weights on (x - 0.5) / 0.5, which it writes as ImageNet statistics
 followed by `transform_input`; the two are one map, given here once.
 """
 
-from zoo.model import Aux, Model, Norm, Preprocess, stages
+from zoo.model import IMAGENET_MEAN, IMAGENET_STD, Aux, Model, Norm, Preprocess, stages
 from zoo.nodes import COL3, COL7, ROW3, ROW7, AvgPool, Concat, Conv, Head, MaxPool, concat
 
 
@@ -61,7 +62,13 @@ def inception_c(pool: AvgPool) -> Concat:
 
 
 def inception_v3(
-    name: str, publishers: tuple[str, ...], preprocess: Preprocess, norm: Norm, pool: AvgPool, dropout: float
+    name: str,
+    publishers: tuple[str, ...],
+    preprocess: Preprocess,
+    norm: Norm,
+    pool: AvgPool,
+    dropout: float,
+    aux: tuple[Aux, ...] = (),
 ) -> Model:
     return Model(
         name=name,
@@ -90,9 +97,11 @@ def inception_v3(
             mixed_7c=inception_c(pool),
         ),
         head=Head(dropout=dropout),
-        aux=(Aux("aux", "mixed_6e", AvgPool(5, 3, "valid") >> Conv(128) >> Conv(768, 5, padding="valid") >> Head()),),
+        aux=aux,
     )
 
+
+AUX = Aux("aux", "mixed_6e", AvgPool(5, 3, "valid") >> Conv(128) >> Conv(768, 5, padding="valid") >> Head())
 
 INCEPTION_V3 = inception_v3(
     name="inception_v3",
@@ -101,13 +110,33 @@ INCEPTION_V3 = inception_v3(
     norm=Norm(),
     pool=AvgPool(count_include_pad=True),
     dropout=0.5,
+    aux=(AUX,),
 )
 
 INCEPTION_V3_MINDCV = inception_v3(
     name="inception_v3.mindcv",
-    publishers=("mindcv", "tf-slim", "keras"),
-    preprocess=Preprocess(resize=341, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+    publishers=("mindcv", "slim"),
+    preprocess=Preprocess(resize=341, mean=IMAGENET_MEAN, std=IMAGENET_STD),
     norm=Norm(decay=0.9997),
     pool=AvgPool(count_include_pad=False),
+    dropout=0.2,
+    aux=(AUX,),
+)
+
+INCEPTION_V3_KERAS = inception_v3(
+    name="inception_v3.keras",
+    publishers=("keras",),
+    preprocess=Preprocess(resize=341),
+    norm=Norm(decay=0.99),
+    pool=AvgPool(count_include_pad=False),
+    dropout=0.0,
+)
+
+INCEPTION_V3_PADDLECLAS = inception_v3(
+    name="inception_v3.paddleclas",
+    publishers=("paddleclas",),
+    preprocess=Preprocess(resize=320, mean=IMAGENET_MEAN, std=IMAGENET_STD),
+    norm=Norm(eps=1e-5),
+    pool=AvgPool(count_include_pad=True),
     dropout=0.2,
 )

@@ -1,0 +1,92 @@
+"""Our networks against the publishers' own, in the publisher's framework and in the others.
+
+`python tests/peers/matrix.py` runs every row, prints the table and writes docs/peers.md; it exits with 1 when an error
+is above the tolerance.
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from support import batch, calibrated, error
+
+from backends import REQUIREMENTS, worker
+from weights import SOURCES
+from zoo.models import MODELS
+
+TOLERANCE = 5e-6
+HERE = Path(__file__).parent
+DOCUMENT = HERE.parents[1] / "docs" / "peers.md"
+
+UNRUNNABLE = {
+    "zhulf": "not on PyPI; its tensors are timm's in the same order under other names",
+    "mmpretrain": "needs mmengine and mmcv; its tensors are torchvision's behind `backbone.`",
+}
+"""Sources whose classes cannot be installed here, and what their tables rest on instead."""
+
+ROWS = [(source, model) for source, table in SOURCES.items() if source not in UNRUNNABLE for model in table.models]
+HEADER = (
+    "| publisher | model | outputs | " + " | ".join(REQUIREMENTS) + " |\n|---|---|---|" + "---|" * len(REQUIREMENTS)
+)
+
+
+def weights_for(source, model):
+    """Calibrated weights as far as the publisher has a place for them."""
+    without = SOURCES[source].models[model.name].without or ("\0",)
+    return {name: np.ones_like(a) if name.endswith(without) else a for name, a in calibrated(model).items()}
+
+
+def publisher(source, model, arrays, x):
+    """The outputs of the publisher's own network, in its own process."""
+    with tempfile.TemporaryDirectory() as folder:
+        theirs = {key: np.ascontiguousarray(a) for key, a in SOURCES[source].write(arrays, model).items()}
+        save_file(theirs, f"{folder}/weights.safetensors")
+        np.save(f"{folder}/inputs.npy", x)
+        command = [sys.executable, "-W", "ignore", str(HERE / "publishers.py"), source, model.name, folder]
+        run = subprocess.run(command, capture_output=True, text=True)
+        if run.returncode:
+            raise RuntimeError(f"{source} {model.name}: {run.stderr[-2000:]}")
+        return load_file(f"{folder}/outputs.safetensors")
+
+
+def compare(source, name):
+    """The largest relative error over logits and auxiliary logits, for each backend, and what was compared."""
+    model = MODELS[name]
+    arrays, x = weights_for(source, model), batch(model, model.size, count=2)
+    theirs = publisher(source, model, arrays, x)
+    errors = {}
+    for backend in REQUIREMENTS:
+        ours = worker.run(backend, model, arrays, x, tape=True).outputs
+        errors[backend] = max(error(ours[key], value) for key, value in theirs.items())
+    return sorted(theirs, reverse=True), errors
+
+
+def main():
+    lines, good = [HEADER], True
+    for source, name in ROWS:
+        outputs, errors = compare(source, name)
+        good &= max(errors.values()) <= TOLERANCE
+        cells = (f"{'' if e <= TOLERANCE else '**'}{e:.1e}{'' if e <= TOLERANCE else '**'}" for e in errors.values())
+        lines.append(f"| {source} | `{name}` | {', '.join(outputs)} | {' | '.join(cells)} |")
+        print(lines[-1], flush=True)
+    for source, reason in UNRUNNABLE.items():
+        for name in SOURCES[source].models:
+            lines.append(f"| {source} | `{name}` | not run: {reason} |" + " |" * len(REQUIREMENTS))
+    frameworks = ", ".join(f"{name} from {source.framework}" for name, source in SOURCES.items())
+    DOCUMENT.write_text(
+        "# The publishers' own networks\n\n"
+        "Made by `make peers`; do not edit. Every row: the publisher's class at its published width, weights from our\n"
+        "seed renamed by our table and loaded by its own strict loader, two images of noise at the native size, and the\n"
+        "largest max |ours - theirs| / max |theirs| over the outputs named, in float32, for our network in each\n"
+        f"framework. Tolerance {TOLERANCE:g}.\n\n" + "\n".join(lines) + f"\n\nPublishers' frameworks: {frameworks}.\n"
+    )  # fmt: skip
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

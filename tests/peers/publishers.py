@@ -1,0 +1,170 @@
+"""The publishers' own classes, one run of one of them: `python tests/peers/publishers.py SOURCE MODEL FOLDER`.
+
+Reads weights.safetensors (under the publisher's names, through its own strict loader) and inputs.npy from the folder,
+runs the network in inference, and writes outputs.safetensors: "logits", and auxiliary logits under our names.
+"""
+
+import importlib
+import importlib.util
+import logging
+import os
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+
+def timm(model, arrays, x):
+    import_torchvision()
+    import timm
+
+    name = {"xception": "legacy_xception"}.get(model, model)
+    options = {"aux_logits": True} if model == "inception_v3" else {}
+    net = timm.create_model(name, **options)
+    outputs = run_torch(net, arrays, x)
+    return dict(zip(("logits", "aux"), outputs, strict=True)) if options else {"logits": outputs}
+
+
+def torchvision(model, arrays, x):
+    """Auxiliary heads run in training only: they are called here on what they would get."""
+    net = getattr(import_torchvision(), model)(weights=None, init_weights=False)
+    if model == "inception_v3":
+        heads = {"aux": (net.Mixed_6e, net.AuxLogits)}
+    else:
+        heads = {"aux1": (net.inception4a, net.aux1), "aux2": (net.inception4d, net.aux2)}
+    outputs = {}
+    for name, (stage, head) in heads.items():
+        stage.register_forward_hook(lambda _, __, y, name=name, head=head: outputs.update({name: head(y)}))
+    outputs["logits"] = run_torch(net, arrays, x)
+    return outputs
+
+
+def cadene(model, arrays, x):
+    import_torchvision()
+    name = {"inception_v4": "inceptionv4", "inception_resnet_v2": "inceptionresnetv2"}.get(model, model)
+    module = importlib.import_module(f"pretrainedmodels.models.{name}")
+    return {"logits": run_torch(getattr(module, name)(num_classes=1000, pretrained=None), arrays, x)}
+
+
+def mindcv(model, arrays, x):
+    import mindcv
+    import mindspore as ms
+
+    options = {"aux_logits": True} if model == "googlenet.mindcv" else {}
+    net = mindcv.create_model(model.removesuffix(".mindcv"), **options)
+    left = ms.load_param_into_net(net, {key: ms.Parameter(a) for key, a in arrays.items()}, strict_load=True)
+    assert left == ([], []), left
+    x = ms.Tensor(x)
+    if model == "googlenet.mindcv":
+        # no batch norm: in training, with dropout off, it computes what it does in inference, and the auxiliary logits
+        net.set_train()
+        for _, cell in net.cells_and_names():
+            if isinstance(cell, ms.nn.Dropout):
+                cell.set_train(False)
+        return dict(zip(("logits", "aux2", "aux1"), net(x), strict=True))
+    net.set_train(False)
+    aux = {"aux": net.aux(net.forward_preaux(x))} if model == "inception_v3.mindcv" else {}
+    return {"logits": net(x), **aux}
+
+
+def paddleclas(model, arrays, x):
+    backbone = import_paddleclas()
+    import paddle
+
+    module, name = {
+        "googlenet.paddleclas": ("model_zoo.googlenet", "GoogLeNet"),
+        "inception_v3.paddleclas": ("legendary_models.inception_v3", "InceptionV3"),
+        "inception_v4.paddleclas": ("model_zoo.inception_v4", "InceptionV4"),
+        "xception41.paddleclas": ("model_zoo.xception", "Xception41"),
+        "xception65.paddleclas": ("model_zoo.xception", "Xception65"),
+        "xception71.paddleclas": ("model_zoo.xception", "Xception71"),
+        "xception41.paddleclas_deeplab": ("model_zoo.xception_deeplab", "Xception41_deeplab"),
+        "xception65.paddleclas_deeplab": ("model_zoo.xception_deeplab", "Xception65_deeplab"),
+    }[model]
+    net = getattr(importlib.import_module(f"{backbone}.{module}"), name)()
+    assert set(net.state_dict()) == set(arrays)
+    assert net.set_state_dict({key: paddle.to_tensor(a) for key, a in arrays.items()}) == ([], [])
+    net.eval()
+    with paddle.no_grad():
+        outputs = net(paddle.to_tensor(x))
+    return (
+        dict(zip(("logits", "aux1", "aux2"), outputs, strict=True))
+        if isinstance(outputs, list)
+        else {"logits": outputs}
+    )
+
+
+def keras(model, arrays, x):
+    os.environ["KERAS_BACKEND"] = "torch"
+    import keras
+
+    name = {
+        "inception_v3.keras": "InceptionV3",
+        "inception_resnet_v2": "InceptionResNetV2",
+        "xception.keras": "Xception",
+    }
+    net = getattr(keras.applications, name[model])(weights=None, classifier_activation=None)
+    variables = {variable.path: variable for variable in net.variables if "seed" not in variable.path}
+    assert set(variables) == set(arrays), sorted(set(variables) ^ set(arrays))[:6]
+    for key, variable in variables.items():
+        variable.assign(arrays[key])
+    return {"logits": keras.ops.convert_to_numpy(net(np.ascontiguousarray(x.transpose(0, 2, 3, 1)), training=False))}
+
+
+def run_torch(net, arrays, x):
+    import torch
+
+    state = {key: torch.from_numpy(np.ascontiguousarray(a)) for key, a in arrays.items()}
+    state |= {key: value for key, value in net.state_dict().items() if key.endswith("num_batches_tracked")}
+    net.load_state_dict(state, strict=True)
+    with torch.no_grad():
+        return net.eval()(torch.from_numpy(x))
+
+
+def import_torchvision():
+    """torchvision.models next to a CPU-only torch: the operators its import looks for, declared without a body."""
+    import torch
+
+    if not hasattr(torch.ops.torchvision, "nms"):
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library.define(
+            "roi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, int pooled_width, "
+            "int sampling_ratio, bool aligned) -> Tensor"
+        )
+        import_torchvision.library = library
+    return importlib.import_module("torchvision").models
+
+
+def import_paddleclas():
+    """The backbones without the package around them, which imports detection, retrieval and plotting libraries."""
+    root = Path(importlib.util.find_spec("paddleclas").origin).parent / "ppcls"
+    for name in ("ppcls", "ppcls.arch", "ppcls.arch.backbone", "ppcls.utils"):
+        package = types.ModuleType(name)
+        package.__path__ = [str(root.joinpath(*name.split(".")[1:]))]
+        sys.modules[name] = package
+    loader = types.ModuleType("ppcls.utils.save_load")
+    loader.load_dygraph_pretrain = loader.load_dygraph_pretrain_from_url = None
+    sys.modules[loader.__name__] = loader
+    importlib.import_module("ppcls.utils.logger")._logger = logging.getLogger("ppcls")
+    return "ppcls.arch.backbone"
+
+
+def as_array(value):
+    if isinstance(value, np.ndarray):
+        return value
+    return value.asnumpy() if hasattr(value, "asnumpy") else value.detach().numpy()
+
+
+PUBLISHERS = {f.__name__: f for f in (timm, torchvision, cadene, mindcv, paddleclas, keras)}
+
+if __name__ == "__main__":
+    source, model, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+    outputs = PUBLISHERS[source](model, load_file(folder / "weights.safetensors"), np.load(folder / "inputs.npy"))
+    arrays = {name: np.ascontiguousarray(as_array(value)) for name, value in outputs.items()}
+    save_file(arrays, folder / "outputs.safetensors")
+    sys.stdout.flush()
+    os._exit(0)  # MindSpore 2.8 prints an ignored exception a cell when the interpreter takes it apart

@@ -1,0 +1,63 @@
+"""Keras's applications (Apache-2.0): variables as "layer/variable", names as of 3.15 in a fresh session.
+
+Inception-v3 and Inception-ResNet-v2 leave most layers unnamed: Keras numbers them as they are made, which is the order
+of our trace, and their batch norms have no gamma.
+"""
+
+from collections.abc import Iterable
+
+from weights.names import Row, Source, Table
+from zoo.models import MODELS
+from zoo.nodes import Conv
+from zoo.trace import trace
+
+
+def numbered(paths: Iterable[str]) -> tuple[Row, ...]:
+    """conv2d, batch_normalization; conv2d_1, batch_normalization_1; ... for boxes in the order they are made."""
+    return tuple(
+        (f"{{conv2d,batch_normalization}}{f'_{i}' if i else ''}", f"{path}.{{conv,bn}}") for i, path in enumerate(paths)
+    )
+
+
+def unnamed(model: str, named: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """The boxes of a model whose layers Keras numbers: with a norm, and not `named`."""
+    ops = trace(MODELS[model]).ops
+    return tuple(op.path for op in ops if isinstance(op.node, Conv) and op.node.norm and op.path not in named)
+
+
+INCEPTION_RESNET_V2 = (
+    *numbered(unnamed("inception_resnet_v2", named=("conv2d_7b_1x1",))),
+    ("block35_{1..10}_conv", "block35.{0..9}.body.1.conv"),
+    ("block17_{1..20}_conv", "block17.{0..19}.body.1.conv"),
+    ("block8_{1..10}_conv", "block8.{0..9}.body.1.conv"),
+    ("conv_7b{,_bn}", "conv2d_7b_1x1.{conv,bn}"),
+)
+
+XCEPTION = (
+    ("block1_conv{1,2}{,_bn}", "conv{1,2}.{conv,bn}"),
+    *numbered(f"block{i}.shortcut" for i in (1, 2, 3, 12)),
+    ("block2_sepconv{1,2}/depthwise_kernel", "block1.body.{0,3}.conv.weight"),
+    ("block2_sepconv{1,2}/pointwise_kernel", "block1.body.{1,4}.conv.weight"),
+    ("block2_sepconv{1,2}_bn", "block1.body.{1,4}.bn"),
+    ("block{3,4,13}_sepconv{1,2}/depthwise_kernel", "block{2,3,12}.body.{1,4}.conv.weight"),
+    ("block{3,4,13}_sepconv{1,2}/pointwise_kernel", "block{2,3,12}.body.{2,5}.conv.weight"),
+    ("block{3,4,13}_sepconv{1,2}_bn", "block{2,3,12}.body.{2,5}.bn"),
+    ("block{5..12}_sepconv{1..3}/depthwise_kernel", "block{4..11}.body.{1,4,7}.conv.weight"),
+    ("block{5..12}_sepconv{1..3}/pointwise_kernel", "block{4..11}.body.{2,5,8}.conv.weight"),
+    ("block{5..12}_sepconv{1..3}_bn", "block{4..11}.body.{2,5,8}.bn"),
+    ("block14_sepconv{1,2}/depthwise_kernel", "conv{3,4}.0.conv.weight"),
+    ("block14_sepconv{1,2}/pointwise_kernel", "conv{3,4}.1.conv.weight"),
+    ("block14_sepconv{1,2}_bn", "conv{3,4}.1.bn"),
+)
+
+HEAD = (("predictions", "head.fc"),)
+GAMMA = (".bn.weight",)
+
+KERAS = Source(
+    "keras",
+    {
+        "inception_v3.keras": Table(numbered(unnamed("inception_v3.keras")) + HEAD, without=GAMMA),
+        "inception_resnet_v2": Table(INCEPTION_RESNET_V2 + HEAD, without=GAMMA),
+        "xception.keras": Table(XCEPTION + HEAD),
+    },
+)

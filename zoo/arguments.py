@@ -1,0 +1,24 @@
+"""Numbers as callers give them, checked once."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from zoo.errors import SpecError
+
+
+def integer(value: Any, what: str, least: int = 1) -> int:
+    """`value` as an int (NumPy's too, bool not); raises SpecError for another type or below `least`."""
+    try:
+        number = -1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = -1
+    if number < least:
+        raise SpecError(f"{what} must be an integer of at least {least}, not {value!r}")
+    return number
+
+
+def within(value: Any, low: float, high: float) -> bool:
+    """Whether `value` is a number (not a bool) from `low` to `high`; no NaN is."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
