@@ -1,5 +1,6 @@
 # make parity   run the main job: every model in every framework, judged by the float64 reference
 # make test     the whole suite
+# make peers    our networks against every publisher's own class; writes docs/peers.md
 # make lint     ruff and mypy
 # make env      only the environment, .venv, which all of them share
 #
@@ -16,7 +17,7 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 
-.PHONY: parity test lint env
+.PHONY: parity test peers lint env
 
 parity: env
 	$(BIN)/zoo parity $(MODELS) --backends $(subst $(space),$(comma),$(strip $(BACKENDS))) $(ARGS)
@@ -28,6 +29,9 @@ test: env
 	$(BIN)/pytest tests/frameworks --framework mindspore
 	$(BIN)/pytest tests/frameworks --framework paddle
 
+peers: env
+	$(BIN)/python tests/peers/matrix.py
+
 lint: env
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -35,9 +39,9 @@ lint: env
 
 env: $(VENV)/.complete
 
-$(VENV)/.complete: pyproject.toml constraints.txt tests/peers.txt
+$(VENV)/.complete: pyproject.toml constraints.txt tests/peers/packages.txt
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing the three frameworks into $(VENV): 4.5 GB, a minute or two."
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[torch,mindspore,paddle,demo,test,dev]"
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r tests/peers.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r tests/peers/packages.txt
 	@touch $@

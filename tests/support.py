@@ -6,10 +6,33 @@ import numpy as np
 
 import weights
 from backends import reference
-from zoo.model import Model
+from zoo.model import Model, configure
 from zoo.models import MODELS
 
-NAMES = tuple(MODELS)
+FULL = ("googlenet", "googlenet.mindcv", "inception_v3", "inception_v3.mindcv", "inception_v4")
+"""Tested at their published width; the others at a quarter of it, and at full width against their publishers."""
+
+OTHERS = tuple(name for name in MODELS if name not in FULL)
+
+CONCEPTS = (
+    "bninception",
+    "googlenet.paddleclas",
+    "inception_resnet_v2.slim",
+    "xception.mindcv",
+    "xception41p",
+    "xception71.paddleclas",
+    "xception41.paddleclas_deeplab",
+)
+"""What the full ones lack: biases, late ReLUs, scaled residuals, SAME pools, pre-activation, other orders, dilation."""
+
+
+GRAPHS = (*FULL, "inception_resnet_v2.slim", "xception.mindcv", "xception41p")
+"""Compiled and exported, at a quarter of their width."""
+
+
+def narrow(name: str) -> Model:
+    """A quarter of the published width, auxiliary heads included."""
+    return configure(MODELS[name], width=0.25)
 
 
 @cache

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from support import NAMES, batch, calibrated
+from support import FULL, batch, calibrated
 
 from backends import worker
 from zoo.models import MODELS
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FULL)
 def test_torch_paddle_mindspore_torch(name):
     model, start = MODELS[name], calibrated(MODELS[name])
     x = batch(model, 75)

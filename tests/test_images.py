@@ -16,7 +16,9 @@ def test_photographs_become_inputs_of_the_native_size(name):
         array = preprocess(photograph, model)
         assert array.shape == (3, model.size, model.size)
         assert array.dtype == np.float32
-        assert np.abs(array).max() <= (1 if model.preprocess.std == (0.5, 0.5, 0.5) else 2.7)
+        how = model.preprocess
+        assert array.max() <= (1 - min(how.mean)) / min(how.std)
+        assert array.min() >= -max(how.mean) / min(how.std)
 
 
 def test_colours_keep_their_channels():
@@ -26,6 +28,11 @@ def test_colours_keep_their_channels():
         zip((1, 0, 0.2), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), strict=True)
     ):
         assert array[channel] == pytest.approx((value - mean) / std, abs=1e-6)
+
+
+def test_blue_comes_first_where_the_publisher_has_it_so():
+    array = preprocess(Image.new("RGB", (256, 256), (128, 117, 110)), MODELS["bninception"])
+    assert array[:, 0, 0] == pytest.approx([110 - 104, 0, 0], abs=1e-4)
 
 
 @pytest.mark.parametrize("size", [(640, 427), (427, 640), (299, 299), (50, 20)])

@@ -95,8 +95,8 @@ def test_least_size_is_the_last_that_passes():
 
 def test_auxiliary_heads_ask_for_more_in_training_only():
     model = MODELS["inception_v3"]
-    assert least_size(model) == 75
-    assert least_size(model, training=True) == 299
+    assert least_size(configure(model, aux=False)) == 75
+    assert least_size(model) == 299
 
 
 def test_a_flattening_head_is_for_the_native_size():

@@ -70,7 +70,7 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path, arrays, monkeypatch)
     weights.write(path, arrays, SMALL)
     before = path.read_bytes()
     monkeypatch.setattr(
-        "weights.store.os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+        "zoo.files.os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
     )
     with pytest.raises(WeightsError, match="No space left on device"):
         weights.write(path, arrays, SMALL)
@@ -79,7 +79,7 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path, arrays, monkeypatch)
 
 
 def test_write_refuses_a_folder_that_is_not_there(tmp_path, arrays):
-    with pytest.raises(WeightsError, match="cannot write there: No such file or directory"):
+    with pytest.raises(WeightsError, match="cannot write the weights: No such file or directory"):
         weights.write(tmp_path / "none" / "w.safetensors", arrays, SMALL)
 
 

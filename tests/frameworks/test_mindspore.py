@@ -4,7 +4,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import nn
-from support import NAMES, batch, calibrated, error, expected
+from support import CONCEPTS, FULL, GRAPHS, batch, calibrated, error, expected
 
 import weights
 import zoo
@@ -28,8 +28,8 @@ def build(model, arrays):
     return net
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("taps", [(), ("mixed_5b", "mixed_4b")], ids=["logits", "features"])
+@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("taps", [(), ("mixed_5b", "mixed_4b", "block2", "block35")], ids=["logits", "features"])
 def test_graph_mode(name, taps, request):
     whole = configure(MODELS[name], width=0.25, aux=False)
     taps = tuple(tap for tap in taps if tap in {stage.name for stage in whole.stages})
@@ -76,9 +76,9 @@ class Loss(nn.Cell):
         return total
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_one_fine_tuning_step(name):
-    net = zoo.build(name, "mindspore", num_classes=10, aux=True).set_train()
+@pytest.mark.parametrize(("name", "width"), [(name, 1) for name in FULL] + [(name, 0.25) for name in CONCEPTS])
+def test_one_fine_tuning_step(name, width):
+    net = zoo.build(name, "mindspore", num_classes=10, aux=bool(MODELS[name].aux), width=width).set_train()
     trainable = net.trainable_params()
     assert sum(p.size for p in trainable) == sum(p.count for p in parameters(net.spec).values() if p.trainable)
     before = backend.dump(net)

@@ -4,7 +4,7 @@ import numpy as np
 import paddle
 import pytest
 from paddle import nn
-from support import NAMES, batch, calibrated, error
+from support import CONCEPTS, FULL, GRAPHS, batch, calibrated, error
 
 import weights
 import zoo
@@ -14,8 +14,8 @@ from zoo.models import MODELS
 from zoo.trace import parameters
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("taps", [(), ("mixed_5b", "mixed_4b")], ids=["logits", "features"])
+@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("taps", [(), ("mixed_5b", "mixed_4b", "block2", "block35")], ids=["logits", "features"])
 def test_to_static_takes_the_network_whole(name, taps):
     whole = configure(MODELS[name], width=0.25, aux=False)
     taps = tuple(tap for tap in taps if tap in {stage.name for stage in whole.stages})
@@ -33,7 +33,7 @@ def test_to_static_takes_the_network_whole(name, taps):
         assert error(theirs.numpy(), ours.numpy()) <= 1e-6
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", GRAPHS)
 def test_saved_graph_takes_any_batch_and_size(name, tmp_path):
     """`paddle.jit.save` with open dimensions: what a deployment loads computes what the network does."""
     model = configure(MODELS[name], width=0.25, aux=False)
@@ -50,9 +50,9 @@ def test_saved_graph_takes_any_batch_and_size(name, tmp_path):
         assert error(loaded(paddle.to_tensor(x)).numpy(), eager) <= 1e-6
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_one_fine_tuning_step(name):
-    net = zoo.build(name, "paddle", num_classes=10, aux=True)
+@pytest.mark.parametrize(("name", "width"), [(name, 1) for name in FULL] + [(name, 0.25) for name in CONCEPTS])
+def test_one_fine_tuning_step(name, width):
+    net = zoo.build(name, "paddle", num_classes=10, aux=bool(MODELS[name].aux), width=width)
     net.train()
     trainable = {key: p for key, p in net.named_parameters() if p.trainable}
     before = {key: p.numpy().copy() for key, p in trainable.items()}

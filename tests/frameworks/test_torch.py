@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from support import NAMES, batch, calibrated, error, expected
+from support import CONCEPTS, FULL, GRAPHS, OTHERS, batch, calibrated, error, expected, narrow
 from torch import nn
 
 import weights
@@ -13,7 +13,7 @@ from backends.predict import tape
 from weights import SOURCES
 from zoo.model import configure
 from zoo.models import MODELS
-from zoo.nodes import AdaptiveAvgPool, AvgPool, Conv, MaxPool
+from zoo.nodes import AdaptiveAvgPool, AvgPool, Conv, Depthwise, MaxPool, NormRelu, Relu, Residual
 from zoo.trace import trace
 
 
@@ -26,7 +26,7 @@ def build(model, arrays=None):
 def variants(name):
     """A narrow network and its features, with one set of weights, and an input."""
     model = configure(MODELS[name], width=0.25, aux=False)
-    taps = configure(model, taps=("mixed_5b", model.stages[-2].name))
+    taps = configure(model, taps=(model.stages[5].name, model.stages[-2].name))
     arrays = calibrated(model)
     return [(build(m, weights.restrict(arrays, m, model)), torch.from_numpy(batch(m, 160))) for m in (model, taps)]
 
@@ -35,7 +35,7 @@ def flat(output):
     return output if isinstance(output, list) else [output]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", GRAPHS)
 @pytest.mark.parametrize("how", ["compile", "export"])
 def test_compilers_take_the_network_whole(name, how):
     for net, x in variants(name):
@@ -57,10 +57,10 @@ def test_export_with_the_batch_left_open():
         assert error(program.module()(larger).numpy(), net(larger).numpy()) <= 1e-6
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FULL + OTHERS)
 def test_the_reference_is_right_in_float64(name):
-    """The same code in torch float64: every stage and head of the published widths, to 1e-12."""
-    model = MODELS[name]
+    """The same code in torch float64: every stage and head, to 1e-12."""
+    model = MODELS[name] if name in FULL else narrow(name)
     x = batch(model, model.size)
     reference = expected(model, calibrated(model), x)
     net = build(model).double()
@@ -76,6 +76,14 @@ NODES = [
     *(MaxPool(2, 2, border) for border in ("valid", "same", "ceil")),
     *(AvgPool(3, stride, border, count) for stride in (1, 2) for border in BORDERS[:2] for count in (True, False)),
     *(AdaptiveAvgPool(size) for size in (1, 4, 5)),
+    *(Conv(4, 3, stride, border, dilation=2) for stride in (1, 2) for border in BORDERS),
+    *(Conv(4, 3, bias=True, norm=norm, act=act) for norm in (True, False) for act in (True, False)),
+    *(Depthwise(3, stride, border, dilation) for stride in (1, 2) for border in BORDERS for dilation in (1, 2)),
+    Depthwise(5, bias=True, norm=False, act=False),
+    NormRelu(),
+    Conv(4, act=False) >> Relu(),
+    *(Residual(Conv(3, 3, act=False), scale=scale, act=act) for scale in (1.0, 0.17) for act in (True, False)),
+    Residual(Relu() >> Conv(5, 3, 2, act=False), Conv(5, 1, 2, norm=False, act=False), act=True),
 ]
 
 
@@ -93,9 +101,9 @@ def test_each_kind_of_node_in_float64(node):
         assert error(value, expected(model, arrays, x)["node"]) <= 1e-12
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", MODELS)
 def test_macs_and_parameters_equal_what_hooks_count(name):
-    net = zoo.build(name, "torch", aux=True)
+    net = backend.build(MODELS[name])
     counted = []
 
     def count(module, inputs, output):
@@ -111,9 +119,9 @@ def test_macs_and_parameters_equal_what_hooks_count(name):
     assert sum(p.numel() for p in net.parameters()) == zoo.info(name)["parameters_with_aux"]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_one_fine_tuning_step(name):
-    net = zoo.build(name, "torch", num_classes=10, aux=True).train()
+@pytest.mark.parametrize(("name", "width"), [(name, 1) for name in FULL] + [(name, 0.25) for name in CONCEPTS])
+def test_one_fine_tuning_step(name, width):
+    net = zoo.build(name, "torch", num_classes=10, aux=bool(MODELS[name].aux), width=width).train()
     before = {key: p.detach().clone() for key, p in net.named_parameters()}
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
     logits = net(torch.from_numpy(batch(net.spec, net.spec.size, count=4)))

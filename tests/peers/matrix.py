@@ -30,6 +30,14 @@ UNRUNNABLE = {
 """Sources whose classes cannot be installed here, and what their tables rest on instead."""
 
 ROWS = [(source, model) for source, table in SOURCES.items() if source not in UNRUNNABLE for model in table.models]
+INTRODUCTION = f"""# The publishers' own networks
+
+Made by `make peers`; do not edit. A row is the publisher's class at its published width, with weights from our seed,
+renamed by our table and loaded by its own strict loader, on two images of noise at the native size; and the largest
+max |ours - theirs| / max |theirs| over the outputs named, in float32, for our network in each framework. Tolerance
+{TOLERANCE:g}.
+
+"""
 HEADER = (
     "| publisher | model | outputs | " + " | ".join(REQUIREMENTS) + " |\n|---|---|---|" + "---|" * len(REQUIREMENTS)
 )
@@ -78,13 +86,7 @@ def main():
         for name in SOURCES[source].models:
             lines.append(f"| {source} | `{name}` | not run: {reason} |" + " |" * len(REQUIREMENTS))
     frameworks = ", ".join(f"{name} from {source.framework}" for name, source in SOURCES.items())
-    DOCUMENT.write_text(
-        "# The publishers' own networks\n\n"
-        "Made by `make peers`; do not edit. Every row: the publisher's class at its published width, weights from our\n"
-        "seed renamed by our table and loaded by its own strict loader, two images of noise at the native size, and the\n"
-        "largest max |ours - theirs| / max |theirs| over the outputs named, in float32, for our network in each\n"
-        f"framework. Tolerance {TOLERANCE:g}.\n\n" + "\n".join(lines) + f"\n\nPublishers' frameworks: {frameworks}.\n"
-    )  # fmt: skip
+    DOCUMENT.write_text(INTRODUCTION + "\n".join(lines) + f"\n\nPublishers' frameworks: {frameworks}.\n")
     return 0 if good else 1
 
 

@@ -1,0 +1,42 @@
+"""The publishers' own classes of the five best-known families, at full width; `make peers` runs all of them."""
+
+import pytest
+from matrix import ROWS, TOLERANCE, UNRUNNABLE, compare
+
+from weights import SOURCES
+from zoo.models import MODELS
+
+FAMILIES = ("googlenet", "inception_v3", "inception_v4", "inception_resnet_v2", "xception41")
+CORE = [(source, name) for source, name in ROWS if name.partition(".")[0] in FAMILIES]
+
+
+@pytest.mark.parametrize(("source", "name"), CORE)
+def test_equals_the_publishers_network_in_every_framework(source, name):
+    outputs, errors = compare(source, name)
+    assert "logits" in outputs
+    assert max(errors.values()) <= TOLERANCE, errors
+
+
+def test_every_source_is_run_or_says_why_not():
+    assert {source for source, _ in ROWS} | UNRUNNABLE.keys() == SOURCES.keys()
+
+
+def test_mmpretrains_names_are_torchvisions():
+    model = MODELS["inception_v3"]
+    theirs, torchvisions = (SOURCES[source].names(model) for source in ("mmpretrain", "torchvision"))
+    assert theirs == {name: f"backbone.{key}" for name, key in torchvisions.items()}
+
+
+def test_zhulfs_tensors_are_mindcvs_but_for_the_names_published():
+    """435 of 449 trainable names of Inception-v4 agree; "brance_3" (12) and the classifier (2) do not."""
+    model = MODELS["inception_v4"]
+    theirs, mindcvs = (SOURCES[source].names(model) for source in ("zhulf", "mindcv"))
+    plain = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+
+    def in_torchs_words(key):
+        path, _, tail = key.rpartition(".")
+        return f"{path}.{plain.get(tail, tail)}"
+
+    differ = [key for name, key in theirs.items() if key != in_torchs_words(mindcvs[name]) and "running" not in key]
+    assert len([key for key in differ if "brance_3" in key]) == 12
+    assert sorted(key for key in differ if "brance_3" not in key) == ["linear.bias", "linear.weight"]
