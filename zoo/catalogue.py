@@ -10,9 +10,9 @@ from typing import Any
 from zoo.arguments import integer
 from zoo.errors import SpecError
 from zoo.model import Model
-from zoo.models import MODELS
-from zoo.nodes import Conv, Head
-from zoo.trace import Trace, least_size, reductions, trace
+from zoo.models import ALIASES, MODELS
+from zoo.nodes import Conv, Depthwise, Head
+from zoo.trace import Trace, least_size, receptive_fields, reductions, trace
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -21,11 +21,22 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def spec(name: str) -> Model:
-    """The published network of that name, auxiliary heads included. Raises SpecError with near names."""
-    if isinstance(name, str) and name in MODELS:
-        return MODELS[name]
-    near = difflib.get_close_matches(str(name), MODELS, n=3, cutoff=0.5) or list_models()
+    """The published network of that name or alias, auxiliary heads included. Raises SpecError with near names."""
+    if isinstance(name, str) and ALIASES.get(name, name) in MODELS:
+        return MODELS[ALIASES.get(name, name)]
+    near = difflib.get_close_matches(str(name), [*MODELS, *ALIASES], n=3, cutoff=0.5) or list_models()
     raise SpecError(f"unknown model {name!r}: did you mean {' or '.join(near)}?")
+
+
+def same_network(a: Model, b: Model) -> bool:
+    """Whether both compute the same function of the same weights in inference, on the main path."""
+
+    def inference(model: Model) -> Model:
+        head = replace(model.head, dropout=0.0) if model.head else None
+        norm = replace(model.norm, decay=0.0) if model.norm else None
+        return replace(a, stages=model.stages, head=head, norm=norm, aux=())
+
+    return inference(a) == inference(b)
 
 
 def info(name: str, size: int | None = None) -> dict[str, Any]:
@@ -37,7 +48,8 @@ def info(name: str, size: int | None = None) -> dict[str, Any]:
     flops                             twice that
     activations                       output elements of convolutions, Radosavovic et al. 2020, arXiv:2003.13678
     layers                            convolutions and linear layers on the main path
-    stages                            name, channels, height, width, reduction, parameters and macs of each
+    same_network_as                   flavours that compute the same function of the same weights
+    stages                            name, channels, height, width, reduction, receptive field, parameters, macs
 
     Raises SpecError for an unknown name and for a size the network cannot take.
     """
@@ -49,9 +61,11 @@ def info(name: str, size: int | None = None) -> dict[str, Any]:
         raise SpecError(f"{name}: size must be at least {least} pixels, not {size}")
     traced = trace(model, size)
     return {
-        "model": name,
+        "model": full.name,
         "paper": full.paper,
         "publishers": list(full.publishers),
+        "same_network_as": [other.name for other in MODELS.values() if other is not full and same_network(full, other)],
+        "aliases": sorted(alias for alias, target in ALIASES.items() if target == full.name),
         "size": size,
         "least_size": least,
         "num_classes": full.num_classes,
@@ -64,7 +78,7 @@ def info(name: str, size: int | None = None) -> dict[str, Any]:
         "buffers": traced.buffers,
         "macs": traced.macs,
         "flops": 2 * traced.macs,
-        "activations": sum(op.outputs.size for op in traced.ops if isinstance(op.node, Conv)),
+        "activations": sum(op.outputs.size for op in traced.ops if isinstance(op.node, Conv | Depthwise)),
         "layers": sum(_layers(op.node) for op in traced.ops),
         "stages": _stages(model, traced),
     }
@@ -72,7 +86,7 @@ def info(name: str, size: int | None = None) -> dict[str, Any]:
 
 def _layers(node: object) -> int:
     match node:
-        case Conv():
+        case Conv() | Depthwise():
             return 1
         case Head(hidden=hidden):
             return 1 + (hidden is not None)
@@ -81,7 +95,7 @@ def _layers(node: object) -> int:
 
 
 def _stages(model: Model, traced: Trace) -> list[dict[str, Any]]:
-    reduction = reductions(model)
+    reduction, receptive = reductions(model), receptive_fields(model)
     rows = []
     for name, shape in traced.stages.items():
         ops = [op for op in traced.ops if op.path == name or op.path.startswith(f"{name}.")]
@@ -90,6 +104,7 @@ def _stages(model: Model, traced: Trace) -> list[dict[str, Any]]:
                 "name": name,
                 **shape._asdict(),
                 "reduction": reduction[name],
+                "receptive_field": receptive[name],
                 "parameters": sum(p.count for op in ops for p in op.parameters if p.trainable),
                 "macs": sum(op.macs for op in ops),
             }

@@ -1,4 +1,4 @@
-"""The command line: `zoo list`, `zoo info`, `zoo parity`; `python -m zoo` is the same."""
+"""The command line: `zoo list`, `zoo info`, `zoo diff`, `zoo parity`; `python -m zoo` is the same."""
 
 from __future__ import annotations
 
@@ -86,6 +86,11 @@ def parser() -> Parser:
     info_.add_argument("model", metavar="MODEL")
     info_.add_argument("--size", type=int, metavar="N", help="input of N x N pixels (default: the model's own)")
 
+    diff = _command(commands, "diff", _diff, "say what differs between two flavours, and by how much their logits part")
+    diff.add_argument("first", metavar="MODEL")
+    diff.add_argument("second", metavar="MODEL")
+    diff.add_argument("--no-run", dest="logits", action="store_false", help="compare the specs only")
+
     parity = _command(
         commands, "parity", _parity, "run models in several frameworks and compare with the float64 reference"
     )
@@ -137,6 +142,14 @@ def _list(options: argparse.Namespace) -> int:
 def _info(options: argparse.Namespace) -> int:
     figures = info(options.model, options.size)
     _report(options.json, figures, lambda: tables.model(figures))
+    return 0
+
+
+def _diff(options: argparse.Namespace) -> int:
+    from zoo.diff import compare
+
+    document = compare(options.first, options.second, options.logits)
+    _report(options.json, document, lambda: tables.diff(document))
     return 0
 
 

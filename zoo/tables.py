@@ -16,23 +16,47 @@ Cells = list[str]
 
 def models(rows: list[dict[str, Any]]) -> None:
     """`zoo list`."""
-    table = _table("model", ">size", ">parameters", ">GMACs", "published by")
+    table = _table("model", ">size", ">parameters", ">GMACs", "published by", "same network as")
     for row in rows:
         table.add_row(
             row["model"],
             str(row["size"]),
             f"{row['parameters']:,}",
             f"{row['macs'] / 1e9:.3f}",
-            ", ".join(row["publishers"]),
+            ", ".join(row["publishers"]) or "the paper",
+            ", ".join(row["same_network_as"]),
         )
     _print(table)
+
+
+def diff(document: dict[str, Any]) -> None:
+    """`zoo diff`."""
+    first, second = document["models"]
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for row in document["differences"]:
+        groups.setdefault((row["what"], row["first"], row["second"]), []).append(row["where"])
+    if groups:
+        table = _table("what", first, second, "where")
+        for (what, ours, theirs), places in groups.items():
+            where = places[0] if len(places) == 1 else f"{len(places)} places: {', '.join(places[:3])}"
+            table.add_row(what, ours, theirs, where + (", ..." if len(places) > 3 else ""))
+        _print(table)
+    same = "the same network in inference" if document["same_network"] else "different networks"
+    print(f"{first} and {second} are {same}.")
+    if not document["weights_fit"]:
+        print("The weights of one do not fit the other: names or shapes of tensors differ.")
+    elif document["logits_part"] is not None:
+        part = document["logits_part"]
+        print(f"With the same weights, their logits on two photographs part by {part:.1e} of the largest.")
 
 
 def model(figures: dict[str, Any]) -> None:
     """`zoo info`."""
     lines = {
         "paper": figures["paper"],
-        "published by": ", ".join(figures["publishers"]),
+        "published by": ", ".join(figures["publishers"]) or "nobody here; from the paper",
+        "same network as": ", ".join(figures["same_network_as"]) or "no other",
+        "aliases": ", ".join(figures["aliases"]) or "none",
         "input": f"{figures['in_channels']} x {figures['size']} x {figures['size']} "
         f"(at least {figures['least_size']}, natively {figures['preprocess']['size']})",
         "parameters": f"{figures['parameters']:,}"
@@ -46,12 +70,13 @@ def model(figures: dict[str, Any]) -> None:
         else "none",
         "auxiliary heads": ", ".join(f"{name} after {after}" for name, after in figures["aux"].items()) or "none",
     }
-    table = _table("stage", ">output", ">reduction", ">parameters", ">MMACs")
+    table = _table("stage", ">output", ">reduction", ">receptive field", ">parameters", ">MMACs")
     for stage in figures["stages"]:
         table.add_row(
             stage["name"],
             f"{stage['channels']} x {stage['height']} x {stage['width']}",
             str(stage["reduction"]),
+            str(stage["receptive_field"]),
             f"{stage['parameters']:,}",
             f"{stage['macs'] / 1e6:,.1f}",
         )

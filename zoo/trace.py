@@ -233,6 +233,35 @@ def reductions(model: Model) -> dict[str, int]:
     return result
 
 
+def receptive_fields(model: Model) -> dict[str, int]:
+    """Each stage's receptive field: how many pixels of a side of the input one of its values can depend on."""
+    fields, size, jump = {}, (1, 1), 1
+    for stage in model.stages:
+        size = _grow(stage.node, size, jump)
+        jump *= stride(stage.node)
+        fields[stage.name] = max(size)
+    return fields
+
+
+def _grow(node: Node, size: tuple[int, int], jump: int) -> tuple[int, int]:
+    """The receptive field (height, width) behind `node`, given the one before it and the distance of its pixels."""
+    match node:
+        case Conv() | Depthwise() | MaxPool() | AvgPool():
+            height, width = reach(node)
+            return size[0] + (height - 1) * jump, size[1] + (width - 1) * jump
+        case NormRelu() | Relu() | AdaptiveAvgPool() | Head():
+            return size
+        case Chain(nodes):
+            for child in nodes:
+                size = _grow(child, size, jump)
+                jump *= stride(child)
+            return size
+        case Concat() | Residual():
+            sizes = [size, *(_grow(child, size, jump) for _, child in children(node))]
+            return max(height for height, _ in sizes), max(width for _, width in sizes)
+    assert_never(node)
+
+
 def levels(model: Model) -> list[str]:
     """The last stage at each reduction: what integer `out_indices` count, as timm's `features_only` does."""
     return list({reduction: name for name, reduction in reductions(model).items()}.values())

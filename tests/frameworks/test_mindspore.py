@@ -82,7 +82,7 @@ def test_one_fine_tuning_step(name, width):
     trainable = net.trainable_params()
     assert sum(p.size for p in trainable) == sum(p.count for p in parameters(net.spec).values() if p.trainable)
     before = backend.dump(net)
-    optimizer = nn.Momentum(trainable, 0.01, 0.9)
+    optimizer = nn.Momentum(trainable, 10.0, 0.9)
     x = ms.Tensor(batch(net.spec, net.spec.size, count=4))
     gradients = ms.value_and_grad(Loss(net), None, trainable)(x, ms.Tensor([1, 3, 5, 7], ms.int32))[1]
     optimizer(gradients)

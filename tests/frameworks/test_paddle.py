@@ -56,7 +56,7 @@ def test_one_fine_tuning_step(name, width):
     net.train()
     trainable = {key: p for key, p in net.named_parameters() if p.trainable}
     before = {key: p.numpy().copy() for key, p in trainable.items()}
-    optimizer = paddle.optimizer.Momentum(0.01, 0.9, parameters=net.parameters())
+    optimizer = paddle.optimizer.Momentum(10.0, 0.9, parameters=net.parameters())
     logits = net(paddle.to_tensor(batch(net.spec, net.spec.size, count=4)))
     outputs = logits if isinstance(logits, tuple) else (logits,)
     assert len(outputs) == 1 + len(net.spec.aux)

@@ -13,8 +13,8 @@ from backends.predict import tape
 from weights import SOURCES
 from zoo.model import configure
 from zoo.models import MODELS
-from zoo.nodes import AdaptiveAvgPool, AvgPool, Conv, Depthwise, MaxPool, NormRelu, Relu, Residual
-from zoo.trace import trace
+from zoo.nodes import AdaptiveAvgPool, AvgPool, Conv, Depthwise, MaxPool, NormRelu, Relu, Residual, leaves
+from zoo.trace import receptive_fields, trace
 
 
 def build(model, arrays=None):
@@ -123,7 +123,8 @@ def test_macs_and_parameters_equal_what_hooks_count(name):
 def test_one_fine_tuning_step(name, width):
     net = zoo.build(name, "torch", num_classes=10, aux=bool(MODELS[name].aux), width=width).train()
     before = {key: p.detach().clone() for key, p in net.named_parameters()}
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+    # a large step: where a depthwise convolution and its norm follow a norm, the gradient of a gamma all but cancels
+    optimizer = torch.optim.SGD(net.parameters(), lr=10, momentum=0.9)
     logits = net(torch.from_numpy(batch(net.spec, net.spec.size, count=4)))
     outputs = logits if isinstance(logits, tuple) else (logits,)
     assert len(outputs) == 1 + len(net.spec.aux)
@@ -139,6 +140,25 @@ def test_module_paths_are_the_specs_names():
     net = zoo.build("inception_v4", "torch", width=0.25)
     assert isinstance(net.mixed_7b.branch2[3].branch1.conv, nn.Conv2d)
     assert "mixed_7b.branch2.3.branch1.bn.running_mean" in net.state_dict()
+
+
+@pytest.mark.parametrize(
+    ("name", "stage"), [("googlenet", "mixed_4b"), ("inception_v4", "mixed_5b"), ("xception41", "block3")]
+)
+def test_receptive_fields_equal_what_gradients_reach(name, stage):
+    """Every weight and input positive, so that nothing cancels: how far one value's gradient spreads."""
+    whole = configure(MODELS[name], width=0.25, aux=False)
+    model = configure(whole, taps=(stage,))
+    arrays = {key: np.abs(array) for key, array in weights.initial(model).items()}
+    x = torch.rand(1, 3, 299, 299, requires_grad=True)
+    feature = build(model, arrays)(x)[0]
+    feature[0, :, feature.shape[2] // 2, feature.shape[3] // 2].sum().backward()
+    rows, columns = (np.flatnonzero(x.grad.abs().sum(axes).numpy()) for axes in ((0, 1, 3), (0, 1, 2)))
+    expected = receptive_fields(whole)[stage]
+    if any(isinstance(leaf, MaxPool) for s in model.stages for leaf in leaves(s.node)):
+        assert expected / 2 < max(np.ptp(rows), np.ptp(columns)) + 1 <= expected  # a maximum passes one gradient on
+    else:
+        assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (expected, expected)
 
 
 # The publishers' own classes

@@ -33,3 +33,11 @@ MODELS: dict[str, Model] = {
         *XCEPTION_ALIGNED,
     )
 }
+
+ALIASES: dict[str, str] = {"inception_v2": "bninception"} | {
+    alias: model.name
+    for model in MODELS.values()
+    for publisher in model.publishers
+    if (alias := f"{model.name.partition('.')[0]}.{publisher}") not in MODELS
+}
+"""Other names of the same values: `inception_v3.timm` is `inception_v3`, `inception_v3.slim` `inception_v3.mindcv`."""

@@ -1,0 +1,103 @@
+"""What `zoo diff` finds between flavours: the differences measured between the publishers, and no others."""
+
+import json
+
+import pytest
+
+import zoo
+from zoo.catalogue import same_network
+from zoo.cli import main
+from zoo.diff import compare, differences, show
+from zoo.errors import SpecError
+from zoo.model import Norm, configure
+from zoo.models import ALIASES, MODELS
+from zoo.nodes import AvgPool, Conv, Relu, Residual, concat
+
+INFERENCE = {
+    "eps",
+    "count_include_pad",
+    "kernel",
+    "branch order",
+    "padding",
+    "dilation",
+    "act",
+    "operation",
+    "operations",
+}
+
+
+def found(first, second):
+    """How often each kind of difference that changes inference is found."""
+    counts = {}
+    for difference in differences(MODELS[first], MODELS[second]):
+        if difference.what in INFERENCE:
+            counts[difference.what] = counts.get(difference.what, 0) + 1
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "counts"),
+    [
+        ("inception_v3", "inception_v3.mindcv", {"count_include_pad": 9}),
+        ("inception_v3", "inception_v3.paddleclas", {"eps": 1}),
+        ("inception_v3.mindcv", "inception_v3.keras", {}),
+        ("xception", "xception.mindcv", {"padding": 4}),
+        ("xception", "xception.keras", {"padding": 4, "eps": 1}),
+        ("xception41", "xception41.paddleclas_deeplab", {"dilation": 3}),
+        ("inception_v4", "inception_v4.slim", {}),
+        ("inception_v4", "inception_v4.paddleclas", {"eps": 1, "kernel": 36, "branch order": 16}),
+        ("googlenet", "googlenet.slim", {"padding": 5}),
+    ],
+)
+def test_the_published_flavours(first, second, counts):
+    assert found(first, second) == counts
+    assert same_network(MODELS[first], MODELS[second]) == (not counts)
+
+
+def test_nothing_differs_from_itself():
+    for model in MODELS.values():
+        assert differences(model, model) == []
+        assert same_network(model, model)
+
+
+def test_training_settings_do_not_make_another_network():
+    model = MODELS["googlenet"]
+    other = configure(model, drop_rate=0.9, aux=False)
+    assert same_network(model, other)
+    assert {d.what for d in differences(model, other)} == {"dropout", "part"}
+    assert not same_network(model, type(model)(**{**vars(model), "norm": Norm(eps=1e-5)}))
+
+
+def test_the_logits_of_the_same_weights_part():
+    document = compare("googlenet", "googlenet.slim")
+    assert document["weights_fit"]
+    assert not document["same_network"]
+    assert 1e-3 < document["logits_part"] < 1
+    assert compare("inception_v4", "inception_v4.paddleclas")["logits_part"] is None
+
+
+def test_on_the_command_line(capsys):
+    assert main(["diff", "xception", "xception.mindcv", "--no-run"]) == 0
+    out = capsys.readouterr().out
+    assert "4 places: block1.body.5, block2.body.6, block3.body.6, ..." in out
+    assert "different networks" in out
+    assert main(["diff", "inception_v3.keras", "inception_v3.slim", "--no-run", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["same_network"]
+    assert main(["diff", "inception_v3", "inception_v9"]) == 2
+
+
+def test_nodes_are_shown_as_they_are_written():
+    assert show(Conv(64, (1, 7), stride=2) >> Relu()) == "Conv(64, kernel=(1, 7), stride=2) >> Relu()"
+    node = Residual(concat(AvgPool(), Conv(8)), Conv(8, norm=False), scale=0.5)
+    assert show(node) == "Residual(concat(AvgPool(), Conv(8)), shortcut=Conv(8, norm=False), scale=0.5)"
+
+
+def test_aliases_are_the_publishers_names():
+    assert zoo.spec("inception_v2") is MODELS["bninception"]
+    assert zoo.spec("inception_v3.timm") is MODELS["inception_v3"]
+    assert zoo.spec("inception_v3.slim") is MODELS["inception_v3.mindcv"]
+    assert zoo.spec("inception_v4.mindcv") is MODELS["inception_v4"]
+    assert not ALIASES.keys() & MODELS.keys()
+    assert zoo.info("inception_v2")["model"] == "bninception"
+    with pytest.raises(SpecError, match="did you mean"):
+        zoo.spec("inception_v4.tim")

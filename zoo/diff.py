@@ -1,0 +1,146 @@
+"""What differs between two networks, operation by operation, from their specs; and by how much their logits part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, fields, replace
+from typing import Any, NamedTuple
+
+from zoo.catalogue import same_network, spec
+from zoo.model import Model
+from zoo.nodes import Chain, Concat, Node, Residual
+from zoo.trace import parameters
+
+
+class Difference(NamedTuple):
+    """`what` differs at the path `where`: `first` in one network, `second` in the other."""
+
+    where: str
+    what: str
+    first: str
+    second: str
+
+
+def compare(first: str, second: str, run: bool = True) -> dict[str, Any]:
+    """The JSON document of `zoo diff`.
+
+    `same_network` says whether both compute the same function of the same weights; `differences` lists all there are,
+    training and preprocessing included. With `run` and tensors of the same names and shapes, `logits_part` is
+    max |a - b| / max |a| of the float64 reference's logits on scikit-learn's photographs, both networks with the
+    calibrated weights of the first and the first's preprocessing. Raises SpecError for unknown names, InputError
+    without scikit-learn.
+    """
+    a, b = spec(first), spec(second)
+    bare = [replace(model, aux=()) for model in (a, b)]
+    fit = {n: p.shape for n, p in parameters(bare[0]).items()} == {n: p.shape for n, p in parameters(bare[1]).items()}
+    return {
+        "models": [a.name, b.name],
+        "same_network": same_network(a, b),
+        "weights_fit": fit,
+        "differences": [difference._asdict() for difference in differences(a, b)],
+        "logits_part": _part(*bare) if run and fit else None,
+    }
+
+
+def differences(a: Model, b: Model) -> list[Difference]:
+    """All differences between two models, in order of execution."""
+    return [*_settings(a, b), *_stages(a, b)]
+
+
+def _settings(a: Model, b: Model) -> Iterator[Difference]:
+    norms = [asdict(model.norm) if model.norm else {"batch norm": "none"} for model in (a, b)]
+    yield from _mappings("batch norm", *norms)
+    yield from _mappings("input", {"size": a.size}, {"size": b.size})
+    yield from _mappings("preprocess", asdict(a.preprocess), asdict(b.preprocess))
+
+
+def _stages(a: Model, b: Model) -> Iterator[Difference]:
+    ours, theirs = a.parts, b.parts
+    for name in [*ours, *(name for name in theirs if name not in ours)]:
+        if name not in theirs or name not in ours:
+            parts = [show(parts[name]) if name in parts else "absent" for parts in (ours, theirs)]
+            yield Difference(name, "part", *parts)
+        else:
+            yield from _nodes(name, ours[name], theirs[name])
+
+
+def _nodes(path: str, a: Node, b: Node) -> Iterator[Difference]:
+    match a, b:
+        case _ if a == b:
+            return
+        case Concat(), Concat() if len(a.branches) == len(b.branches):
+            yield from _branches(path, a, b)
+        case Chain(), Chain() if len(a.nodes) == len(b.nodes):
+            for i, (x, y) in enumerate(zip(a.nodes, b.nodes, strict=True)):
+                yield from _nodes(f"{path}.{i}", x, y)
+        case Residual(), Residual() if (a.shortcut is None) == (b.shortcut is None):
+            yield from _mappings(path, {"scale": a.scale, "act": a.act}, {"scale": b.scale, "act": b.act})
+            yield from _nodes(f"{path}.body", a.body, b.body)
+            if a.shortcut is not None and b.shortcut is not None:
+                yield from _nodes(f"{path}.shortcut", a.shortcut, b.shortcut)
+        case (Chain() | Concat() | Residual(), _) | (_, Chain() | Concat() | Residual()):
+            yield Difference(path, "operations", show(a), show(b))
+        case _ if type(a) is type(b):
+            yield from _mappings(path, asdict(a), asdict(b))
+        case _:
+            yield Difference(path, "operation", show(a), show(b))
+
+
+def _branches(path: str, a: Concat, b: Concat) -> Iterator[Difference]:
+    """Equal branches are found wherever they stand; the others are compared in the order they stand in."""
+    free = list(range(len(b.branches)))
+    partner = {}
+    for i, branch in enumerate(a.branches):
+        match = next((j for j in free if b.branches[j] == branch), None)
+        if match is not None:
+            partner[i] = match
+            free.remove(match)
+    for i in range(len(a.branches)):
+        if i not in partner:
+            partner[i] = free.pop(0)
+    if any(i != j for i, j in partner.items()):
+        order = sorted(partner, key=lambda i: partner[i])
+        names = [", ".join(f"branch{i}" for i in places) for places in (sorted(partner), order)]
+        yield Difference(path, "branch order", *names)
+    for i, j in partner.items():
+        yield from _nodes(f"{path}.branch{i}", a.branches[i], b.branches[j])
+
+
+def _mappings(where: str, a: dict[str, Any], b: dict[str, Any]) -> Iterator[Difference]:
+    for key in [*a, *(key for key in b if key not in a)]:
+        if a.get(key) != b.get(key):
+            yield Difference(where, key, str(a.get(key, "")), str(b.get(key, "")))
+
+
+def show(node: Node) -> str:
+    """A node as one would write it, defaults left out."""
+    match node:
+        case Chain(nodes):
+            return " >> ".join(show(child) for child in nodes)
+        case Concat(branches):
+            return f"concat({', '.join(show(child) for child in branches)})"
+    given: list[str] = []
+    for field in fields(node):
+        value = getattr(node, field.name)
+        if value != field.default:
+            text = show(value) if field.name in ("body", "shortcut") else str(value)
+            positional = not given and field.name in ("channels", "kernel", "size", "body")
+            given.append(text if positional else f"{field.name}={text}")
+    return f"{type(node).__name__}({', '.join(given)})"
+
+
+def _part(a: Model, b: Model) -> float:
+    import numpy as np
+
+    import weights
+    from backends import reference
+    from zoo.images import preprocess, sample_photographs
+
+    arrays = weights.calibrated(a)
+    inputs = np.stack([preprocess(photograph, a) for photograph in sample_photographs()])
+    logits = []
+    for model in (a, b):
+        net = reference.build(model)
+        reference.load(net, arrays)
+        logits.append(reference.predict(net, inputs)["logits"])
+    return float(np.abs(logits[0] - logits[1]).max() / np.abs(logits[0]).max())
