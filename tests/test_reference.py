@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from support import calibrated
 
+import zoo
 from backends import reference
 from zoo.errors import InputError
 from zoo.model import Model, Norm, Preprocess, configure, stages
 from zoo.models import MODELS
 from zoo.nodes import AdaptiveAvgPool, AvgPool, Conv, Depthwise, Head, MaxPool, NormRelu, Relu, Residual, concat
-from zoo.trace import parameters, trace
+from zoo.trace import levels, parameters, reductions, trace
 
 CLASSES = 3
 
@@ -219,3 +220,14 @@ def test_input_is_checked():
         net(np.zeros((1, 3, 74, 80)))
     with pytest.raises(InputError, match=r"expected a batch of shape \[N, 3, height, width\], not \[1, 1, 80, 80\]"):
         net(np.zeros((1, 1, 80, 80)))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_feature_maps_of_every_network(name):
+    """The last of each reduction, halving the picture five times; the shapes are those the spec says."""
+    model = configure(MODELS[name], width=0.25)
+    net = zoo.build(name, "reference", width=0.25, features_only=True)
+    maps = net(np.zeros((1, 3, model.size, model.size)))
+    shapes = trace(model).stages
+    assert [value.shape[1:] for value in maps] == [tuple(shapes[stage]) for stage in levels(model)]
+    assert [reductions(model)[stage] for stage in levels(model)] == [2, 4, 8, 16, 32]
