@@ -24,10 +24,9 @@ parity: env
 
 # A process a framework: MindSpore and Paddle do not live in one.
 test: env
-	$(BIN)/pytest tests
-	$(BIN)/pytest tests/frameworks --framework torch
-	$(BIN)/pytest tests/frameworks --framework mindspore
-	$(BIN)/pytest tests/frameworks --framework paddle
+	@set -e; export ZOO_TEST_WEIGHTS=$$(mktemp -d); trap 'rm -rf "$$ZOO_TEST_WEIGHTS"' EXIT; \
+	$(BIN)/pytest tests; \
+	for framework in torch mindspore paddle; do $(BIN)/pytest tests/frameworks --framework $$framework; done
 
 peers: env
 	$(BIN)/python tests/peers/matrix.py
