@@ -16,6 +16,7 @@ from backends.predict import tape as record
 from weights.check import check
 from weights.names import CONVENTIONS
 from zoo.errors import UnavailableError
+from zoo.geometry import pair, reach
 from zoo.model import Model, Norm
 from zoo.nodes import (
     AdaptiveAvgPool,
@@ -34,7 +35,7 @@ from zoo.nodes import (
     assert_never,
     children,
 )
-from zoo.trace import InputCheck, Op, pair, parameters, reach, trace
+from zoo.trace import InputCheck, Op, parameters, trace
 
 CONVENTION = CONVENTIONS["paddle"]
 ZEROS = paddle.ParamAttr(initializer=nn.initializer.Constant(0.0))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from backends.device import Device
 from weights.check import check
 from zoo.errors import UnavailableError
+from zoo.geometry import border, reach
 from zoo.model import Model, Norm
 from zoo.nodes import (
     AdaptiveAvgPool,
@@ -29,7 +30,7 @@ from zoo.nodes import (
     assert_never,
     children,
 )
-from zoo.trace import InputCheck, border, parameters, reach
+from zoo.trace import InputCheck, parameters
 
 Array = NDArray[Any]
 

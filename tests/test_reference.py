@@ -9,10 +9,11 @@ from support import calibrated
 import zoo
 from backends import reference
 from zoo.errors import InputError
+from zoo.geometry import levels, reductions
 from zoo.model import Model, Norm, Preprocess, configure, stages
 from zoo.models import MODELS
 from zoo.nodes import AdaptiveAvgPool, AvgPool, Conv, Depthwise, Head, MaxPool, NormRelu, Relu, Residual, concat
-from zoo.trace import levels, parameters, reductions, trace
+from zoo.trace import parameters, trace
 
 CLASSES = 3
 

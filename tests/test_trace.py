@@ -3,10 +3,11 @@
 import pytest
 
 from zoo.errors import SpecError
+from zoo.geometry import border, levels, reductions
 from zoo.model import Aux, Model, Norm, Preprocess, configure, stages
 from zoo.models import MODELS
 from zoo.nodes import AvgPool, Conv, Head, MaxPool, concat
-from zoo.trace import Shape, border, least_size, levels, parameters, reductions, trace
+from zoo.trace import Shape, least_size, parameters, trace
 
 
 def small(**changes):

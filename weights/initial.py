@@ -35,7 +35,7 @@ def calibrated(model: Model, seed: int = 0) -> Weights:
 
     The betas let nine units in ten fire. With betas of 0 half of them would, and a random network of this depth
     would be chaotic: every block adds a third to a rounding error (Yang et al. 2019, https://arxiv.org/abs/1902.08129),
-    which no trained network does, and float32 itself would fill the tolerance.
+    and float32 itself would fill the tolerance.
     """
     from backends import reference  # here: a backend's `load` needs this package
 

@@ -8,8 +8,8 @@ from typing import Any, SupportsIndex
 
 from zoo.catalogue import spec
 from zoo.errors import SpecError
+from zoo.geometry import levels
 from zoo.model import Model, configure
-from zoo.trace import levels
 
 
 def build(

@@ -9,10 +9,11 @@ from typing import Any
 
 from zoo.arguments import integer
 from zoo.errors import SpecError
+from zoo.geometry import receptive_fields, reductions
 from zoo.model import Model
 from zoo.models import ALIASES, MODELS
 from zoo.nodes import Conv, Depthwise, Head
-from zoo.trace import Trace, least_size, receptive_fields, reductions, trace
+from zoo.trace import Trace, least_size, trace
 
 
 def list_models(pattern: str = "*") -> list[str]:

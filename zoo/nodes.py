@@ -19,7 +19,7 @@ from zoo.errors import SpecError
 
 ConvPadding: TypeAlias = Literal["half", "valid", "same"]
 PoolPadding: TypeAlias = Literal["half", "valid", "same", "ceil"]
-"""How a border is padded, for an input of n, a kernel of k, a stride of s (`zoo.trace.border` has the arithmetic).
+"""How a border is padded, for an input of n, a kernel of k, a stride of s (`zoo.geometry.border` has the arithmetic).
 
 half    k // 2 on both sides: PyTorch's usual `padding=k // 2`
 valid   nothing: a last window that does not fit is dropped

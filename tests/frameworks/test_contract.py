@@ -11,10 +11,11 @@ import zoo
 from backends import REQUIREMENTS
 from backends.device import parse
 from zoo.errors import BackendError, InputError, UnavailableError, WeightsError
+from zoo.geometry import levels
 from zoo.model import configure
 from zoo.models import MODELS
 from zoo.nodes import Head, transform
-from zoo.trace import least_size, levels, parameters
+from zoo.trace import least_size, parameters
 
 LOGITS, FEATURES = 5e-6, 1e-5
 SMALL = configure(MODELS["inception_v3"], width=0.25, num_classes=10)

@@ -11,10 +11,11 @@ import zoo
 from backends import torch as backend
 from backends.predict import tape
 from weights import SOURCES
+from zoo.geometry import receptive_fields
 from zoo.model import configure
 from zoo.models import MODELS
 from zoo.nodes import AdaptiveAvgPool, AvgPool, Conv, Depthwise, MaxPool, NormRelu, Relu, Residual, leaves
-from zoo.trace import receptive_fields, trace
+from zoo.trace import trace
 
 
 def build(model, arrays=None):
