@@ -116,6 +116,8 @@ def parity(report: dict[str, Any]) -> None:
     _print_layers(report)
     for text in (*notes, *_facts(report)):
         print(text)
+    if not any("ok" in entry for result in report["models"] for entry in result["backends"].values()):
+        print("No framework was compared: nothing is proved.")
 
 
 @contextmanager
