@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -37,10 +38,15 @@ STDERR_LINES = 5
 
 @dataclass(frozen=True)
 class Result:
-    """What a worker reports; `outputs` as `Backend.predict` gives them, `seconds` to import, build, load and run."""
+    """What a worker reports.
+
+    `outputs` as `Backend.predict` gives them; `seconds` to import, build, load and run; `memory` at its peak, in
+    bytes (None where the system does not say).
+    """
 
     version: str
     seconds: dict[str, float]
+    memory: int | None
     outputs: dict[str, Array]
     dump: dict[str, Array] = field(default_factory=dict)
 
@@ -79,6 +85,7 @@ def run(
         return Result(
             report["version"],
             report["seconds"],
+            report["memory"],
             load_file(folder / "outputs.safetensors"),
             load_file(folder / "dump.safetensors") if dump else {},
         )
@@ -141,7 +148,14 @@ def _work(folder: Path) -> dict[str, Any]:
         save_file(backend.dump(net), folder / "dump.safetensors")
     steps = ("import", "build", "load", "run")
     seconds = {step: end - begin for step, begin, end in zip(steps, clock, clock[1:], strict=False)}
-    return {"version": backend.version(), "seconds": seconds}
+    return {"version": backend.version(), "seconds": seconds, "memory": _peak_memory()}
+
+
+def _peak_memory() -> int | None:
+    """Linux's VmHWM; getrusage's ru_maxrss would include the parent's memory before exec."""
+    status = Path("/proc/self/status")
+    match = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    return int(match[1]) * 1024 if match else None
 
 
 def main(folder: Path) -> None:

@@ -11,11 +11,12 @@ from zoo.models import MODELS
 @pytest.mark.parametrize("name", FULL)
 def test_torch_paddle_mindspore_torch(name):
     model, start = MODELS[name], calibrated(MODELS[name])
-    x = batch(model, 75)
+    x = batch(model, model.size, count=2)
     arrays, logits = start, {}
     for step, backend in enumerate(("torch", "paddle", "mindspore", "torch")):
         result = worker.run(backend, model, arrays, x, dump=True)
         arrays, logits[step] = result.dump, result.outputs["logits"]
+        assert result.memory < 3e9, f"{backend} took {result.memory / 1e9:.1f} GB"
     assert arrays.keys() == start.keys()
     assert all(arrays[key].tobytes() == array.tobytes() for key, array in start.items())
     assert np.array_equal(logits[0], logits[3])

@@ -57,6 +57,12 @@ WITHOUT_GAMMAS = [
 ]
 
 
+def test_figures_with_a_background_class_and_with_auxiliary_heads():
+    assert trace(configure(MODELS["inception_v4"], num_classes=1001)).trainable == 42_681_353
+    with_aux = {name: round(trace(MODELS[name]).macs / 1e9, 3) for name in ("googlenet.paddleclas", "inception_v3")}
+    assert with_aux == {"googlenet.paddleclas": 1.437, "inception_v3": 5.719}
+
+
 @pytest.mark.parametrize(("name", "classes", "aux", "count"), WITHOUT_GAMMAS)
 def test_figures_without_gammas(name, classes, aux, count):
     traced = trace(configure(MODELS[name], num_classes=classes, aux=aux))

@@ -36,6 +36,7 @@ def test_a_worker_brings_everything_back(backend):
     assert all(np.array_equal(result.dump[key], array) for key, array in arrays.items())
     assert set(result.seconds) == {"import", "build", "load", "run"}
     assert result.version[0].isdigit()
+    assert 1e7 < result.memory < 3e9
 
 
 def test_one_that_dies_shows_its_last_words(fake):

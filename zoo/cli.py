@@ -94,7 +94,7 @@ def parser() -> Parser:
     parity = _command(
         commands, "parity", _parity, "run models in several frameworks and compare with the float64 reference"
     )
-    parity.add_argument("models", nargs="+", metavar="MODEL")
+    parity.add_argument("models", nargs="+", metavar="MODEL", help="a name or a shell pattern: '*' is all of them")
     parity.add_argument("--backends", type=_names, metavar="LIST", help="default: torch,mindspore,paddle")
     parity.add_argument("--checkpoint", type=Path, metavar="FILE", help="canonical weights (default: made from --seed)")
     parity.add_argument("--image", type=Path, action="append", default=[], metavar="FILE", dest="images",
@@ -128,11 +128,15 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def _list(options: argparse.Namespace) -> int:
-    names = list_models(options.pattern)
+def _matching(pattern: str) -> list[str]:
+    names = list_models(pattern)
     if not names:
-        raise SpecError(f"no model matches {options.pattern!r}; there are {', '.join(list_models())}")
-    rows = [info(name) for name in names]
+        raise SpecError(f"no model matches {pattern!r}; there are {', '.join(list_models())}")
+    return names
+
+
+def _list(options: argparse.Namespace) -> int:
+    rows = [info(name) for name in _matching(options.pattern)]
     _report(
         options.json, [{k: v for k, v in row.items() if k != "stages"} for row in rows], lambda: tables.models(rows)
     )
@@ -165,9 +169,10 @@ def _parity(options: argparse.Namespace) -> int:
         timeout=options.timeout,
         **choices,
     )
-    with tables.progress(len(options.models) * (2 + len(settings.backends))) as step:
+    models = [name for model in options.models for name in (_matching(model) if "*" in model else [model])]
+    with tables.progress(len(models) * (2 + len(settings.backends))) as step:
         report = compare(
-            options.models,
+            models,
             settings,
             checkpoint=options.checkpoint,
             images=options.images,

@@ -162,7 +162,8 @@ def _judge_all(
                 result = worker.run("reference", model, path, inputs, tape=settings.layers, timeout=settings.timeout)
             except ZooError as error:
                 return {"reference": {"error": str(error), "ok": False}, "backends": {}}
-            expected, reference = result.outputs, {"version": result.version, "seconds": result.seconds}
+            expected = result.outputs
+            reference = {"version": result.version, "seconds": result.seconds, "memory": result.memory}
         entries = {}
         for backend in settings.backends:
             progress(model.name, backend)
@@ -194,6 +195,7 @@ def _judge(result: worker.Result, expected: Mapping[str, Array], settings: Setti
         "top5_agrees": bool((top(logits, 5) == top(reference, 5)).all()),
         "ok": error is not None and error <= settings.limit,
         "seconds": result.seconds,
+        "memory": result.memory,
     }
     if settings.layers:
         layers = {name: relative_error(result.outputs[name], expected[name]) for name in expected}

@@ -143,10 +143,11 @@ def progress(total: int) -> Iterator[Callable[[str, str], None]]:
 def _entry(name: str, entry: dict[str, Any]) -> tuple[Cells, str]:
     """The cells of a row after the model's, and a note to go below the table."""
     if "skipped" in entry:
-        return [name, "", "", "", "", "", "", "skipped"], entry["skipped"]
+        return [name, *[""] * 7, "skipped"], entry["skipped"]
     if "error" in entry:
-        return [name, "", "", "", "", "", "", "[bold red]failed[/]"], entry["error"]
+        return [name, *[""] * 7, "[bold red]failed[/]"], entry["error"]
     seconds = [f"{entry['seconds'][step]:.1f}" if "seconds" in entry else "" for step in ("build", "load", "run")]
+    seconds.append(f"{entry['memory'] / 1e9:.1f}" if entry.get("memory") else "")
     if name == "reference":
         return [f"{name} (float64)", "", "", "", *seconds, "stored" if "stored" in entry else ""], ""
     error = "not finite" if entry["max_rel_error"] is None else f"{entry['max_rel_error']:.1e}"

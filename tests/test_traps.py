@@ -1,0 +1,190 @@
+"""Where publishers of one name differ: each difference is in the spec, and ignoring it changes the outputs.
+
+A row undoes one of them. If a model file ignored it, undoing it would change nothing, and the row would go red; that
+the spec's side of it is the publisher's is what `make peers` proves.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support import batch, calibrated, error, expected
+
+from weights import SOURCES
+from zoo.model import Model, Norm, configure
+from zoo.models import MODELS
+from zoo.nodes import AdaptiveAvgPool, AvgPool, Chain, Conv, Depthwise, Head, MaxPool, Relu, Residual, transform
+
+
+def leaves_where(kind, **changes):
+    """The model with every leaf of this kind changed."""
+
+    def undo(model: Model) -> Model:
+        def leaf(node):
+            return replace(node, **changes) if isinstance(node, kind) and node != replace(node, **changes) else node
+
+        return over_nodes(model, lambda node: transform(node, leaf))
+
+    return undo
+
+
+def over_nodes(model, change):
+    return replace(
+        model,
+        stages=tuple(replace(stage, node=change(stage.node)) for stage in model.stages),
+        aux=tuple(replace(aux, node=change(aux.node)) for aux in model.aux),
+    )
+
+
+def norm(eps):
+    return lambda model: replace(model, norm=replace(model.norm, eps=eps))
+
+
+def pools(padding, stride=2):
+    def leaf(node):
+        return replace(node, padding=padding) if isinstance(node, MaxPool) and node.stride == stride else node
+
+    return lambda model: over_nodes(model, lambda node: transform(node, leaf))
+
+
+def first(**changes):
+    def undo(model):
+        stage = model.stages[0]
+        return replace(model, stages=(replace(stage, node=replace(stage.node, **changes)), *model.stages[1:]))
+
+    return undo
+
+
+def residuals(**changes):
+    """Every Residual changed, wherever it stands."""
+
+    def change(node):
+        if isinstance(node, Chain):
+            return Chain(tuple(change(child) for child in node.nodes))
+        return replace(node, **changes) if isinstance(node, Residual) else node
+
+    return lambda model: over_nodes(model, change)
+
+
+def last_residual(**changes):
+    def undo(model):
+        stages = {stage.name: stage for stage in model.stages}
+        *others, last = stages["block8"].node.nodes
+        node = Chain((*others, replace(last, **changes)))
+        return replace(model, stages=tuple(replace(s, node=node) if s.name == "block8" else s for s in model.stages))
+
+    return undo
+
+
+def swapped(model):
+    """Every 1x7 a 7x1, every 1x3 a 3x1, and the other way round; weights turned with them."""
+
+    def leaf(node):
+        turned = isinstance(node, Conv) and isinstance(node.kernel, tuple)
+        return replace(node, kernel=node.kernel[::-1]) if turned else node
+
+    return over_nodes(model, lambda node: transform(node, leaf))
+
+
+def without_final_relus(model):
+    def change(node):
+        ends = isinstance(node, Chain) and isinstance(node.nodes[-1], Relu)
+        return Chain((*node.nodes[:-1], AvgPool(1))) if ends else node
+
+    return over_nodes(model, change)
+
+
+def aux_pool(pool):
+    """Auxiliary heads behind another pool."""
+
+    def undo(model):
+        aux = tuple(replace(a, node=Chain((pool, *a.node.nodes[1:]))) for a in model.aux)
+        return replace(model, aux=aux)
+
+    return undo
+
+
+TRAPS = [
+    ("padding counted in average pools", "inception_v3", leaves_where(AvgPool, count_include_pad=False)),
+    ("padding not counted in average pools", "inception_v3.mindcv", leaves_where(AvgPool, count_include_pad=True)),
+    ("padding not counted, Keras", "inception_v3.keras", leaves_where(AvgPool, count_include_pad=True)),
+    ("padding not counted, v4", "inception_v4", leaves_where(AvgPool, count_include_pad=True)),
+    ("padding not counted, IRv2", "inception_resnet_v2", leaves_where(AvgPool, count_include_pad=True)),
+    ("padding counted, Cadene", "bninception", leaves_where(AvgPool, count_include_pad=False)),
+    ("padding counted, PaddleClas", "inception_v3.paddleclas", leaves_where(AvgPool, count_include_pad=False)),
+    ("eps of PaddleClas v3", "inception_v3.paddleclas", norm(1e-3)),
+    ("eps of PaddleClas v4", "inception_v4.paddleclas", norm(1e-3)),
+    ("eps of xception", "xception", norm(1e-3)),
+    ("eps of Keras xception", "xception.keras", norm(1e-5)),
+    ("eps of xception41p", "xception41p", norm(1e-3)),
+    ("eps of BN-Inception", "bninception", norm(1e-3)),
+    ("xception pools on both sides", "xception", pools("same")),
+    ("mindcv xception pools SAME", "xception.mindcv", pools("half")),
+    ("Keras xception pools SAME", "xception.keras", pools("half")),
+    ("torchvision stem symmetric", "googlenet", first(padding="same")),
+    ("TF-slim stem asymmetric", "googlenet.slim", first(padding="half")),
+    ("mindcv stem asymmetric", "googlenet.mindcv", first(padding="half")),
+    ("PaddleClas stem symmetric", "googlenet.paddleclas", first(padding="same")),
+    ("PaddleClas stem without ReLU", "googlenet.paddleclas", first(act=True)),
+    ("PaddleClas ReLU after the concat only", "googlenet.paddleclas", leaves_where(Conv, act=True)),
+    ("PaddleClas ReLU after the concat", "googlenet.paddleclas", without_final_relus),
+    ("PaddleClas second head without ReLU", "googlenet.paddleclas", leaves_where(Head, act=True)),
+    ("torchvision adaptive auxiliary pool", "googlenet", aux_pool(AvgPool(5, 3, "valid"))),
+    ("mindcv auxiliary pool 5x5", "googlenet.mindcv", aux_pool(AdaptiveAvgPool(4))),
+    ("ceil pools", "googlenet", pools("half")),
+    ("deeplab's dilated last block", "xception41.paddleclas_deeplab", leaves_where(Depthwise, dilation=1)),
+    ("residual scales", "inception_resnet_v2", residuals(scale=1.0)),
+    ("last residual unscaled", "inception_resnet_v2", last_residual(scale=0.2)),
+    ("last residual without ReLU", "inception_resnet_v2", last_residual(act=True)),
+    ("kernel order of TF-slim", "inception_v4", swapped),
+    ("kernel order of PaddleClas", "inception_v4.paddleclas", swapped),
+]
+
+
+@pytest.mark.parametrize(("name", "undo"), [row[1:] for row in TRAPS], ids=[row[0] for row in TRAPS])
+def test_ignoring_it_changes_the_outputs(name, undo):
+    published = configure(MODELS[name], width=0.25)
+    ignored = undo(published)
+    assert ignored != published
+    arrays = calibrated(published)
+    turned = {key: a.swapaxes(2, 3) if a.ndim == 4 and undo is swapped else a for key, a in arrays.items()}
+    x = batch(published, published.size)
+    ours, theirs = expected(published, arrays, x), expected(ignored, turned, x)
+    heads = [key for key in ours if key == "logits" or key.startswith("aux")]
+    assert max(error(theirs[key], ours[key]) for key in heads) > 1e-4
+
+
+def test_max_pools_of_googlenet_are_valid_in_paddleclas():
+    """Sizes 112, 55, 27, 13, 6, where the others have 56, 28, 14, 7."""
+    from zoo.trace import trace
+
+    heights = {shape.height for shape in trace(MODELS["googlenet.paddleclas"]).stages.values()}
+    assert heights == {112, 55, 27, 13, 6}
+    assert MODELS["googlenet.paddleclas"].stages[-3].node.kernel == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "scale"),
+    [
+        ("googlenet.paddleclas", {"head.fc.weight": 0.6, "aux1.2.fc.weight": 0.3, "aux2.2.fc.weight": 0.3}),
+        ("inception_v3.paddleclas", {"head.fc.weight": 0.8}),
+        ("inception_v4.paddleclas", {"head.fc.weight": 0.8}),
+        ("xception41.paddleclas_deeplab", {"head.fc.weight": 0.5}),
+        ("xception65.paddleclas_deeplab", {"head.fc.weight": 0.5}),
+        ("xception41.paddleclas", {}),
+    ],
+)
+def test_paddleclas_dropout_scales_in_inference(name, scale):
+    """A checkpoint's classifier is worth 1 - p of what it says; its bias is not scaled."""
+    model = configure(MODELS[name], width=0.25)
+    arrays = calibrated(model)
+    written = SOURCES["paddleclas"].write(arrays, model)
+    keys = SOURCES["paddleclas"].names(model)
+    for key in ("head.fc.weight", "head.fc.bias", *scale):
+        array = arrays[key].T if arrays[key].ndim == 2 else arrays[key]
+        np.testing.assert_allclose(written[keys[key]] * scale.get(key, 1), array, rtol=1e-6)
+
+
+def test_norm_is_the_models():
+    assert MODELS["inception_v3.mindcv"].norm == Norm(eps=1e-3, decay=0.9997)
+    assert MODELS["xception41.paddleclas_deeplab"].norm == Norm(eps=1e-3, decay=0.99)
