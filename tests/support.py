@@ -9,10 +9,11 @@ import numpy as np
 
 import weights
 from backends import reference
+from zoo import stored
 from zoo.model import Model, configure
 from zoo.models import MODELS
 
-FULL = ("googlenet", "googlenet.mindcv", "inception_v3", "inception_v3.mindcv", "inception_v4")
+FULL = stored.NAMES
 """Tested at their published width; the others at a quarter of it, and at full width against their publishers."""
 
 OTHERS = tuple(name for name in MODELS if name not in FULL)

@@ -47,6 +47,8 @@ def found(first, second):
         ("inception_v4", "inception_v4.slim", {}),
         ("inception_v4", "inception_v4.paddleclas", {"eps": 1, "kernel": 36, "branch order": 16}),
         ("googlenet", "googlenet.slim", {"padding": 5}),
+        ("googlenet", "googlenet.paddleclas", {"eps": 1, "act": 60, "padding": 4, "kernel": 10, "operation": 13}),
+        ("xception41", "xception41p", {"eps": 1, "act": 7, "operation": 76}),
     ],
 )
 def test_the_published_flavours(first, second, counts):
@@ -69,6 +71,7 @@ def test_training_settings_do_not_make_another_network():
 
 
 def test_the_logits_of_the_same_weights_part():
+    assert not same_network(MODELS["googlenet"], configure(MODELS["googlenet"], num_classes=10))
     document = compare("googlenet", "googlenet.slim")
     assert document["weights_fit"]
     assert not document["same_network"]
@@ -76,12 +79,13 @@ def test_the_logits_of_the_same_weights_part():
     assert compare("inception_v4", "inception_v4.paddleclas")["logits_part"] is None
 
 
-def test_on_the_command_line(capsys):
+def test_on_the_command_line(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     assert main(["diff", "xception", "xception.mindcv", "--no-run"]) == 0
     out = capsys.readouterr().out
     assert "4 places: block1.body.5, block2.body.6, block3.body.6, ..." in out
     assert "different networks" in out
-    assert main(["diff", "inception_v3.keras", "inception_v3.slim", "--no-run", "--json", "-"]) == 0
+    assert main(["diff", "inception_v3.keras", "inception_v3.mindcv", "--no-run", "--json", "-"]) == 0
     assert json.loads(capsys.readouterr().out)["same_network"]
     assert main(["diff", "inception_v3", "inception_v9"]) == 2
 
@@ -94,10 +98,21 @@ def test_nodes_are_shown_as_they_are_written():
 
 def test_aliases_are_the_publishers_names():
     assert zoo.spec("inception_v2") is MODELS["bninception"]
-    assert zoo.spec("inception_v3.timm") is MODELS["inception_v3"]
-    assert zoo.spec("inception_v3.slim") is MODELS["inception_v3.mindcv"]
-    assert zoo.spec("inception_v4.mindcv") is MODELS["inception_v4"]
+    assert zoo.spec("inception_v3.torchvision") is MODELS["inception_v3"]
+    assert zoo.spec("inception_v4.timm") is MODELS["inception_v4"]
+    assert "inception_v4.mindcv" not in ALIASES, "the same network, but with a decay and preprocessing of its own"
+    assert zoo.list_models("inception_v2") == ["bninception"]
+    assert zoo.list_models("inception*.timm") == ["inception_resnet_v2", "inception_v4"]
     assert not ALIASES.keys() & MODELS.keys()
     assert zoo.info("inception_v2")["model"] == "bninception"
     with pytest.raises(SpecError, match="did you mean"):
         zoo.spec("inception_v4.tim")
+
+
+def test_nothing_is_cut_from_the_table(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for pair in (("bninception", "inception_v4"), ("inception_resnet_v1", "inception_resnet_v2")):
+        assert main(["diff", *pair, "--no-run"]) == 0
+        assert "\u2026" not in capsys.readouterr().out
+    assert main(["diff", "inception_v2", "bninception", "--no-run"]) == 0
+    assert "inception_v2 is bninception." in capsys.readouterr().out

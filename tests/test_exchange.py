@@ -16,7 +16,7 @@ def test_torch_paddle_mindspore_torch(name):
     for step, backend in enumerate(("torch", "paddle", "mindspore", "torch")):
         result = worker.run(backend, model, arrays, x, dump=True)
         arrays, logits[step] = result.dump, result.outputs["logits"]
-        assert result.memory < 3e9, f"{backend} took {result.memory / 1e9:.1f} GB"
+        assert (result.memory or 0) < 3e9, f"{backend} took {result.memory / 1e9:.1f} GB"
     assert arrays.keys() == start.keys()
     assert all(arrays[key].tobytes() == array.tobytes() for key, array in start.items())
     assert np.array_equal(logits[0], logits[3])

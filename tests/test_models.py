@@ -10,9 +10,9 @@ from zoo.models import MODELS
 from zoo.trace import parameters, trace
 
 FIGURES = [
-    # name, parameters, with auxiliary heads, GMACs at the native size: measured on the publishers' classes. TF-slim's
-    # are published with 1001 classes and without gammas, and given here with 1000 and with; Keras's, with gammas.
-    # Nobody publishes inception_resnet_v1: its parameters are counted by hand below.
+    # name, parameters, with auxiliary heads, GMACs at the native size without them: the publishers' own figures, but
+    # for GMACs of googlenet.paddleclas (published with heads: see below) and for those without a publisher to measure:
+    # TF-slim's, published with 1001 classes and without gammas (below), and inception_resnet_v1, counted by hand.
     ("bninception", 11_295_240, 11_295_240, 2.033),
     ("googlenet", 6_624_904, 13_004_888, 1.498),
     ("googlenet.mindcv", 6_991_272, 13_370_744, 1.583),
@@ -192,3 +192,58 @@ def test_options_make_the_variant_again(choices):
     model = configure(MODELS["googlenet"], **choices)
     again = options(model)
     assert configure(MODELS[again.pop("name")], **again) == model
+
+
+SETTINGS = [
+    # name, eps, decay, dropout, input, shorter side, filter, mean and std (half: 0.5, 0.5): facts of the publishers
+    ("bninception", 1e-5, 0.9, 0.0, 224, 256, "bilinear", "caffe"),
+    ("googlenet", 1e-3, 0.9, 0.2, 224, 256, "bilinear", "half"),
+    ("googlenet.mindcv", None, None, 0.2, 224, 256, "bilinear", "imagenet"),
+    ("googlenet.paddleclas", None, None, 0.4, 224, 256, "bilinear", "imagenet"),
+    ("googlenet.slim", 1e-3, 0.9997, 0.2, 224, 256, "bilinear", "half"),
+    ("inception_resnet_v1", 1e-3, 0.9, 0.2, 299, 341, "bilinear", "half"),
+    ("inception_resnet_v2", 1e-3, 0.9, 0.0, 299, 333, "bicubic", "half"),
+    ("inception_resnet_v2.slim", 1e-3, 0.9997, 0.2, 299, 341, "bilinear", "half"),
+    ("inception_v3", 1e-3, 0.9, 0.5, 299, 342, "bilinear", "half"),
+    ("inception_v3.keras", 1e-3, 0.99, 0.0, 299, 341, "bilinear", "half"),
+    ("inception_v3.mindcv", 1e-3, 0.9997, 0.2, 299, 341, "bilinear", "imagenet"),
+    ("inception_v3.paddleclas", 1e-5, 0.9, 0.2, 299, 320, "bilinear", "imagenet"),
+    ("inception_v4", 1e-3, 0.9, 0.0, 299, 341, "bicubic", "half"),
+    ("inception_v4.paddleclas", 1e-5, 0.9, 0.2, 299, 320, "bilinear", "imagenet"),
+    ("inception_v4.slim", 1e-3, 0.9997, 0.2, 299, 341, "bilinear", "half"),
+    ("xception", 1e-5, 0.9, 0.0, 299, 333, "bicubic", "half"),
+    ("xception.keras", 1e-3, 0.99, 0.0, 299, 341, "bilinear", "half"),
+    ("xception.mindcv", 1e-5, 0.9, 0.5, 299, 341, "bilinear", "imagenet"),
+    ("xception41", 1e-3, 0.9, 0.0, 299, 331, "bicubic", "half"),
+    ("xception41.paddleclas", 1e-5, 0.9, 0.0, 299, 320, "bilinear", "imagenet"),
+    ("xception41.paddleclas_deeplab", 1e-3, 0.99, 0.5, 299, 320, "bilinear", "imagenet"),
+    ("xception41p", 1e-5, 0.9, 0.0, 299, 318, "bicubic", "half"),
+    ("xception65", 1e-3, 0.9, 0.0, 299, 318, "bicubic", "half"),
+    ("xception65.paddleclas", 1e-5, 0.9, 0.0, 299, 320, "bilinear", "imagenet"),
+    ("xception65.paddleclas_deeplab", 1e-3, 0.99, 0.5, 299, 320, "bilinear", "imagenet"),
+    ("xception65p", 1e-3, 0.9, 0.0, 299, 318, "bicubic", "half"),
+    ("xception71", 1e-3, 0.9, 0.0, 299, 331, "bicubic", "half"),
+    ("xception71.paddleclas", 1e-5, 0.9, 0.0, 299, 320, "bilinear", "imagenet"),
+]
+MEANS = {
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "caffe": ((104 / 255, 117 / 255, 128 / 255), (1 / 255, 1 / 255, 1 / 255)),
+}
+
+
+@pytest.mark.parametrize(("name", "eps", "decay", "dropout", "size", "resize", "interpolation", "mean"), SETTINGS)
+def test_settings(name, eps, decay, dropout, size, resize, interpolation, mean):
+    model = MODELS[name]
+    assert (model.norm.eps, model.norm.decay) == (eps, decay) if eps else model.norm is None
+    assert model.head.dropout == dropout
+    assert model.size == size
+    assert (model.preprocess.resize, model.preprocess.interpolation) == (resize, interpolation)
+    assert (model.preprocess.mean, model.preprocess.std) == MEANS[mean]
+    assert [aux.node.nodes[-1].dropout for aux in model.aux] == (
+        [0.7] * 2 if len(model.aux) == 2 else [0.0] * len(model.aux)
+    )
+
+
+def test_the_table_of_settings_is_complete():
+    assert [row[0] for row in SETTINGS] == zoo.list_models()

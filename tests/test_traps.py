@@ -11,7 +11,7 @@ import pytest
 from support import batch, calibrated, error, expected
 
 from weights import SOURCES
-from zoo.model import Model, Norm, configure
+from zoo.model import Model, configure
 from zoo.models import MODELS
 from zoo.nodes import AdaptiveAvgPool, AvgPool, Chain, Conv, Depthwise, Head, MaxPool, Relu, Residual, transform
 
@@ -76,16 +76,6 @@ def last_residual(**changes):
     return undo
 
 
-def swapped(model):
-    """Every 1x7 a 7x1, every 1x3 a 3x1, and the other way round; weights turned with them."""
-
-    def leaf(node):
-        turned = isinstance(node, Conv) and isinstance(node.kernel, tuple)
-        return replace(node, kernel=node.kernel[::-1]) if turned else node
-
-    return over_nodes(model, lambda node: transform(node, leaf))
-
-
 def without_final_relus(model):
     def change(node):
         ends = isinstance(node, Chain) and isinstance(node.nodes[-1], Relu)
@@ -136,8 +126,6 @@ TRAPS = [
     ("residual scales", "inception_resnet_v2", residuals(scale=1.0)),
     ("last residual unscaled", "inception_resnet_v2", last_residual(scale=0.2)),
     ("last residual without ReLU", "inception_resnet_v2", last_residual(act=True)),
-    ("kernel order of TF-slim", "inception_v4", swapped),
-    ("kernel order of PaddleClas", "inception_v4.paddleclas", swapped),
 ]
 
 
@@ -147,9 +135,8 @@ def test_ignoring_it_changes_the_outputs(name, undo):
     ignored = undo(published)
     assert ignored != published
     arrays = calibrated(published)
-    turned = {key: a.swapaxes(2, 3) if a.ndim == 4 and undo is swapped else a for key, a in arrays.items()}
     x = batch(published, published.size)
-    ours, theirs = expected(published, arrays, x), expected(ignored, turned, x)
+    ours, theirs = expected(published, arrays, x), expected(ignored, arrays, x)
     heads = [key for key in ours if key == "logits" or key.startswith("aux")]
     assert max(error(theirs[key], ours[key]) for key in heads) > 1e-4
 
@@ -185,6 +172,73 @@ def test_paddleclas_dropout_scales_in_inference(name, scale):
         np.testing.assert_allclose(written[keys[key]] * scale.get(key, 1), array, rtol=1e-6)
 
 
-def test_norm_is_the_models():
-    assert MODELS["inception_v3.mindcv"].norm == Norm(eps=1e-3, decay=0.9997)
-    assert MODELS["xception41.paddleclas_deeplab"].norm == Norm(eps=1e-3, decay=0.99)
+def kernels(name, path):
+    """The kernels along a chain of the published network, (height, width)."""
+    node = {stage.name: stage.node for stage in MODELS[name].stages}
+    stage, branch = path.split(".")
+    return [link.kernel for link in node[stage].branches[int(branch)].nodes if isinstance(link, Conv)]
+
+
+ROW, COLUMN = (1, 7), (7, 1)
+KERNELS = [
+    # name, branch, kernels: TF-slim's order and PaddleClas's, which no transposition turns into each other
+    ("inception_v4", "mixed_4a.1", [1, ROW, COLUMN, 3]),
+    ("inception_v4.paddleclas", "mixed_4a.1", [1, COLUMN, ROW, 3]),
+    ("inception_v4", "mixed_6b.1", [1, ROW, COLUMN]),
+    ("inception_v4.paddleclas", "mixed_6b.2", [1, ROW, COLUMN]),
+    ("inception_v4", "mixed_6b.2", [1, COLUMN, ROW, COLUMN, ROW]),
+    ("inception_v4.paddleclas", "mixed_6b.3", [1, ROW, COLUMN, ROW, COLUMN]),
+    ("inception_v4", "mixed_7b.2", [1, (3, 1), (1, 3)]),
+    ("inception_v4.paddleclas", "mixed_7b.3", [1, (1, 3), (3, 1)]),
+    ("googlenet", "mixed_3b.2", [1, 3]),
+    ("googlenet.slim", "mixed_3b.2", [1, 3]),
+    ("googlenet.mindcv", "mixed_3b.2", [1, 5]),
+]
+
+
+@pytest.mark.parametrize(("name", "path", "order"), KERNELS)
+def test_kernels(name, path, order):
+    assert kernels(name, path) == order
+
+
+@pytest.mark.parametrize("stage", ["mixed_5b", "mixed_6b", "mixed_7b", "mixed_6a", "mixed_7a"])
+def test_paddleclas_v4_concatenates_the_pool_first(stage):
+    """Everyone else has it last; the consumers' input channels follow."""
+    for name, place in (("inception_v4", -1), ("inception_v4.paddleclas", 0)):
+        branch = {s.name: s.node for s in MODELS[name].stages}[stage].branches[place]
+        first = branch.nodes[0] if isinstance(branch, Chain) else branch
+        assert isinstance(first, AvgPool | MaxPool)
+
+
+POOLS = [
+    ("googlenet", "ceil"),
+    ("googlenet.slim", "same"),
+    ("googlenet.mindcv", "same"),
+    ("googlenet.paddleclas", "valid"),
+    ("bninception", "ceil"),
+    ("inception_v3", "valid"),
+]
+
+
+@pytest.mark.parametrize(("name", "padding"), POOLS)
+def test_shrinking_pools(name, padding):
+    pools = [s.node for s in MODELS[name].stages if isinstance(s.node, MaxPool)]
+    assert pools
+    assert {pool.padding for pool in pools} == {padding}
+
+
+def test_paddleclas_own_xception():
+    """Pointwise before depthwise, each with norm; shortcuts without; no ReLU in front of the first block."""
+    stages = {stage.name: stage.node for stage in MODELS["xception41.paddleclas"].stages}
+    first, second = stages["block1"], stages["block2"]
+    assert [type(node) for node in first.body.nodes[:3]] == [Conv, Depthwise, Relu]
+    assert [type(node) for node in second.body.nodes[:3]] == [Relu, Conv, Depthwise]
+    assert not first.shortcut.norm
+    assert not second.shortcut.norm
+    assert all(node.norm and not node.act for node in first.body.nodes[:2])
+
+
+def test_timms_xceptions_put_a_norm_after_the_depthwise_or_do_not():
+    aligned, legacy = (MODELS[name].stages[2].node for name in ("xception41", "xception"))
+    assert [node.norm for node in aligned.body.nodes if isinstance(node, Depthwise)] == [True] * 3
+    assert [node.norm for node in legacy.body.nodes if isinstance(node, Depthwise)] == [False] * 2

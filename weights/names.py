@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from weights.check import fail, matches
+from weights.check import check, fail, matches
 from zoo.errors import WeightsError
 from zoo.model import Model
 from zoo.trace import Parameter, parameters
@@ -116,7 +116,7 @@ class Source:
         convention = CONVENTIONS[self.framework]
         keys = {}
         for name in parameters(model):
-            if name.endswith(table.without or ("\0",)):
+            if name.endswith(table.without):
                 continue
             claim = next((path for path in _paths(name) if path in rows), None)
             if claim is None:
@@ -129,50 +129,42 @@ class Source:
         return keys
 
     def read(self, arrays: Mapping[str, Array], model: Model) -> dict[str, Array]:
-        """The publisher's arrays under canonical names, in canonical layout.
+        """The publisher's arrays under canonical names, in canonical layout, contiguous.
 
-        Raises WeightsError when a tensor is missing, surplus or of another shape.
+        Raises WeightsError when a tensor is missing, surplus, of another shape, not float32 or not finite.
         """
-        table, convention, keys, schema = (
-            self._table(model),
-            CONVENTIONS[self.framework],
-            self.names(model),
-            parameters(model),
-        )
-        found = {key: a for key, a in arrays.items() if not key.endswith(convention.ignored or ("\0",))}
+        scale, convention, keys = self._table(model).scale, CONVENTIONS[self.framework], self.names(model)
+        schema = parameters(model)
+        found = {key: a for key, a in arrays.items() if not key.endswith(convention.ignored)}
         problems = matches(found, {key: convention.shape(schema[name]) for name, key in keys.items()})
         if problems:
             fail(model, problems)
         result: dict[str, Array] = {}
         for name, parameter in schema.items():
-            if name not in keys:
+            if name in keys:
+                array = convention.restore(found[keys[name]], parameter)
+                result[name] = np.ascontiguousarray(array * np.float32(scale[name]) if name in scale else array)
+            else:
                 result[name] = np.ones(parameter.shape, np.float32)
-                continue
-            array = convention.restore(found[keys[name]], parameter)
-            result[name] = array * array.dtype.type(table.scale[name]) if name in table.scale else array
+        check(result, model)
         return result
 
     def write(self, arrays: Mapping[str, Array], model: Model) -> dict[str, Array]:
-        """Canonical arrays under the publisher's names, in its framework's layout.
+        """Canonical arrays under the publisher's names, in its framework's layout, contiguous.
 
-        Raises WeightsError when the publisher has no place for a tensor that is not 1 throughout.
+        Raises WeightsError when they do not fit the model, or when the publisher has no place for a tensor that is
+        not 1 throughout.
         """
-        table, convention, keys, schema = (
-            self._table(model),
-            CONVENTIONS[self.framework],
-            self.names(model),
-            parameters(model),
-        )
+        check(arrays, model)
+        scale, convention, keys = self._table(model).scale, CONVENTIONS[self.framework], self.names(model)
         result: dict[str, Array] = {}
-        for name, parameter in schema.items():
+        for name, parameter in parameters(model).items():
             array = arrays[name]
-            if name not in keys:
-                if not (array == 1).all():
-                    raise WeightsError(f"{model.name}: {name} must be 1 throughout: these files have no place for it")
-                continue
-            if name in table.scale:
-                array = array / array.dtype.type(table.scale[name])
-            result[keys[name]] = convention.orient(array, parameter)
+            if name in keys:
+                array = array / np.float32(scale[name]) if name in scale else array
+                result[keys[name]] = np.ascontiguousarray(convention.orient(array, parameter))
+            elif not (array == 1).all():
+                raise WeightsError(f"{model.name}: {name} must be 1 throughout: these files have no place for it")
         return result
 
     def _table(self, model: Model) -> Table:

@@ -10,15 +10,18 @@ from typing import Any
 from zoo.arguments import integer
 from zoo.errors import SpecError
 from zoo.geometry import receptive_fields, reductions
-from zoo.model import Model
+from zoo.model import Model, Preprocess
 from zoo.models import ALIASES, MODELS
 from zoo.nodes import Conv, Depthwise, Head
 from zoo.trace import Trace, least_size, trace
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """The names that match a shell pattern, flavours included: `list_models("inception*")`."""
-    return sorted(fnmatch.filter(MODELS, pattern))
+    """The names that match a shell pattern, flavours included: `list_models("inception*")`.
+
+    An alias that matches stands for its model.
+    """
+    return sorted({*fnmatch.filter(MODELS, pattern), *(ALIASES[alias] for alias in fnmatch.filter(ALIASES, pattern))})
 
 
 def spec(name: str) -> Model:
@@ -35,7 +38,8 @@ def same_network(a: Model, b: Model) -> bool:
     def inference(model: Model) -> Model:
         head = replace(model.head, dropout=0.0) if model.head else None
         norm = replace(model.norm, decay=0.0) if model.norm else None
-        return replace(a, stages=model.stages, head=head, norm=norm, aux=())
+        neutral = replace(model, name="", publishers=(), paper="", size=0, preprocess=Preprocess(resize=0))
+        return replace(neutral, head=head, norm=norm, aux=())
 
     return inference(a) == inference(b)
 

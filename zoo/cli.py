@@ -169,7 +169,7 @@ def _parity(options: argparse.Namespace) -> int:
         timeout=options.timeout,
         **choices,
     )
-    models = [name for model in options.models for name in (_matching(model) if "*" in model else [model])]
+    models = [name for model in options.models for name in (_matching(model) if set(model) & set("*?[") else [model])]
     with tables.progress(len(models) * (2 + len(settings.backends))) as step:
         report = compare(
             models,

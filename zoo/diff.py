@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, fields, replace
+from difflib import SequenceMatcher
 from typing import Any, NamedTuple
 
 from zoo.catalogue import same_network, spec
@@ -35,10 +36,11 @@ def compare(first: str, second: str, run: bool = True) -> dict[str, Any]:
     fit = {n: p.shape for n, p in parameters(bare[0]).items()} == {n: p.shape for n, p in parameters(bare[1]).items()}
     return {
         "models": [a.name, b.name],
+        "asked_for": [first, second],
         "same_network": same_network(a, b),
         "weights_fit": fit,
         "differences": [difference._asdict() for difference in differences(a, b)],
-        "logits_part": _part(*bare) if run and fit else None,
+        "logits_part": (_part(*bare) if bare[0] != bare[1] else 0.0) if run and fit else None,
     }
 
 
@@ -48,6 +50,7 @@ def differences(a: Model, b: Model) -> list[Difference]:
 
 
 def _settings(a: Model, b: Model) -> Iterator[Difference]:
+    yield from _mappings("network", *({"num_classes": m.num_classes, "in_channels": m.in_channels} for m in (a, b)))
     norms = [asdict(model.norm) if model.norm else {"batch norm": "none"} for model in (a, b)]
     yield from _mappings("batch norm", *norms)
     yield from _mappings("input", {"size": a.size}, {"size": b.size})
@@ -70,20 +73,36 @@ def _nodes(path: str, a: Node, b: Node) -> Iterator[Difference]:
             return
         case Concat(), Concat() if len(a.branches) == len(b.branches):
             yield from _branches(path, a, b)
-        case Chain(), Chain() if len(a.nodes) == len(b.nodes):
-            for i, (x, y) in enumerate(zip(a.nodes, b.nodes, strict=True)):
-                yield from _nodes(f"{path}.{i}", x, y)
+        case (Chain(), _) | (_, Chain()):
+            yield from _chains(path, a, b)
         case Residual(), Residual() if (a.shortcut is None) == (b.shortcut is None):
             yield from _mappings(path, {"scale": a.scale, "act": a.act}, {"scale": b.scale, "act": b.act})
             yield from _nodes(f"{path}.body", a.body, b.body)
             if a.shortcut is not None and b.shortcut is not None:
                 yield from _nodes(f"{path}.shortcut", a.shortcut, b.shortcut)
-        case (Chain() | Concat() | Residual(), _) | (_, Chain() | Concat() | Residual()):
-            yield Difference(path, "operations", show(a), show(b))
-        case _ if type(a) is type(b):
+        case _ if type(a) is type(b) and not isinstance(a, Concat | Residual):
             yield from _mappings(path, asdict(a), asdict(b))
         case _:
             yield Difference(path, "operation", show(a), show(b))
+
+
+def _chains(path: str, a: Node, b: Node) -> Iterator[Difference]:
+    """Nodes of one kind are matched in order, a lone node as a chain of one; the rest is absent in one of the two.
+
+    What only the second has is called `path.+k`, k its place there.
+    """
+    ours, theirs = (node.nodes if isinstance(node, Chain) else (node,) for node in (a, b))
+    paths = [f"{path}.{i}" if isinstance(a, Chain) else path for i in range(len(ours))]
+    kinds = [[type(node).__name__ for node in nodes] for nodes in (ours, theirs)]
+    for step, i, end, j, stop in SequenceMatcher(None, kinds[0], kinds[1], autojunk=False).get_opcodes():
+        if step == "equal":
+            for k in range(end - i):
+                yield from _nodes(paths[i + k], ours[i + k], theirs[j + k])
+            continue
+        for k in range(i, end):
+            yield Difference(paths[k], "operation", show(ours[k]), "absent")
+        for k in range(j, stop):
+            yield Difference(f"{path}.+{k}", "operation", "absent", show(theirs[k]))
 
 
 def _branches(path: str, a: Concat, b: Concat) -> Iterator[Difference]:

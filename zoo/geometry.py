@@ -88,7 +88,10 @@ def receptive_fields(model: Model) -> dict[str, int]:
 
 
 def levels(model: Model) -> list[str]:
-    """The last stage at each reduction: what integer `out_indices` count, as timm's `features_only` does."""
+    """The last stage at each reduction: what integer `out_indices` count.
+
+    timm's `features_only` counts reductions too, and takes an earlier map of some: `mixed_3a` of Inception-v4 at 4.
+    """
     return list({reduction: name for name, reduction in reductions(model).items()}.values())
 
 

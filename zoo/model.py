@@ -24,7 +24,9 @@ class Norm:
 
 @dataclass(frozen=True)
 class Preprocess:
-    """From an RGB image to the network's input, as the publisher evaluates.
+    """From an RGB image to the network's input, as the publisher evaluates where one square of pixels can say it.
+
+    (TF-slim cuts out the middle 87.5% of either side and does not keep the aspect; Keras leaves resizing to its users.)
 
     The shorter side is resized to `resize` pixels, the middle `Model.size` square is cut out, and
     y = (x / 255 - mean) / std for each channel, in the order of `channels`.
@@ -64,7 +66,7 @@ class Model:
 
     `size` is the native input in pixels, square. `width` says by how much `configure` has multiplied the published
     channel counts. `taps`, when given, are the stages whose outputs are returned instead of logits. `publishers`
-    publish this very network.
+    publish this very network; decay, dropout and preprocessing are the first one's, and may be others' with the others.
     """
 
     name: str

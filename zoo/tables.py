@@ -36,12 +36,15 @@ def diff(document: dict[str, Any]) -> None:
     for row in document["differences"]:
         groups.setdefault((row["what"], row["first"], row["second"]), []).append(row["where"])
     if groups:
-        table = _table("what", first, second, "where")
+        table = _table("what", first, second, "where", wrap=True)
         for (what, ours, theirs), places in groups.items():
             where = places[0] if len(places) == 1 else f"{len(places)} places: {', '.join(places[:3])}"
             table.add_row(what, ours, theirs, where + (", ..." if len(places) > 3 else ""))
         _print(table)
     same = "the same network in inference" if document["same_network"] else "different networks"
+    for name, asked in zip(document["models"], document["asked_for"], strict=True):
+        if name != asked:
+            print(f"{asked} is {name}.")
     print(f"{first} and {second} are {same}.")
     if not document["weights_fit"]:
         print("The weights of one do not fit the other: names or shapes of tensors differ.")
@@ -99,6 +102,7 @@ def parity(report: dict[str, Any]) -> None:
         ">build s",
         ">load s",
         ">run s",
+        ">peak GB",
         "",
     )
     table = _table(*columns)
@@ -184,16 +188,21 @@ def _facts(report: dict[str, Any]) -> Iterator[str]:
     yield f"Error: max |logits - reference| / max |reference|; tolerance {report['tolerance']:g}."
 
 
-def _table(*columns: str) -> Table:
+def _table(*columns: str, wrap: bool = False) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", no_wrap=True)
+        table.add_column(
+            column.lstrip(">"), justify="right" if column.startswith(">") else "left", no_wrap=not wrap, overflow="fold"
+        )
     return table
 
 
 def _print(table: Table) -> None:
-    """Never narrower than the table: a figure cut off is a figure lost."""
+    """Figures are never cut: a table is as wide as they need; where it may wrap, it does."""
     console = Console()
-    wanted = console.measure(table, options=console.options.update(max_width=400)).maximum
-    console.width = max(console.width, wanted)
+    if all(column.no_wrap for column in table.columns):
+        wide = console.options.update(max_width=1000)
+        console.width = max(console.width, console.measure(table, options=wide).maximum)
+    else:
+        console.width = max(console.width, 100)
     console.print(table)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from publishers import import_torchvision
 from support import CONCEPTS, FULL, GRAPHS, OTHERS, batch, calibrated, error, expected, narrow
 from torch import nn
 
@@ -166,26 +167,10 @@ def test_receptive_fields_equal_what_gradients_reach(name, stage):
 
 
 def timm_model(name, **options):
-    torchvision_models()
+    import_torchvision()
     import timm
 
     return timm.create_model(name, **options)
-
-
-def torchvision_models():
-    """torchvision.models next to a CPU-only torch: the operators its import looks for, declared without a body."""
-    if not hasattr(torch.ops.torchvision, "nms"):
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.define(
-            "roi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, int pooled_width, "
-            "int sampling_ratio, bool aligned) -> Tensor"
-        )
-        torchvision_models.library = library
-    import torchvision
-
-    return torchvision.models
 
 
 PEERS = [
@@ -194,13 +179,13 @@ PEERS = [
     (
         "torchvision",
         "inception_v3",
-        lambda: torchvision_models().inception_v3(weights=None, init_weights=False, dropout=0.0),
+        lambda: import_torchvision().inception_v3(weights=None, init_weights=False, dropout=0.0),
         ("aux",),
     ),
     (
         "torchvision",
         "googlenet",
-        lambda: torchvision_models().googlenet(weights=None, init_weights=False, dropout=0.0, dropout_aux=0.0),
+        lambda: import_torchvision().googlenet(weights=None, init_weights=False, dropout=0.0, dropout_aux=0.0),
         ("aux2", "aux1"),
     ),
 ]

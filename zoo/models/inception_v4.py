@@ -1,10 +1,10 @@
 """Inception-v4: Szegedy et al. 2016, "Inception-v4, Inception-ResNet and the Impact of Residual Connections on
 Learning", https://arxiv.org/abs/1602.07261, figures 3 to 9.
 
-The bare name is TF-slim's network and that of all its ports (timm, mindcv, Cadene, zhulf0804); the paper's figures draw
-some 1x7 and 7x1 the other way round. PaddleClas follows the figures, starts its concatenations with the pool branch and
-has an epsilon of 1e-5: another network, whose weights fit no other. `inception_v4.slim` is the bare network with
-TF-slim's auxiliary head, which no port has. Average pools count only pixels inside the image.
+The bare name is TF-slim's network and that of all its ports (timm, mindcv, Cadene, zhulf0804). PaddleClas has some 1x7
+and 7x1 the other way round (as the paper's figures draw them, it appears), starts its concatenations with the pool
+branch, and has an epsilon of 1e-5: another network, whose weights fit no other. `inception_v4.slim` is the bare network
+with TF-slim's auxiliary head, which no port has. Average pools count only pixels inside the image.
 """
 
 from zoo.model import IMAGENET_MEAN, IMAGENET_STD, Aux, Model, Norm, Preprocess, stages
@@ -105,6 +105,7 @@ def inception_v4(
     *,
     figures: bool = False,
     aux: tuple[Aux, ...] = (),
+    dropout: float = 0.2,
 ) -> Model:
     """With `figures`, kernel order and branch order as in the paper's figures rather than as in TF-slim."""
     return Model(
@@ -137,7 +138,7 @@ def inception_v4(
             mixed_7c=inception_c(figures),
             mixed_7d=inception_c(figures),
         ),
-        head=Head(dropout=0.2),
+        head=Head(dropout=dropout),
         aux=aux,
     )
 
@@ -147,6 +148,7 @@ INCEPTION_V4 = inception_v4(
     publishers=("timm", "cadene", "zhulf", "mindcv", "slim"),
     preprocess=Preprocess(resize=341, interpolation="bicubic"),
     norm=Norm(),
+    dropout=0.0,
 )
 
 INCEPTION_V4_SLIM = inception_v4(

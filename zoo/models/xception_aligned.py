@@ -18,6 +18,13 @@ SHORT: Entry = ((128, 2), (256, 2), (728, 2))
 LONG: Entry = ((128, 2), (256, 1), (256, 2), (728, 1), (728, 2))
 """(channels, stride) of the entry flow's blocks."""
 
+TIMM = Preprocess(resize=331, interpolation="bicubic")
+TIMM_RA3 = Preprocess(resize=318, interpolation="bicubic")
+"""Of timm's default weights for xception65, and of the pre-activation networks."""
+
+PADDLECLAS = Preprocess(resize=320, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+DEEPLAB = Norm(decay=0.99)
+
 
 def chain(*nodes: Node) -> Node:
     return reduce(lambda before, after: before >> after, nodes)
@@ -83,7 +90,7 @@ def preactivated(name: str, middle: int, norm: Norm) -> Model:
         name=name,
         paper="arXiv:1802.02611",
         publishers=("timm",),
-        preprocess=Preprocess(resize=318, interpolation="bicubic"),
+        preprocess=TIMM_RA3,
         norm=norm,
         stages=stages(conv1=Conv(32, 3, 2), conv2=Conv(64, 3, norm=False, act=False))
         + numbered(
@@ -129,13 +136,9 @@ def paddle(name: str, entry: Entry, middle: int) -> Model:
     )
 
 
-TIMM = Preprocess(resize=331, interpolation="bicubic")
-PADDLECLAS = Preprocess(resize=320, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-DEEPLAB = Norm(decay=0.99)
-
 XCEPTION_ALIGNED = (
     aligned("xception41", SHORT, 8, ("timm",), TIMM, Norm()),
-    aligned("xception65", SHORT, 16, ("timm",), TIMM, Norm()),
+    aligned("xception65", SHORT, 16, ("timm",), TIMM_RA3, Norm()),
     aligned("xception71", LONG, 16, ("timm",), TIMM, Norm()),
     preactivated("xception41p", 8, Norm(eps=1e-5)),
     preactivated("xception65p", 16, Norm()),
