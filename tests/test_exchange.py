@@ -11,7 +11,7 @@ from zoo.models import MODELS
 @pytest.mark.parametrize("name", FULL)
 def test_torch_paddle_mindspore_torch(name):
     model, start = MODELS[name], calibrated(MODELS[name])
-    x = batch(model, model.size, count=2)
+    x = batch(model, model.size)
     arrays, logits = start, {}
     for step, backend in enumerate(("torch", "paddle", "mindspore", "torch")):
         result = worker.run(backend, model, arrays, x, dump=True)

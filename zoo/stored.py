@@ -49,14 +49,12 @@ def _fingerprint(arrays: Mapping[str, Array]) -> Array:
     return np.array([np.abs(arrays[name]).mean(dtype=np.float64) for name in sorted(arrays)])
 
 
-def compute(model: Model) -> dict[str, Array]:
-    """What is kept for one model."""
-    import weights
+def compute(model: Model, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """What is kept for one model and its weights."""
     from backends import reference
     from zoo.images import preprocess, sample_photographs
 
     inputs = np.stack([preprocess(photograph, model) for photograph in sample_photographs()])
-    arrays = weights.calibrated(model)
     net = reference.build(model)
     reference.load(net, arrays)
     return {
@@ -67,8 +65,10 @@ def compute(model: Model) -> dict[str, Array]:
 
 
 if __name__ == "__main__":
+    import weights
+
     tensors: dict[str, Array] = {}
-    for name in NAMES:
-        tensors |= compute(configure(MODELS[name], aux=False))
+    for published in (configure(MODELS[name], aux=False) for name in NAMES):
+        tensors |= compute(published, weights.calibrated(published))
     save_file(tensors, FILE)
     print(f"{FILE}: {len(NAMES)} models, {FILE.stat().st_size:,} bytes")
