@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from support import calibrated
+from support import calibrated, narrow
 
 import zoo
 from backends import reference
@@ -195,7 +195,7 @@ def test_chain_and_concat():
 @pytest.mark.parametrize("name", MODELS)
 def test_calibrated_weights_keep_activations_alive(name):
     """Units fire, magnitudes stay near 1, and two unlike images get unlike logits, through all the depth."""
-    model = configure(MODELS[name], width=0.25, num_classes=100)
+    model = narrow(name)
     net = reference.build(model)
     reference.load(net, calibrated(model))
     random = np.random.default_rng(3)

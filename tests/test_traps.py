@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support import batch, calibrated, error, expected
+from support import batch, calibrated, error, expected, narrow
 
+import weights
 from weights import SOURCES
 from zoo.model import Model, configure
 from zoo.models import MODELS
@@ -131,11 +132,14 @@ TRAPS = [
 
 @pytest.mark.parametrize(("name", "undo"), [row[1:] for row in TRAPS], ids=[row[0] for row in TRAPS])
 def test_ignoring_it_changes_the_outputs(name, undo):
-    published = configure(MODELS[name], width=0.25)
+    published = narrow(name)
+    arrays = calibrated(published)
+    if published.size == 299:  # no trap is in their auxiliary heads, which need the native size
+        published = configure(published, aux=False)
+        arrays = weights.restrict(arrays, published, narrow(name))
     ignored = undo(published)
     assert ignored != published
-    arrays = calibrated(published)
-    x = batch(published, published.size)
+    x = batch(published, 224)
     ours, theirs = expected(published, arrays, x), expected(ignored, arrays, x)
     heads = [key for key in ours if key == "logits" or key.startswith("aux")]
     assert max(error(theirs[key], ours[key]) for key in heads) > 1e-4
