@@ -30,7 +30,15 @@ CONCEPTS = (
 """What the full ones lack: biases, late ReLUs, scaled residuals, SAME pools, pre-activation, other orders, dilation."""
 
 
-GRAPHS = (*FULL, "inception_resnet_v1", "xception.mindcv", "xception41p")
+GRAPHS = (
+    "googlenet",
+    "googlenet.mindcv",
+    "inception_v3",
+    "inception_v4",
+    "inception_resnet_v1",
+    "xception.mindcv",
+    "xception41p",
+)
 """Compiled and exported, at a quarter of their width."""
 
 

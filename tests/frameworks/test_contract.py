@@ -22,7 +22,7 @@ SMALL = configure(MODELS["inception_v3"], width=0.25, num_classes=10)
 
 
 @pytest.mark.parametrize("name", FULL)
-@pytest.mark.parametrize("shape", ["native", "331x331", "288x331", "160x160", "least"])
+@pytest.mark.parametrize("shape", ["native", "288x331", "160x160", "least"])
 def test_equals_the_reference(backend, make, name, shape):
     """Logits and every stage, published widths, against float64; at the native size auxiliary heads too."""
     published = MODELS[name]
