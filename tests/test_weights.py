@@ -56,6 +56,7 @@ def test_store_round_trips_bit_for_bit(tmp_path, arrays):
     again, metadata = weights.read(path)
     assert again.keys() == arrays.keys()
     assert all(again[name].tobytes() == array.tobytes() for name, array in arrays.items())
+    assert metadata == weights.read_metadata(path)
     assert metadata["model"] == "googlenet"
     assert metadata["width"] == "0.25"
     assert metadata["aux"] == "true"
@@ -93,9 +94,16 @@ def foreign(path):
     save_file({"a": np.zeros(1, np.float32)}, path)
 
 
+def brain_float(path):
+    header = {"__metadata__": {"format": "zoo"}, "a": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(4))
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
+        (brain_float, "of a type that NumPy does not have"),
         (damaged, "not a readable safetensors file"),
         (lambda path: path.write_text("hello"), "not a readable safetensors file"),
         (lambda path: path.write_bytes(b""), "not a readable safetensors file"),

@@ -8,7 +8,7 @@ from weights.check import check, restrict
 from weights.initial import calibrated, initial
 from weights.names import CONVENTIONS, Source
 from weights.sources import SOURCES
-from weights.store import read, read_for, write
+from weights.store import read, read_for, read_metadata, write
 
 __all__ = [
     "CONVENTIONS",
@@ -19,6 +19,7 @@ __all__ = [
     "initial",
     "read",
     "read_for",
+    "read_metadata",
     "restrict",
     "write",
 ]

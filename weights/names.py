@@ -95,9 +95,6 @@ class Table:
     scale: Mapping[str, float] = field(default_factory=dict)
     without: tuple[str, ...] = ()
 
-    def __add__(self, rows: tuple[Row, ...]) -> Table:
-        return Table(self.rows + rows, self.scale, self.without)
-
 
 @dataclass(frozen=True)
 class Source:

@@ -7,9 +7,11 @@ Metadata: `format` ("zoo"), `model`, `num_classes`, `in_channels`, `width`, `aux
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,23 +59,14 @@ def read(path: str | Path) -> tuple[dict[str, Array], dict[str, str]]:
 
     Raises WeightsError when the file is missing, damaged, or not one that `write` made.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
-    try:
-        with safe_open(path, framework="np") as file:
-            metadata = dict(file.metadata() or {})
-            if metadata.get("format") != FORMAT:
-                raise WeightsError(
-                    f"{path}: not canonical weights: no format={FORMAT!r} in its metadata, as weights.write leaves it"
-                )
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path}: not a readable safetensors file: {error}") from None
-    except (TypeError, AttributeError, ValueError):
-        raise WeightsError(
-            f"{path}: holds tensors of a type that NumPy does not have; canonical weights are float32"
-        ) from None
+    with _opened(path) as (file, metadata):
+        return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 (not a dict)
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The metadata of a canonical file, without its arrays. Raises WeightsError as `read` does."""
+    with _opened(path) as (_, metadata):
+        return metadata
 
 
 def read_for(path: str | Path, model: Model, published: Model) -> dict[str, Array]:
@@ -90,3 +83,24 @@ def read_for(path: str | Path, model: Model, published: Model) -> dict[str, Arra
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
     return arrays
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[tuple[Any, dict[str, str]]]:
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = dict(file.metadata() or {})
+            if metadata.get("format") != FORMAT:
+                raise WeightsError(
+                    f"{path}: not canonical weights: no format={FORMAT!r} in its metadata, as weights.write leaves it"
+                )
+            yield file, metadata
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: not a readable safetensors file: {error}") from None
+    except (TypeError, AttributeError, ValueError):
+        raise WeightsError(
+            f"{path}: holds tensors of a type that NumPy does not have; canonical weights are float32"
+        ) from None

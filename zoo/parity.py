@@ -133,7 +133,7 @@ def compare(
 
 def _from_file(checkpoint: str | Path, model: Model) -> tuple[list[Model], dict[str, Array]]:
     """The variant of `model` that a canonical file is for, and its arrays."""
-    metadata = weights.read(checkpoint)[1]
+    metadata = weights.read_metadata(checkpoint)
     try:
         model = configure(
             spec(model.name),

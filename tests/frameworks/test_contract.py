@@ -1,5 +1,6 @@
 """What every backend must do, whichever framework it is."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -179,8 +180,8 @@ def test_a_checkpoint_with_more_than_the_variant_needs(framework, backend, tmp_p
         zoo.build("inception_v3", framework, **choices | {"num_classes": 5})
 
 
-def test_batch_norm_has_the_models_eps_and_decay(framework, backend, make):
-    """One training pass over a constant batch: the running mean moves by 1 - decay, in every framework's own words."""
+def test_batch_norm_has_the_models_decay(backend, make):
+    """One training pass: the running mean moves by 1 - decay, in every framework's own words."""
     model = configure(MODELS["inception_v3.mindcv"], width=0.25, aux=False)
     net = training(make(model, weights.initial(model)))
     net(native(net, batch(model, 96, count=2)))
@@ -234,6 +235,4 @@ def test_devices(framework, backend):
 
 
 def test_other_frameworks_stay_out(framework):
-    import sys
-
-    assert not set(REQUIREMENTS) - {framework} & set(sys.modules)
+    assert sys.modules.keys() & REQUIREMENTS.keys() == {framework}
