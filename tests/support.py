@@ -52,7 +52,7 @@ def calibrated(model: Model) -> dict[str, np.ndarray]:
     """`weights.calibrated`, made once for the four processes of `make test`, which gives them a folder to share."""
     if "ZOO_TEST_WEIGHTS" not in os.environ:
         return weights.calibrated(model)
-    path = Path(os.environ["ZOO_TEST_WEIGHTS"], hashlib.sha256(repr(model).encode()).hexdigest())
+    path = Path(os.environ["ZOO_TEST_WEIGHTS"], f"{hashlib.sha256(repr(model).encode()).hexdigest()}.safetensors")
     if not path.exists():
         weights.write(path, weights.calibrated(model), model)
     return weights.read(path)[0]

@@ -76,7 +76,7 @@ ERRORS = [
     (["info", "googlenet", "--json", "/tmp"], "/tmp: cannot write the JSON there: it is a folder"),
     (["parity", "googlenet", "--device", "tpu"], "unknown device 'tpu': expected 'cpu', 'gpu' or 'gpu:1'"),
     (["parity", "googlenet", "--width", "-1"], "googlenet: width must be above 0"),
-    (["parity"], "the following arguments are required: MODEL (see zoo parity --help)"),
+    (["parity"], "no model to compare: name some, or give a checkpoint"),
     (["dance"], "invalid choice: 'dance'"),
     ([], "the following arguments are required: COMMAND"),
 ]

@@ -1,25 +1,32 @@
-"""What a network has learned: the canonical store, the names of every framework and publisher, initial weights.
+"""What a network has learned: checkpoints of every source, the canonical store, initial weights.
 
-Canonical weights are a flat `dict[str, numpy.ndarray]` under spec names, OIHW, float32. Importing this imports no
-framework.
+Canonical weights are a flat `dict[str, numpy.ndarray]` under spec names, OIHW, float32 (float64 where a file has it).
+Importing this imports no framework, and reading a file runs nothing that is in it.
 """
 
+from weights.adapt import adapt, usual_classes
 from weights.check import check, restrict
+from weights.checkpoints import Checkpoint, convert, open_, read, write
+from weights.formats import FORMATS
 from weights.initial import calibrated, initial
 from weights.names import CONVENTIONS, Source
-from weights.sources import SOURCES
-from weights.store import read, read_for, read_metadata, write
+from weights.sources import ALL, SOURCES
 
 __all__ = [
+    "ALL",
     "CONVENTIONS",
+    "FORMATS",
     "SOURCES",
+    "Checkpoint",
     "Source",
+    "adapt",
     "calibrated",
     "check",
+    "convert",
     "initial",
+    "open_",
     "read",
-    "read_for",
-    "read_metadata",
     "restrict",
+    "usual_classes",
     "write",
 ]

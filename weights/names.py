@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weights.check import check, fail, matches
+from weights.formats.tensors import Tensor
 from zoo.errors import WeightsError
 from zoo.model import Model
 from zoo.trace import Parameter, parameters
@@ -23,6 +24,8 @@ from zoo.trace import Parameter, parameters
 Array = NDArray[Any]
 Row = tuple[str, str]
 BRACE = r"\{(.*?)\}"
+EXACT = (np.float16, np.float32)
+"""What float32 holds exactly; bfloat16 is float32 when it comes."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,20 @@ class Convention:
     """How a framework names and lays out tensors, where that differs from the canonical names, OIHW and [out, in].
 
     `suffixes` are (canonical, native) ends of names, `axes` the order of the canonical axes for each kind of tensor,
-    `separator` stands between path and tensor, and tensors whose names end in `ignored` are no weights.
+    `separator` stands between path and tensor. `counter` is an integer that the framework keeps beside a norm's
+    statistics, no weight. `formats` are the kinds of file its weights go into.
     """
 
     suffixes: Mapping[str, str] = field(default_factory=dict)
     axes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     separator: str = "."
-    ignored: tuple[str, ...] = ()
+    counter: str = ""
+    formats: tuple[str, ...] = ("safetensors",)
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Ends of names that are no weights."""
+        return (self.counter,) if self.counter else ()
 
     def rename(self, name: str) -> str:
         """The framework's name for a canonical one: for torch, `stem.bn.mean` -> `stem.bn.running_mean`."""
@@ -59,11 +69,19 @@ class Convention:
 
 
 CONVENTIONS: dict[str, Convention] = {
-    "torch": Convention({"bn.mean": "bn.running_mean", "bn.var": "bn.running_var"}, ignored=("num_batches_tracked",)),
-    "mindspore": Convention(
-        {"bn.weight": "bn.gamma", "bn.bias": "bn.beta", "bn.mean": "bn.moving_mean", "bn.var": "bn.moving_variance"}
+    "zoo": Convention(),
+    "torch": Convention(
+        {"bn.mean": "bn.running_mean", "bn.var": "bn.running_var"},
+        counter="num_batches_tracked",
+        formats=("torch", "torch-legacy", "safetensors"),
     ),
-    "paddle": Convention({"bn.mean": "bn._mean", "bn.var": "bn._variance"}, {"linear": (1, 0)}),
+    "mindspore": Convention(
+        {"bn.weight": "bn.gamma", "bn.bias": "bn.beta", "bn.mean": "bn.moving_mean", "bn.var": "bn.moving_variance"},
+        formats=("mindspore", "safetensors"),
+    ),
+    "paddle": Convention(
+        {"bn.mean": "bn._mean", "bn.var": "bn._variance"}, {"linear": (1, 0)}, formats=("paddle", "safetensors")
+    ),
     "keras": Convention(
         {
             "conv.weight": "conv.kernel",
@@ -75,6 +93,7 @@ CONVENTIONS: dict[str, Convention] = {
         },
         {"conv": (2, 3, 1, 0), "depthwise": (2, 3, 0, 1), "linear": (1, 0)},
         separator="/",
+        formats=("keras", "keras-legacy"),
     ),
 }
 
@@ -88,12 +107,14 @@ class Table:
 
     `scale` are factors on canonical tensors when they are read: PaddleClas's dropout multiplies by 1 - p in
     inference, so its classifier's weights are worth that much less. `without` are ends of canonical names that the
-    publisher does not have because they are 1: gammas.
+    publisher does not have because they are 1: gammas. `order` are the publisher's layers in the order of its files,
+    where that is not the order of execution.
     """
 
     rows: tuple[Row, ...]
     scale: Mapping[str, float] = field(default_factory=dict)
     without: tuple[str, ...] = ()
+    order: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,12 +123,18 @@ class Source:
 
     framework: str
     models: Mapping[str, Table]
+    made: dict[Model, dict[str, str]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def names(self, model: Model) -> dict[str, str]:
-        """The publisher's key for each canonical name of `model` that its files have.
+        """The publisher's key for each canonical name of `model` that its files have; made once, do not change it.
 
         Raises WeightsError where the source has no table for the model or its rows do not fit.
         """
+        if model not in self.made:
+            self.made[model] = self._make_names(model)
+        return self.made[model]
+
+    def _make_names(self, model: Model) -> dict[str, str]:
         table = self._table(model)
         rows = {canonical: source for row in table.rows for source, canonical in expand(row)}
         convention = CONVENTIONS[self.framework]
@@ -125,43 +152,58 @@ class Source:
             raise WeightsError(f"{model.name}: two tensors would be called {twice}")
         return keys
 
-    def read(self, arrays: Mapping[str, Array], model: Model) -> dict[str, Array]:
-        """The publisher's arrays under canonical names, in canonical layout, contiguous.
+    def read(self, arrays: Mapping[str, Array | Tensor], model: Model) -> dict[str, Array]:
+        """The publisher's tensors as canonical arrays of their own, one read at a time.
 
-        Raises WeightsError when a tensor is missing, surplus, of another shape, not float32 or not finite.
+        float16 and bfloat16 become float32, which holds them exactly; float64 stays. Raises WeightsError when a tensor
+        is missing, surplus, of another shape, not of floating point, or not finite.
         """
-        scale, convention, keys = self._table(model).scale, CONVENTIONS[self.framework], self.names(model)
+        table, convention, keys = self._table(model), CONVENTIONS[self.framework], self.names(model)
         schema = parameters(model)
         found = {key: a for key, a in arrays.items() if not key.endswith(convention.ignored)}
         problems = matches(found, {key: convention.shape(schema[name]) for name, key in keys.items()})
         if problems:
             fail(model, problems)
+        space = np.empty(sum(parameter.count for parameter in schema.values()), np.float32)
         result: dict[str, Array] = {}
+        at = 0
         for name, parameter in schema.items():
-            if name in keys:
-                array = convention.restore(found[keys[name]], parameter)
-                result[name] = np.ascontiguousarray(array * np.float32(scale[name]) if name in scale else array)
+            array = space[at : at + parameter.count].reshape(parameter.shape)  # one block: pages are claimed once
+            at += parameter.count
+            if name not in keys:
+                array.fill(1)
+            elif (given := np.asarray(found[keys[name]])).dtype in EXACT:
+                np.copyto(array, convention.restore(given, parameter))
             else:
-                result[name] = np.ones(parameter.shape, np.float32)
+                array = np.array(convention.restore(given, parameter), order="C")
+            if name in table.scale:
+                array *= array.dtype.type(table.scale[name])
+            result[name] = array
         check(result, model)
         return result
 
     def write(self, arrays: Mapping[str, Array], model: Model) -> dict[str, Array]:
-        """Canonical arrays under the publisher's names, in its framework's layout, contiguous.
+        """Canonical arrays under the publisher's names, in its framework's layout and order; views where they can be.
 
-        Raises WeightsError when they do not fit the model, or when the publisher has no place for a tensor that is
-        not 1 throughout.
+        PyTorch's counters of batches are among them, at 0.
+
+        Gammas that the publisher does not have go into the convolutions before them, which is exact in inference.
+        Raises WeightsError when the arrays do not fit the model.
         """
         check(arrays, model)
-        scale, convention, keys = self._table(model).scale, CONVENTIONS[self.framework], self.names(model)
+        table, convention, keys = self._table(model), CONVENTIONS[self.framework], self.names(model)
+        if table.without:
+            arrays = fold_gammas(arrays)
         result: dict[str, Array] = {}
-        for name, parameter in parameters(model).items():
+        for name, key in keys.items():
             array = arrays[name]
-            if name in keys:
-                array = array / np.float32(scale[name]) if name in scale else array
-                result[keys[name]] = np.ascontiguousarray(convention.orient(array, parameter))
-            elif not (array == 1).all():
-                raise WeightsError(f"{model.name}: {name} must be 1 throughout: these files have no place for it")
+            array = array / array.dtype.type(table.scale[name]) if name in table.scale else array
+            result[key] = convention.orient(array, parameters(model)[name])
+            if convention.counter and name.endswith("bn.var"):
+                result[f"{key.rpartition('.')[0]}.{convention.counter}"] = np.zeros((), np.int64)
+        places = {layer: i for i, layer in enumerate(table.order)}
+        if places:
+            result = dict(sorted(result.items(), key=lambda item: places[item[0].rpartition(convention.separator)[0]]))
         return result
 
     def _table(self, model: Model) -> Table:
@@ -169,6 +211,22 @@ class Source:
             known = ", ".join(self.models) or "none"
             raise WeightsError(f"{model.name}: this source has no naming table for it; it has {known}")
         return self.models[model.name]
+
+
+def fold_gammas(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Canonical arrays of the same function in inference, with every gamma 1.
+
+    g (w x - m) / s + b = ((g w) x - g m) / s + b, for gammas of either sign.
+    """
+    result = dict(arrays)
+    for name, gamma in arrays.items():
+        box, dot, tail = name.rpartition("bn.weight")
+        if dot and not tail and not (gamma == 1).all():
+            weight = arrays[f"{box}conv.weight"]
+            result[f"{box}conv.weight"] = weight * gamma.reshape(-1, *[1] * (weight.ndim - 1))
+            result[f"{box}bn.mean"] = arrays[f"{box}bn.mean"] * gamma
+            result[name] = np.ones_like(gamma)
+    return result
 
 
 def expand(row: Row) -> Iterator[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, SupportsIndex
@@ -11,19 +12,21 @@ from zoo.errors import SpecError
 from zoo.geometry import levels
 from zoo.model import Model, configure
 
+logger = logging.getLogger("zoo")
+
 
 def build(
     name: str,
     backend: str,
     *,
     checkpoint: str | Path | None = None,
-    num_classes: int = 1000,
-    in_channels: int = 3,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
     drop_rate: float | None = None,
     aux: bool = False,
     features_only: bool = False,
     out_indices: Iterable[int | str] | None = None,
-    width: float = 1.0,
+    width: float | None = None,
     seed: int = 0,
     device: str | None = None,
 ) -> Any:
@@ -34,23 +37,35 @@ def build(
 
     name           as in `zoo.list_models()`
     backend        "torch", "mindspore", "paddle", or "reference" (float64 NumPy, inference only)
-    checkpoint     a canonical weights file; by default weights are drawn from `seed`, alike in all backends
+    checkpoint     a file of any format and source that `weights.open_` takes, of this network or of a flavour with the
+                   same outputs; by default weights are drawn from `seed`, alike in all backends
+    num_classes    by default the checkpoint's (1000 where it has ImageNet's and a background), or 1000. Where it
+                   differs from the checkpoint's, all classifiers are made anew
+    in_channels    by default the checkpoint's, or 3; a first convolution for 3 is adapted as timm does
     drop_rate      dropout before the main classifier; by default the publisher's
     aux            with the auxiliary classifiers
     features_only  return a list of feature maps instead of logits: the last of each reduction (2, 4, 8, 16, 32)
     out_indices    which of those (negative from the end), or stages by name; implies `features_only`. Maps come in
                    order of depth, each once
-    width          multiplies every channel count (rounded to a multiple of 8)
+    width          multiplies every channel count (rounded to a multiple of 8); by default the checkpoint's, or 1
     device         "cpu", "gpu" or "gpu:1"; by default the framework's own default
 
-    Raises SpecError for a model or option that cannot be, BackendError when the framework or device is missing,
-    WeightsError when the checkpoint does not fit.
+    What was made anew or adapted is logged as a warning by the logger "zoo". Raises SpecError for a model or option
+    that cannot be, BackendError when the framework or device is missing, WeightsError when the checkpoint does not fit.
     """
     import weights
     from backends import get
     from backends.device import parse
 
-    full = configure(spec(name), num_classes=num_classes, in_channels=in_channels, drop_rate=drop_rate, width=width)
+    opened = None if checkpoint is None else weights.open_(checkpoint, model=name)
+    held = configure(spec(name)) if opened is None else opened.model
+    full = configure(
+        spec(name),
+        num_classes=weights.usual_classes(held) if num_classes is None else num_classes,
+        in_channels=held.in_channels if in_channels is None else in_channels,
+        drop_rate=drop_rate,
+        width=held.width if width is None else width,
+    )
     taps = resolve_taps(full, out_indices) if features_only or out_indices is not None else ()
     if aux and (taps or not full.aux):
         raise SpecError(
@@ -59,7 +74,12 @@ def build(
     model = configure(full, aux=aux, taps=taps)
     native_device = parse(device)
     framework = get(backend)
-    arrays = weights.initial(model, seed) if checkpoint is None else weights.read_for(checkpoint, model, full)
+    if opened is None:
+        arrays = weights.initial(model, seed)
+    else:
+        arrays, done = opened.arrays_for(model, seed)
+        for line in done:
+            logger.warning("%s: %s", checkpoint, line)
     net = framework.build(model, native_device)
     framework.load(net, arrays)
     return net

@@ -1,4 +1,4 @@
-"""The command line: `zoo list`, `zoo info`, `zoo diff`, `zoo parity`; `python -m zoo` is the same."""
+"""The command line: `zoo list`, `info`, `diff`, `parity`, `inspect`, `convert`; `python -m zoo` is the same."""
 
 from __future__ import annotations
 
@@ -94,9 +94,11 @@ def parser() -> Parser:
     parity = _command(
         commands, "parity", _parity, "run models in several frameworks and compare with the float64 reference"
     )
-    parity.add_argument("models", nargs="+", metavar="MODEL", help="a name or a shell pattern: '*' is all of them")
+    parity.add_argument("models", nargs="*", metavar="MODEL",
+                        help="a name or a shell pattern: '*' is all of them; not needed with --checkpoint")  # fmt: skip
     parity.add_argument("--backends", type=_names, metavar="LIST", help="default: torch,mindspore,paddle")
-    parity.add_argument("--checkpoint", type=Path, metavar="FILE", help="canonical weights (default: made from --seed)")
+    parity.add_argument("--checkpoint", type=Path, metavar="FILE",
+                        help="weights of one model, of any source (default: made from --seed)")  # fmt: skip
     parity.add_argument("--image", type=Path, action="append", default=[], metavar="FILE", dest="images",
                         help="may be repeated (default: scikit-learn's two photographs)")  # fmt: skip
     parity.add_argument("--size", type=int, metavar="N", help="input of N x N pixels (default: the model's own)")
@@ -110,7 +112,30 @@ def parser() -> Parser:
     parity.add_argument("--tolerance", type=float, metavar="X", help="largest relative error (default: 5e-6, gpu 2e-5)")
     parity.add_argument("--stored-reference", action="store_true", help="judge by the logits kept in the package")
     parity.add_argument("--timeout", type=float, default=600, metavar="S", help="seconds for one worker (default: 600)")
+
+    inspect = _command(commands, "inspect", _inspect, "say what a checkpoint file is: format, source, network, variant")
+    inspect.add_argument("file", metavar="FILE")
+    _checkpoint_options(inspect)
+
+    convert = _command(
+        commands, "convert", _convert, "turn any checkpoint into another source's, or into canonical weights"
+    )
+    convert.add_argument("file", metavar="IN")
+    convert.add_argument("out", metavar="OUT", help="its suffix says which kind of file: .safetensors, .pth, .pt, "
+                         ".bin, .ckpt, .pdparams, .weights.h5, .h5")  # fmt: skip
+    _checkpoint_options(convert)
+    convert.add_argument("--to", metavar="SOURCE", help="whose names to write (default: canonical for .safetensors, "
+                         "else those of zoo.build's networks in the framework of OUT)")  # fmt: skip
+    convert.add_argument("--format", metavar="F", help="instead of what OUT's suffix says, e.g. torch-legacy")
+    convert.add_argument("--num-classes", type=int, metavar="N", help="1000 takes the background off a file with 1001; "
+                         "any other number makes new classifiers")  # fmt: skip
     return root
+
+
+def _checkpoint_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--model", metavar="M", help="the network to read it for, where names alone cannot tell")
+    command.add_argument("--from", dest="source", metavar="SOURCE", help="whose file it is (default: recognised)")
+    command.add_argument("--ema", action="store_true", help="the moving average of the weights")
 
 
 def _command(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
@@ -184,6 +209,31 @@ def _parity(options: argparse.Namespace) -> int:
         )
     _report(options.json, report, lambda: tables.parity(report))
     return 0 if report["ok"] else 1
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from weights import open_
+
+    document = open_(options.file, options.source, options.model, ema=options.ema).document()
+    _report(options.json, document, lambda: tables.checkpoint(document))
+    return 0
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from weights import convert
+
+    document = convert(
+        options.file,
+        options.out,
+        model=options.model,
+        source=options.source,
+        to=options.to,
+        format=options.format,
+        num_classes=options.num_classes,
+        ema=options.ema,
+    )
+    _report(options.json, document, lambda: tables.conversion(document))
+    return 0
 
 
 def _report(file: str | None, document: Any, show: Any) -> None:

@@ -106,23 +106,31 @@ def _chains(path: str, a: Node, b: Node) -> Iterator[Difference]:
 
 
 def _branches(path: str, a: Concat, b: Concat) -> Iterator[Difference]:
-    """Equal branches are found wherever they stand; the others are compared in the order they stand in."""
+    places = partners(a, b)
+    if any(i != j for i, j in places.items()):
+        order = sorted(places, key=lambda i: places[i])
+        names = [", ".join(f"branch{i}" for i in these) for these in (sorted(places), order)]
+        yield Difference(path, "branch order", *names)
+    for i, j in places.items():
+        yield from _nodes(f"{path}.branch{i}", a.branches[i], b.branches[j])
+
+
+def partners(a: Concat, b: Concat) -> dict[int, int]:
+    """Which branch of `b` each of `a` corresponds to; both have as many.
+
+    Equal branches are found wherever they stand; the others are taken in the order they stand in.
+    """
     free = list(range(len(b.branches)))
-    partner = {}
+    places = {}
     for i, branch in enumerate(a.branches):
         match = next((j for j in free if b.branches[j] == branch), None)
         if match is not None:
-            partner[i] = match
+            places[i] = match
             free.remove(match)
     for i in range(len(a.branches)):
-        if i not in partner:
-            partner[i] = free.pop(0)
-    if any(i != j for i, j in partner.items()):
-        order = sorted(partner, key=lambda i: partner[i])
-        names = [", ".join(f"branch{i}" for i in places) for places in (sorted(partner), order)]
-        yield Difference(path, "branch order", *names)
-    for i, j in partner.items():
-        yield from _nodes(f"{path}.branch{i}", a.branches[i], b.branches[j])
+        if i not in places:
+            places[i] = free.pop(0)
+    return places
 
 
 def _mappings(where: str, a: dict[str, Any], b: dict[str, Any]) -> Iterator[Difference]:

@@ -21,7 +21,7 @@ from backends.device import parse
 from zoo import stored
 from zoo.arguments import integer, within
 from zoo.catalogue import spec
-from zoo.errors import BackendError, InputError, SpecError, UnavailableError, WeightsError, ZooError
+from zoo.errors import BackendError, InputError, SpecError, UnavailableError, ZooError
 from zoo.images import preprocess, read_image, sample_photographs
 from zoo.model import Model, configure
 from zoo.trace import InputCheck, trace
@@ -87,7 +87,8 @@ def compare(
 ) -> dict[str, Any]:
     """Run every model in every backend and judge it; returns the JSON document of `zoo parity`.
 
-    Weights come from `checkpoint` (a canonical file, whose variant of the one model is run) or from `seed`, calibrated.
+    Weights come from `checkpoint` (any file of one model, which need not be named; its variant is run) or from `seed`,
+    calibrated.
     Inputs are `images`, by default scikit-learn's two photographs, repeated to a `batch`, preprocessed at `size`
     pixels. Auxiliary heads are judged at the native size only. `progress` is called with a model and the step about to
     begin. Raises ZooError for bad input; a backend that is missing or fails is part of the result instead.
@@ -95,9 +96,12 @@ def compare(
     specs = [configure(spec(name), width=width) for name in models]
     arrays: dict[str, Array] | None = None
     if checkpoint is not None:
-        if len(specs) != 1:
+        if len(specs) > 1:
             raise SpecError(f"one checkpoint goes with one model, not with {len(specs)}")
-        specs, arrays = _from_file(checkpoint, specs[0])
+        opened = weights.open_(checkpoint, model=models[0] if models else None)
+        specs, arrays = [opened.model], opened.arrays()
+    if not specs:
+        raise SpecError("no model to compare: name some, or give a checkpoint")
     seed = integer(seed, "the seed", least=0)
     photographs = [read_image(path) for path in images] if images else sample_photographs()
     count = integer(len(photographs) if batch is None else batch, "the batch")
@@ -129,22 +133,6 @@ def compare(
         "device": settings.device or "cpu",
         "models": results,
     }
-
-
-def _from_file(checkpoint: str | Path, model: Model) -> tuple[list[Model], dict[str, Array]]:
-    """The variant of `model` that a canonical file is for, and its arrays."""
-    metadata = weights.read_metadata(checkpoint)
-    try:
-        model = configure(
-            spec(model.name),
-            num_classes=int(metadata["num_classes"]),
-            in_channels=int(metadata["in_channels"]),
-            width=float(metadata["width"]),
-            aux=metadata["aux"] == "true",
-        )
-    except (KeyError, ValueError) as error:
-        raise WeightsError(f"{checkpoint}: its metadata do not say which variant it is for: {error}") from None
-    return [model], weights.read_for(checkpoint, model, model)
 
 
 def _judge_all(

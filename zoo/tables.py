@@ -11,7 +11,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from backends import REQUIREMENTS
+
 Cells = list[str]
+NAMES = {"zoo": "canonical weights", **{name: f"named as {name} saves zoo.build's network" for name in REQUIREMENTS}}
 
 
 def models(rows: list[dict[str, Any]]) -> None:
@@ -122,6 +125,53 @@ def parity(report: dict[str, Any]) -> None:
         print(text)
     if not any("ok" in entry for result in report["models"] for entry in result["backends"].values()):
         print("No framework was compared: nothing is proved.")
+
+
+def checkpoint(document: dict[str, Any]) -> None:
+    """`zoo inspect`."""
+    one = document["model"] or "cannot be told from the names alone: give --model"
+    preprocess = document["preprocess"]
+    means = " ".join(f"{value:g}" for value in preprocess["mean"])
+    spreads = " ".join(f"{value:g}" for value in preprocess["std"])
+    feed = (
+        f"shorter side to {preprocess['resize']}, {preprocess['interpolation']}; middle {preprocess['size']} x "
+        f"{preprocess['size']}; {preprocess['channels']}, mean {means}, std {spreads}"
+    )
+    lines = {
+        "format": document["format"],
+        "source": " or ".join(document["sources"]),
+        "model": one,
+        "classes": str(document["num_classes"])
+        + (" (the first is background: --num-classes 1000)" if document["num_classes"] == 1001 else ""),
+        "input channels": str(document["in_channels"]),
+        "width": f"{document['width']:g}",
+        "auxiliary heads": ", ".join(document["aux"]) or "none",
+        "tensors": f"{document['tensors']}, {document['elements']:,} elements, "
+        + ", ".join(f"{count} {dtype}" for dtype, count in document["dtypes"].items()),
+        "preprocessing": feed if document["preprocess_known"] else f"not in the file; the publisher's: {feed}",
+        "taken off": "; ".join(document["removed"]) or "nothing",
+        "metadata": ", ".join(f"{key}={value}" for key, value in document["metadata"].items()) or "none",
+    }
+    print(document["file"])
+    for name, value in lines.items():
+        print(f"  {name:15}  {value}")
+    if document["possible"] and document["model"] is None:
+        print("Its names fit these networks:")
+        first = document["possible"][0]["model"]
+        for possible in document["possible"]:
+            rows = [d for d in possible["differs_in"] if d["where"] != "preprocess" and d["what"] != "decay"]
+            texts = list(dict.fromkeys(f"{d['what']} {d['second']}, not {d['first']}" for d in rows))
+            print(f"  {possible['model']:30}  {f'unlike {first}: ' + '; '.join(texts[:3]) if texts else ''}".rstrip())
+
+
+def conversion(document: dict[str, Any]) -> None:
+    """`zoo convert`."""
+    print(f"{document['file']}: {document['model']}, {document['format']}, of {' or '.join(document['sources'])}")
+    for line in document["removed"]:
+        print(f"  taken off: {line}")
+    for line in document["operations"]:
+        print(f"  {line}")
+    print(f"{document['out']}: {NAMES.get(document['to'], 'named as ' + document['to'] + ' has it')}")
 
 
 @contextmanager

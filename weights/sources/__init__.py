@@ -1,10 +1,11 @@
-"""The publishers whose names we know, one table a file."""
+"""The publishers whose names we know, one file each, and the names that networks of `zoo.build` have."""
 
 from weights.names import Source
 from weights.sources.cadene import CADENE
 from weights.sources.keras import KERAS
 from weights.sources.mindcv import MINDCV
 from weights.sources.mmpretrain import MMPRETRAIN
+from weights.sources.native import NATIVE
 from weights.sources.paddleclas import PADDLECLAS
 from weights.sources.timm import TIMM
 from weights.sources.torchvision import TORCHVISION
@@ -20,3 +21,6 @@ SOURCES: dict[str, Source] = {
     "torchvision": TORCHVISION,
     "zhulf": ZHULF,
 }
+
+ALL: dict[str, Source] = SOURCES | NATIVE
+"""Whatever a file's names may be: a publisher's, or those of `zoo.build` ("zoo": canonical; "torch", ...: as saved)."""

@@ -4,11 +4,11 @@ Inception-v3 and Inception-ResNet-v2 leave most layers unnamed: Keras numbers th
 of our trace, and their batch norms have no gamma.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from weights.names import Row, Source, Table
 from zoo.models import MODELS
-from zoo.nodes import Conv
+from zoo.nodes import Chain, Concat, Conv, Depthwise, Head, Node, Residual
 from zoo.trace import trace
 
 
@@ -50,14 +50,61 @@ XCEPTION = (
     ("block14_sepconv{1,2}_bn", "conv{3,4}.1.bn"),
 )
 
+
+def table(model: str, rows: tuple[Row, ...], without: tuple[str, ...] = ()) -> Table:
+    """With the layers in Keras's order: those furthest from the output first, branches as they are concatenated."""
+    keys = Source("keras", {model: Table(rows, without=without)}).names(MODELS[model])
+    found: list[tuple[int, str]] = []
+    after = 0
+    for name, node in reversed(MODELS[model].parts.items()):
+        ahead = list(layers(node, name, after))
+        after = max(depth for depth, _ in ahead)
+        found = [entry for entry in ahead if entry[1] in keys] + found
+    order = [keys[tensor].rpartition("/")[0] for _, tensor in sorted(found, key=lambda entry: -entry[0])]
+    return Table(rows, without=without, order=tuple(order))
+
+
+def layers(node: Node, path: str, after: int) -> Iterator[tuple[int, str]]:
+    """Each of Keras's layers as its distance from the output, and a tensor of it if it has any; `after` lie behind.
+
+    A depthwise and a pointwise convolution are one layer; a norm, an activation, an addition are one each.
+    """
+    match node:
+        case Chain(nodes):
+            for i, child in reversed(list(enumerate(nodes))):
+                ahead = list(layers(child, f"{path}.{i}", after))
+                after = max(depth for depth, _ in ahead)
+                yield from ahead
+        case Concat(branches):
+            yield after + 1, ""
+            for i, branch in enumerate(branches):
+                yield from layers(branch, f"{path}.branch{i}", after + 1)
+        case Residual(body, shortcut, _, act):
+            after += 2 if act else 1
+            yield after, ""
+            yield from layers(body, f"{path}.body", after)
+            if shortcut is not None:
+                yield from layers(shortcut, f"{path}.shortcut", after)
+        case Conv(norm=norm, act=act):
+            yield after + act + norm + 1, f"{path}.conv.weight"
+            yield after + act + 1, f"{path}.bn.bias"
+        case Head():
+            yield after + 1, f"{path}.fc.weight"
+            yield after + 2, ""
+        case Depthwise():
+            yield after, ""
+        case _:
+            yield after + 1, ""
+
+
 HEAD = (("predictions", "head.fc"),)
 GAMMA = (".bn.weight",)
 
 KERAS = Source(
     "keras",
     {
-        "inception_v3.keras": Table(numbered(unnamed("inception_v3.keras")) + HEAD, without=GAMMA),
-        "inception_resnet_v2": Table(INCEPTION_RESNET_V2 + HEAD, without=GAMMA),
-        "xception.keras": Table(XCEPTION + HEAD),
+        "inception_v3.keras": table("inception_v3.keras", numbered(unnamed("inception_v3.keras")) + HEAD, GAMMA),
+        "inception_resnet_v2": table("inception_resnet_v2", INCEPTION_RESNET_V2 + HEAD, GAMMA),
+        "xception.keras": table("xception.keras", XCEPTION + HEAD),
     },
 )

@@ -1,0 +1,74 @@
+"""A file's weights for a variant of its network: other classes or input channels, with or without auxiliary heads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weights.check import restrict
+from weights.initial import initial
+from zoo.errors import WeightsError
+from zoo.model import Model
+from zoo.nodes import Conv
+from zoo.trace import parameters, trace
+
+Array = NDArray[Any]
+IMAGENET = 1000
+
+
+def usual_classes(held: Model) -> int:
+    """How many classes to build weights for that have `held.num_classes`: as many, but 1000 for 1001."""
+    return IMAGENET if held.num_classes == IMAGENET + 1 else held.num_classes
+
+
+def adapt(arrays: Mapping[str, Array], held: Model, wanted: Model, seed: int = 0) -> tuple[dict[str, Array], list[str]]:
+    """The weights of `held` for its variant `wanted`, and what was done: a line each.
+
+    1001 classes become 1000 without the first, background. For any other number of classes the classifiers, auxiliary
+    ones too, are made anew from `seed`, as are auxiliary heads that `held` lacks. Raises WeightsError for another width
+    and for input channels that cannot be adapted.
+    """
+    if held.width != wanted.width:
+        raise WeightsError(
+            f"{held.name}: the weights have width {held.width:g}, not {wanted.width:g}: pass width={held.width:g}"
+        )
+    result, done = restrict(arrays, wanted, held), []
+    classifiers = [n for n in parameters(wanted) if n.endswith((".fc.weight", ".fc.bias")) and n in result]
+    if held.num_classes == IMAGENET + 1 and wanted.num_classes == IMAGENET:
+        result |= {name: result[name][1:] for name in classifiers}
+        done.append("the first of 1001 classes, background, left out")
+    elif held.num_classes != wanted.num_classes and classifiers:
+        result = {name: array for name, array in result.items() if name not in classifiers}
+        done.append(
+            f"{wanted.num_classes} classes, and {held.num_classes} in the file: "
+            f"all classifiers are new, made from seed {seed}"
+        )
+    if held.in_channels != wanted.in_channels:
+        first = next(op.path for op in trace(wanted).ops if isinstance(op.node, Conv))
+        result[f"{first}.conv.weight"] = adapt_channels(result[f"{first}.conv.weight"], wanted.in_channels)
+        done.append(f"the first convolution adapted from {held.in_channels} to {wanted.in_channels} input channels")
+    if wanted.aux and not held.aux:
+        heads = ", ".join(aux.name for aux in wanted.aux)
+        done.append(f"no auxiliary heads in the file: {heads} made anew from seed {seed}")
+    if missing := parameters(wanted).keys() - result.keys():
+        fresh = initial(wanted, seed)
+        result |= {name: fresh[name] for name in missing}
+    return result, done
+
+
+def adapt_channels(weight: Array, channels: int) -> Array:
+    """The first convolution's weight [out, 3, height, width] for other input channels, as timm's adapt_input_conv.
+
+    For one channel the three are added up: a grey image then gives what it gives as three equal channels. For more,
+    they are repeated in turn and scaled by 3 / channels. Raises WeightsError when there are not three.
+    """
+    held = weight.shape[1]
+    if channels == 1:
+        return np.asarray(weight.sum(axis=1, keepdims=True, dtype=weight.dtype))
+    if held != 3:
+        raise WeightsError(f"{held} input channels cannot become {channels}: only 3 can; pass in_channels={held}")
+    repeated = np.tile(weight, (1, -(-channels // 3), 1, 1))[:, :channels]
+    return np.asarray(repeated * weight.dtype.type(3 / channels))

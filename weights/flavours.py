@@ -1,0 +1,167 @@
+"""From one flavour of a network to another, where the outputs stay the same in inference; or why they would not.
+
+The two specs are walked side by side. Tensors of another name are renamed; branches that are concatenated in another
+order permute the input channels of whatever reads them; an epsilon of batch norm moves into the variance. All else
+that differs (borders, kernels, dilation, the place of a ReLU) no weights can make up for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weights.check import SHOWN
+from zoo.diff import partners, show
+from zoo.errors import WeightsError
+from zoo.model import Model
+from zoo.nodes import Chain, Concat, Conv, Depthwise, Head, Node, NormRelu, Residual
+from zoo.trace import parameters
+
+Array = NDArray[Any]
+Order = NDArray[np.intp]
+"""For each channel of the second network's feature map, the channel of the first one's that it is."""
+
+
+def transfer(arrays: Mapping[str, Array], first: Model, second: Model) -> tuple[dict[str, Array], list[str]]:
+    """The weights of `first` as weights of `second`, and what was done to them.
+
+    Auxiliary heads are for training: they go along where the second network has the same. Raises WeightsError with the
+    reasons when no weights of the second network compute what the first does.
+    """
+    walk = _Walk(first, second)
+    walk.networks()
+    if walk.reasons:
+        reasons = [_places(where) + text for text, where in walk.reasons.items()]
+        more = f"; and {len(reasons) - SHOWN} more (`zoo diff {first.name} {second.name}`)" * (len(reasons) > SHOWN)
+        raise WeightsError(
+            f"{first.name} cannot become {second.name}, whatever the weights: {'; '.join(reasons[:SHOWN])}{more}. "
+            f"Every framework runs it as what it is: zoo.build({first.name!r}, ...)"
+        )
+    result = {
+        name: arrays[source] if permutation is None else np.ascontiguousarray(arrays[source][permutation])
+        for name, (source, permutation) in walk.tensors.items()
+    }
+    done = [] if not walk.permuted else [f"channels permuted in {walk.permuted} tensors: branches in another order"]
+    if first.norm and second.norm and first.norm.eps != second.norm.eps:
+        move_epsilon(result, first.norm.eps, second.norm.eps)
+        done.append(f"epsilon {first.norm.eps:g} moved into the variances, for {second.norm.eps:g}")
+    heads = [aux.name for aux in first.aux if aux not in second.aux]
+    if heads:
+        done.append(f"auxiliary heads left out: {', '.join(heads)}")
+    return result, done
+
+
+def move_epsilon(arrays: dict[str, Array], old: float, new: float) -> None:
+    """Make `arrays` compute with the epsilon `new` what they did with `old`: var + old = var' + new.
+
+    Where var' would be negative it becomes 0, and gamma takes the rest: gamma' = gamma sqrt(new / (var + old)).
+    """
+    for name in [name for name in arrays if name.endswith("bn.var")]:
+        box = name.removesuffix("var")
+        total = arrays[name].astype(np.float64) + old
+        gamma, dtype = arrays[f"{box}weight"], arrays[name].dtype
+        arrays[name] = np.maximum(total - new, 0).astype(dtype)
+        rest = np.where(total < new, np.sqrt(new / total), 1)
+        arrays[f"{box}weight"] = (gamma * rest).astype(gamma.dtype)
+
+
+@dataclass
+class _Walk:
+    """Pairs up two networks; `tensors` are, by the second's names, the first's, and how to permute them."""
+
+    first: Model
+    second: Model
+    tensors: dict[str, tuple[str, Any]] = field(default_factory=dict)
+    reasons: dict[str, list[str]] = field(default_factory=dict)
+    permuted: int = 0
+
+    def networks(self) -> None:
+        """Pair stage with stage, head with head, and auxiliary heads that both have."""
+        a, b = self.first, self.second
+        if (a.norm is None) != (b.norm is None):
+            self.refuse("", "one has batch norm, and the other none")
+        if len(a.stages) != len(b.stages) or a.head is None or b.head is None:
+            self.refuse("", f"they have {len(a.stages)} and {len(b.stages)} stages")
+            return
+        order: Any = np.arange(a.in_channels)
+        orders = {}
+        for one, other in zip(a.stages, b.stages, strict=True):
+            order = orders[other.name] = self.pair(one.node, other.node, one.name, other.name, order)
+        self.pair(a.head, b.head, "head", "head", order)
+        for aux in b.aux:
+            if aux in a.aux:
+                self.pair(aux.node, aux.node, aux.name, aux.name, orders[aux.after])
+
+    def pair(self, a: Node, b: Node, ours: str, theirs: str, order: Order) -> Order:
+        """Pair the tensors of two nodes that read the same features; returns the order of what they yield."""
+        match a, b:
+            case Chain(), Chain() if len(a.nodes) == len(b.nodes):
+                for i, (one, other) in enumerate(zip(a.nodes, b.nodes, strict=True)):
+                    order = self.pair(one, other, f"{ours}.{i}", f"{theirs}.{i}", order)
+                return order
+            case Concat(), Concat() if len(a.branches) == len(b.branches):
+                return self.concat(a, b, ours, theirs, order)
+            case Residual(), Residual() if (a.scale, a.act, a.shortcut is None) == (b.scale, b.act, b.shortcut is None):
+                body = self.pair(a.body, b.body, f"{ours}.body", f"{theirs}.body", order)
+                straight = order
+                if a.shortcut is not None and b.shortcut is not None:
+                    straight = self.pair(a.shortcut, b.shortcut, f"{ours}.shortcut", f"{theirs}.shortcut", order)
+                if not np.array_equal(body, straight):
+                    self.refuse(ours, "what it adds comes in another order of channels than what it adds to")
+                return body
+            case Conv(), Conv() if a == b:
+                self.box(ours, theirs, "conv.weight", order)
+                return np.arange(a.channels)
+            case (Depthwise(), Depthwise()) | (NormRelu(), NormRelu()) if a == b:
+                self.box(ours, theirs, "", order)
+                return order
+            case Head(), Head() if replace(a, dropout=0) == replace(b, dropout=0):
+                if a.pool or _plain(order):
+                    self.box(ours, theirs, "fc.weight" if a.hidden is None else "hidden.weight", order)
+                else:
+                    self.refuse(ours, "pixels and channels in another order")
+                return order
+            case _ if a == b:
+                return order
+            case _:
+                self.refuse(ours, f"{show(a)} here, {show(b)} there")
+                return order
+
+    def refuse(self, where: str, why: str) -> None:
+        self.reasons.setdefault(why, []).append(where)
+
+    def concat(self, a: Concat, b: Concat, ours: str, theirs: str, order: Order) -> Order:
+        places = partners(a, b)
+        parts = {
+            i: self.pair(a.branches[i], b.branches[j], f"{ours}.branch{i}", f"{theirs}.branch{j}", order)
+            for i, j in sorted(places.items())
+        }
+        starts = np.cumsum([0, *(len(parts[i]) for i in sorted(parts))])
+        return np.concatenate([parts[i] + starts[i] for i in sorted(places, key=lambda i: places[i])])
+
+    def box(self, ours: str, theirs: str, inputs: str, order: Order) -> None:
+        """Pair the tensors below two paths: `inputs` has the feature map's channels along its second axis; with no
+        such tensor, all have them along their first.
+        """
+        for name in parameters(self.second):
+            tail = name.removeprefix(f"{theirs}.")
+            if tail == name:
+                continue
+            index = (slice(None), order) if tail == inputs else order if not inputs else None
+            self.permuted += index is not None and not _plain(order)
+            self.tensors[name] = (f"{ours}.{tail}", None if _plain(order) else index)
+
+
+def _places(paths: list[str]) -> str:
+    """The first of them, and how many more."""
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return f"{paths[0]}{more}: " if paths[0] else ""
+
+
+def _plain(order: Order) -> bool:
+    """Whether the channels are in the order they have in the first network."""
+    return bool(np.array_equal(order, np.arange(len(order))))

@@ -1,0 +1,64 @@
+"""Safetensors: a JSON header, then the bytes. The library checks the header; the bytes are mapped.
+
+The library's NumPy reader knows no bfloat16 and copies; hence the second look at the header.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from weights.formats.tensors import Array, Contents, Mapped, from_buffer
+from zoo.errors import WeightsError
+
+TYPES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "BOOL": "bool",
+    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U64": "uint64", "U32": "uint32", "U16": "uint16",
+    "U8": "uint8",
+}  # fmt: skip
+
+
+def claims(file: Mapped) -> bool:
+    """Whether a header of the length given begins as JSON does."""
+    length = int.from_bytes(file.bytes[:8], "little")
+    return bytes(file.bytes[8:9]) == b"{" and length <= len(file) - 8
+
+
+def read(file: Mapped) -> Contents:
+    """The tensors by name, and the header's metadata."""
+    try:
+        with safe_open(file.path, framework="np") as checked:
+            metadata = dict(checked.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"not a readable safetensors file: {error}") from None
+    length = int.from_bytes(file.bytes[:8], "little")
+    header = json.loads(bytes(file.bytes[8 : 8 + length]), object_pairs_hook=_distinct)
+    tree = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        begin, end = (8 + length + offset for offset in entry["data_offsets"])
+        try:
+            dtype = TYPES.get(entry["dtype"], entry["dtype"])
+            tree[name] = from_buffer(file.bytes[begin:end], dtype, tuple(entry["shape"]))
+        except ValueError as error:
+            raise WeightsError(f"{name!r}: {error}") from None
+    return Contents("safetensors", tree, metadata)
+
+
+def write(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
+    """A file that every framework's safetensors loader reads."""
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path, dict(metadata))
+
+
+def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise WeightsError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return result

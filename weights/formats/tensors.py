@@ -1,0 +1,98 @@
+"""Tensors in a file that are not yet read, and the file itself, mapped into memory."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.errors import WeightsError
+
+Array = NDArray[Any]
+Buffer = memoryview | bytes
+ITEMSIZE = {
+    "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "bool": 1,
+    "int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint64": 8, "uint32": 4, "uint16": 2, "uint8": 1,
+}  # fmt: skip
+"""Bytes an element takes, for each type we read."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor whose elements are read when NumPy asks for them: `np.asarray(tensor)`.
+
+    `dtype` is as in the file; bfloat16, which NumPy lacks, comes as float32. What comes may be a read-only view of the
+    mapped file.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    read: Callable[[], Array]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in the file."""
+        return prod(self.shape) * ITEMSIZE[self.dtype]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        array = self.read()
+        return array if dtype is None else array.astype(dtype)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file holds: nested dictionaries with tensors and plain values as leaves, and its metadata."""
+
+    format: str
+    tree: dict[Any, Any]
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+class Mapped:
+    """A file mapped into memory, read-only. Raises WeightsError unless it is a regular one with something in it."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        try:
+            if not self.path.exists():
+                raise WeightsError(f"{path}: no such file")
+            if not self.path.is_file():
+                raise WeightsError(f"{path}: {'a folder' if self.path.is_dir() else 'not a regular file'}")
+            with self.path.open("rb") as file:
+                if not file.seek(0, 2):
+                    raise WeightsError(f"{path}: an empty file")
+                self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            raise WeightsError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        self.bytes = memoryview(self.map)
+
+    def __len__(self) -> int:
+        return len(self.bytes)
+
+
+def from_buffer(buffer: Buffer, dtype: str, shape: tuple[int, ...], order: str = "<", fortran: bool = False) -> Tensor:
+    """The tensor that fills `buffer`. Raises ValueError when it does not, for an unknown type or a negative size."""
+    if dtype not in ITEMSIZE:
+        raise ValueError(f"elements of type {dtype}, expected one of {', '.join(ITEMSIZE)}")
+    if any(not isinstance(n, int) or n < 0 for n in shape) or prod(shape) * ITEMSIZE[dtype] != len(buffer):
+        raise ValueError(f"{len(buffer)} bytes for {dtype} {list(shape)}")
+    return Tensor(shape, dtype, lambda: decode(buffer, dtype, order).reshape(shape, order="F" if fortran else "C"))
+
+
+def decode(buffer: Buffer, dtype: str, order: str = "<") -> Array:
+    """The elements of a buffer, of a length that fits; bfloat16 as float32, others as a view."""
+    if dtype == "bfloat16":
+        return (np.frombuffer(buffer, f"{order}u2").astype(np.uint32) << 16).view(np.float32)
+    return np.frombuffer(buffer, np.dtype(dtype).newbyteorder("<" if order == "<" else ">"))
+
+
+def encode(array: Array) -> memoryview:
+    """The bytes of an array in C order and little-endian, without a copy where it lies so already."""
+    little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    return little.reshape(-1).view(np.uint8).data

@@ -1,0 +1,135 @@
+"""Whose file is it, of which network, in which variant? Names and shapes say, or say what it might be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import ceil
+
+import numpy as np
+
+from weights.check import matches
+from weights.formats.tensors import Tensor
+from weights.names import CONVENTIONS, Source, expand
+from weights.sources import ALL
+from zoo.catalogue import same_network
+from zoo.errors import SpecError, WeightsError
+from zoo.model import Model, configure
+from zoo.models import MODELS
+from zoo.nodes import Conv
+from zoo.trace import parameters, trace
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A source's name, and the variant of its network that the file would be."""
+
+    source: str
+    model: Model
+
+
+def recognise(tensors: Mapping[str, Tensor], source: str | None = None) -> list[Candidate]:
+    """All that fit: the same names, and shapes that one choice of classes, channels and width explains.
+
+    Those that compute the same function are given once a source. Raises WeightsError, with what comes nearest, when
+    none does.
+    """
+    if source is not None and source not in ALL:
+        raise WeightsError(f"unknown source {source!r}: expected one of {', '.join(ALL)}")
+    paths = {path for name in tensors for path in _paths(name)}
+    found: list[Candidate] = []
+    nearest: list[tuple[int, str]] = []
+    for name in ALL if source is None else [source]:
+        for model in _plausible(ALL[name], paths):
+            if any(c.source == name and same_network(*_untaken(c.model, model)) for c in found):
+                continue
+            try:
+                found.append(Candidate(name, variant(tensors, ALL[name], model)))
+            except WeightsError as error:
+                nearest.append((_known(tensors, ALL[name], model), f"{name}'s {error}"))
+    if found:
+        return found
+    known, problem = max(nearest, default=(0, ""))
+    if known:
+        raise WeightsError(f"not quite a file of any source; {known} of its {len(tensors)} tensors are {problem}")
+    first = ", ".join(list(tensors)[:3])
+    who = "any source that we know" if source is None else f"{source}'s"
+    raise WeightsError(
+        f"its {len(tensors)} tensors ({first}, ...) have not the names of a network of {who}; "
+        "`zoo list` shows the networks and their publishers"
+    )
+
+
+def variant(tensors: Mapping[str, Tensor], source: Source, published: Model) -> Model:
+    """The variant of a published network that these tensors are: classes, input channels, width, auxiliary heads.
+
+    Raises WeightsError, as the check of names and shapes has it, when none is.
+    """
+    convention = CONVENTIONS[source.framework]
+    bare = replace(published, aux=())
+    names = source.names(bare)
+    model = published if published.aux and len(tensors) > len(names) else bare
+    names = source.names(model)
+    schema = parameters(model)
+
+    def dimension(tensor: str, axis: int) -> int:
+        given = tensors.get(names[tensor])
+        order = convention.axes.get(schema[tensor].kind, range(len(schema[tensor].shape)))
+        if given is None or len(given.shape) != len(schema[tensor].shape):
+            return schema[tensor].shape[axis]
+        return given.shape[list(order).index(axis)]
+
+    ops = [op for op in trace(bare).ops if isinstance(op.node, Conv)]
+    counts = [(op.outputs.channels, dimension(f"{op.path}.conv.weight", 0)) for op in ops]
+    try:
+        model = configure(
+            published,
+            num_classes=dimension("head.fc.weight", 0),
+            in_channels=dimension(f"{ops[0].path}.conv.weight", 1),
+            aux=bool(model.aux),
+            width=_width(counts),
+        )
+    except SpecError as error:
+        raise WeightsError(str(error)) from None
+    problems = matches(tensors, {names[n]: convention.shape(p) for n, p in parameters(model).items() if n in names})
+    if problems:
+        raise WeightsError(f"{model.name}, but: {'; '.join(problems)}")
+    return model
+
+
+def _width(counts: list[tuple[int, int]]) -> float:
+    """The roundest factor that makes the given channel counts of the published ones; 1 where none does."""
+    if all(published == given for published, given in counts):
+        return 1.0
+    low = max((given - 4) / published if given > 8 else 0 for published, given in counts)
+    high = min((given + 4) / published for published, given in counts)
+    for unit in (1, 10, 100, 1000, 10_000):
+        width = ceil(low * unit) / unit
+        if 0 < width < high:
+            return width
+    return 1.0
+
+
+def _plausible(source: Source, paths: set[str]) -> Iterator[Model]:
+    """The source's networks of which the file has something below every row, auxiliary heads aside."""
+    for name, table in source.models.items():
+        heads = tuple(f"{aux.name}." for aux in MODELS[name].aux)
+        rows = (next(expand(row)) for row in table.rows)
+        if all(theirs in paths for theirs, ours in rows if not f"{ours}.".startswith(heads)):
+            yield MODELS[name]
+
+
+def _known(tensors: Mapping[str, Tensor], source: Source, model: Model) -> int:
+    return len(tensors.keys() & source.names(model).values())
+
+
+def _untaken(a: Model, b: Model) -> tuple[Model, Model]:
+    """Both at the second's published size, to be compared as networks."""
+    return MODELS[a.name], b
+
+
+def _paths(name: str) -> Iterator[str]:
+    """A name and all paths above it, whatever separates them."""
+    yield name
+    for at in np.flatnonzero([character in "./" for character in name]):
+        yield name[:at]

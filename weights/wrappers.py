@@ -1,0 +1,117 @@
+"""What publishers and training loops wrap around the weights: taken off, and reported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from weights.formats.pickles import NumpyArray
+from weights.formats.tensors import Tensor
+from zoo.errors import WeightsError
+
+STATES = ("state_dict", "model", "model_state_dict", "model_state", "network", "net", "params", "weights", "module")
+AVERAGES = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "averaged")
+"""Keys of a dictionary within the file: the weights, and their moving average."""
+
+PREFIXES = ("module.", "_orig_mod.", "_layers.")
+"""Before every name: nn.DataParallel, torch.compile, paddle.DataParallel."""
+
+SLOTS = ("moments", "moment1", "moment2", "accum", "accumulation", "momentum", "velocity", "stat", "mean_grad",
+         "mean_square", "exp_avg", "exp_avg_sq", "v", "vhat", "delta")  # fmt: skip
+"""Before the name of another tensor: an optimizer's state, as MindSpore saves it beside the weights."""
+
+DEEPEST = 4
+
+
+def unwrap(tree: Mapping[Any, Any], ema: bool = False) -> tuple[dict[str, Tensor], list[str]]:
+    """The weights in a file by name, and what was taken off: a line each.
+
+    With `ema`, the moving average of the weights instead. Raises WeightsError when there are no tensors, or no average.
+    """
+    removed: list[str] = []
+    found = tree if ema else {**tree}
+    averaged = False
+    for _ in range(DEEPEST):
+        averages = [key for key in AVERAGES if key in found and _tensors(found[key])]
+        states = [key for key in STATES if key in found and _holds(found[key])]
+        if ema and not averaged and averages:
+            key, averaged = averages[0], True
+        elif states:
+            key = states[0]
+        else:
+            break
+        others = [str(other) for other in found if other != key]
+        removed.append(f"the dictionary around {key!r}" + (f", with {_some(others)}" if others else ""))
+        found = found[key]
+    tensors = _tensors(found)
+    if ema and not averaged:
+        average = {key.removeprefix("ema."): tensor for key, tensor in tensors.items() if key.startswith("ema.")}
+        if not average:
+            raise WeightsError("no moving average of the weights in it: leave out ema")
+        tensors |= average
+    if not tensors:
+        raise WeightsError(f"no tensors in it, but {_some([str(key) for key in found]) or 'nothing'}")
+    others = [str(key) for key in found if key not in tensors]
+    if others:
+        removed.append(f"what is no tensor: {_some(others)}")
+    tensors = _without_training(_without_prefixes(tensors, PREFIXES, removed), removed)
+    if not tensors:
+        raise WeightsError(f"no weights in it, but {'; '.join(removed)}")
+    return tensors, removed
+
+
+def strip(tensors: dict[str, Tensor], prefixes: Iterable[str], removed: list[str]) -> dict[str, Tensor] | None:
+    """The tensors without the first of these prefixes that all of them have; None when there is none."""
+    for prefix in prefixes:
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            removed.append(f"the prefix {prefix!r}")
+            return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return None
+
+
+def _without_prefixes(tensors: dict[str, Tensor], prefixes: Iterable[str], removed: list[str]) -> dict[str, Tensor]:
+    while (stripped := strip(tensors, prefixes, removed)) is not None:
+        tensors = stripped
+    return tensors
+
+
+def _without_training(tensors: dict[str, Tensor], removed: list[str]) -> dict[str, Tensor]:
+    slots = [name for name in tensors if name.startswith("ema.")]
+    slots += [n for n in tensors if n.partition(".")[0] in SLOTS and n.partition(".")[2] in tensors]
+    counters = [name for name in tensors if name.endswith("num_batches_tracked")]
+    scalars = [n for n, t in tensors.items() if "." not in n and "/" not in n and t.nbytes <= 8 and n not in slots]
+    for names, what in (
+        (counters, "counters of batches"),
+        (slots, "tensors of an optimizer or of a moving average"),
+        (scalars, "numbers of the training loop"),
+    ):
+        if names:
+            removed.append(f"{len(names)} {what}: {_some(names)}")
+    unwanted = {*slots, *counters, *scalars}
+    return {name: tensor for name, tensor in tensors.items() if name not in unwanted}
+
+
+def _holds(value: Any) -> bool:
+    """Whether it is a dictionary with tensors, or with a dictionary that may have some."""
+    return isinstance(value, Mapping) and (bool(_tensors(value)) or any(key in value for key in STATES))
+
+
+def _tensors(value: Any) -> dict[str, Tensor]:
+    if not isinstance(value, Mapping):
+        return {}
+    leaves = ((name, _leaf(leaf)) for name, leaf in value.items() if isinstance(name, str))
+    return {name: leaf for name, leaf in leaves if leaf is not None}
+
+
+def _leaf(value: Any) -> Tensor | None:
+    """The tensor; of PyTorch, of NumPy, or a pair of Paddle's: its own name, and an array."""
+    if isinstance(value, tuple) and len(value) == 2:
+        value = value[1]
+    if isinstance(value, NumpyArray):
+        value = getattr(value, "tensor", None)
+    return value if isinstance(value, Tensor) else None
+
+
+def _some(names: list[str], count: int = 3) -> str:
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(name[:80] for name in names[:count]) + more
