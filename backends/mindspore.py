@@ -235,7 +235,7 @@ def load(net: Network, arrays: Mapping[str, NDArray[np.generic]]) -> None:
     check(arrays, net.spec)
     state = dict(net.parameters_and_names())  # paths: a cell around the network prefixes its parameters' names
     for name in parameters(net.spec):
-        state[CONVENTION.rename(name)].set_data(Tensor(arrays[name]))
+        state[CONVENTION.rename(name)].set_data(Tensor(np.asarray(arrays[name], np.float32)))
 
 
 def dump(net: Network) -> dict[str, NDArray[np.float32]]:

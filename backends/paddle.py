@@ -210,7 +210,7 @@ def load(net: Network, arrays: Mapping[str, NDArray[np.generic]]) -> None:
     check(arrays, net.spec)
     state = net.state_dict()
     for name, parameter in parameters(net.spec).items():
-        state[CONVENTION.rename(name)].set_value(CONVENTION.orient(arrays[name], parameter))
+        state[CONVENTION.rename(name)].set_value(CONVENTION.orient(np.asarray(arrays[name], np.float32), parameter))
 
 
 def dump(net: Network) -> dict[str, NDArray[np.float32]]:

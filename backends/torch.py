@@ -222,7 +222,7 @@ def load(net: Network, arrays: Mapping[str, NDArray[np.generic]]) -> None:
     state = net.state_dict()
     with torch.no_grad():
         for name in parameters(net.spec):
-            state[CONVENTION.rename(name)].copy_(torch.from_numpy(arrays[name]))
+            state[CONVENTION.rename(name)].copy_(torch.from_numpy(np.asarray(arrays[name], np.float32)))
 
 
 def dump(net: Network) -> dict[str, NDArray[np.float32]]:

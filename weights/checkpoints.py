@@ -22,11 +22,12 @@ from weights.sources import ALL
 from weights.sources.native import NATIVE
 from weights.wrappers import strip, unwrap
 from zoo.arguments import integer
-from zoo.catalogue import spec
-from zoo.diff import differences
+from zoo.catalogue import same_network, spec
+from zoo.diff import differences, matters
 from zoo.errors import WeightsError
 from zoo.files import whole
 from zoo.model import Model, configure
+from zoo.models import MODELS
 
 Array = NDArray[Any]
 OUTER = ("backbone.", "network.", "_network.", "_backbone.", "model.", "net.", "encoder.", "Student.")
@@ -102,10 +103,12 @@ class Checkpoint:
         return {
             "file": str(self.path),
             "format": self.format,
-            "sources": [c.source for c in self.candidates if chosen is None or c.model.name == chosen.name],
+            "sources": list(
+                dict.fromkeys(c.source for c in self.candidates if c.model.name == (chosen or c.model).name)
+            ),
             "model": chosen.name if chosen else None,
             "possible": [
-                {"model": other.name, "differs_in": [d._asdict() for d in differences(one, other)]}
+                {"model": other.name, "differs_in": [d._asdict() for d in differences(one, other) if matters(d)]}
                 for other in flavours
                 if chosen is None or other.name != chosen.name
             ],
@@ -118,6 +121,7 @@ class Checkpoint:
             "dtypes": dict(Counter(tensor.dtype for tensor in self.tensors.values())),
             "preprocess_known": known,
             "preprocess": {"size": one.size, **asdict(one.preprocess)},
+            "preprocess_of": "the file" if known else one.publishers[0] if one.publishers else "the paper",
             "removed": self.removed,
             "operations": self.done,
             "metadata": self.metadata,
@@ -145,15 +149,13 @@ def open_(path: str | Path, source: str | None = None, model: str | None = None,
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
     opened = Checkpoint(path, contents.format, tensors, contents.metadata, removed, candidates, None)
-    flavours = _flavours(candidates)
-    name = spec(model).name if model is not None else flavours[0].name
-    if model is not None and name not in [flavour.name for flavour in flavours]:
-        if len(flavours) > 1:
-            raise WeightsError(f"{path}: {opened.question()}")
+    if len(_flavours(candidates)) == 1:
         opened.chosen = candidates[0]
-        opened.wanted = _counterpart(candidates[0].model, spec(name))
-    elif model is not None or len(flavours) == 1:
-        opened.chosen = next(candidate for candidate in candidates if candidate.model.name == name)
+    if model is not None:
+        wanted = spec(model)
+        opened.chosen = next((c for c in candidates if same_network(MODELS[c.model.name], wanted)), opened.chosen)
+        if opened.model.name != wanted.name:
+            opened.chosen, opened.wanted = _as_wanted(opened, wanted)
     return opened
 
 
@@ -259,10 +261,19 @@ def _differences(first: Model, second: Model) -> str:
     texts = []
     for difference in differences(first, second):
         text = f"{difference.what} {difference.second} for {difference.first}"
-        if text not in texts and difference.where != "preprocess" and difference.what != "decay":
+        if text not in texts and matters(difference):
             texts.append(text)
     more = f", and {len(texts) - 3} more" if len(texts) > 3 else ""
     return ", ".join(texts[:3]) + more
+
+
+def _as_wanted(opened: Checkpoint, wanted: Model) -> tuple[Candidate, Model | None]:
+    """What the file is, and what it is read for: the wanted network itself where the source knows it by that name."""
+    model, own = opened.model, opened.chosen
+    assert own is not None
+    if same_network(MODELS[model.name], wanted) and wanted.name in ALL[own.source].models:
+        return Candidate(own.source, variant(opened.tensors, ALL[own.source], wanted)), None
+    return own, _counterpart(model, wanted)
 
 
 def _counterpart(model: Model, published: Model) -> Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import ceil
@@ -41,7 +42,7 @@ def recognise(tensors: Mapping[str, Tensor], source: str | None = None) -> list[
     nearest: list[tuple[int, str]] = []
     for name in ALL if source is None else [source]:
         for model in _plausible(ALL[name], paths):
-            if any(c.source == name and same_network(*_untaken(c.model, model)) for c in found):
+            if any(c.source == name and same_network(MODELS[c.model.name], model) for c in found):
                 continue
             try:
                 found.append(Candidate(name, variant(tensors, ALL[name], model)))
@@ -67,8 +68,8 @@ def variant(tensors: Mapping[str, Tensor], source: Source, published: Model) -> 
     """
     convention = CONVENTIONS[source.framework]
     bare = replace(published, aux=())
-    names = source.names(bare)
-    model = published if published.aux and len(tensors) > len(names) else bare
+    heads = set(source.names(published).values()) - set(source.names(bare).values())
+    model = bare if heads.isdisjoint(tensors) else published
     names = source.names(model)
     schema = parameters(model)
 
@@ -98,16 +99,16 @@ def variant(tensors: Mapping[str, Tensor], source: Source, published: Model) -> 
 
 
 def _width(counts: list[tuple[int, int]]) -> float:
-    """The roundest factor that makes the given channel counts of the published ones; 1 where none does."""
+    """The roundest factor that makes the given channel counts of the published ones; failing that, the commonest."""
     if all(published == given for published, given in counts):
         return 1.0
     low = max((given - 4) / published if given > 8 else 0 for published, given in counts)
     high = min((given + 4) / published for published, given in counts)
-    for unit in (1, 10, 100, 1000, 10_000):
+    for unit in (1, 2, 4, 8, 10, 16, 20, 100, 1000, 10_000):
         width = ceil(low * unit) / unit
         if 0 < width < high:
             return width
-    return 1.0
+    return Counter(given / published for published, given in counts).most_common(1)[0][0]
 
 
 def _plausible(source: Source, paths: set[str]) -> Iterator[Model]:
@@ -121,11 +122,6 @@ def _plausible(source: Source, paths: set[str]) -> Iterator[Model]:
 
 def _known(tensors: Mapping[str, Tensor], source: Source, model: Model) -> int:
     return len(tensors.keys() & source.names(model).values())
-
-
-def _untaken(a: Model, b: Model) -> tuple[Model, Model]:
-    """Both at the second's published size, to be compared as networks."""
-    return MODELS[a.name], b
 
 
 def _paths(name: str) -> Iterator[str]:

@@ -80,13 +80,12 @@ def _without_training(tensors: dict[str, Tensor], removed: list[str]) -> dict[st
     slots += [n for n in tensors if n.partition(".")[0] in SLOTS and n.partition(".")[2] in tensors]
     counters = [name for name in tensors if name.endswith("num_batches_tracked")]
     scalars = [n for n, t in tensors.items() if "." not in n and "/" not in n and t.nbytes <= 8 and n not in slots]
-    for names, what in (
-        (counters, "counters of batches"),
-        (slots, "tensors of an optimizer or of a moving average"),
-        (scalars, "numbers of the training loop"),
-    ):
-        if names:
-            removed.append(f"{len(names)} {what}: {_some(names)}")
+    if counters:
+        removed.append(f"{len(counters)} counters, num_batches_tracked")
+    if slots:
+        removed.append(f"{len(slots)} tensors of an optimizer or a moving average: {_some(slots)}")
+    if scalars:
+        removed.append(f"numbers of the training loop: {_some(scalars)}")
     unwanted = {*slots, *counters, *scalars}
     return {name: tensor for name, tensor in tensors.items() if name not in unwanted}
 

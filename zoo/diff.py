@@ -49,6 +49,11 @@ def differences(a: Model, b: Model) -> list[Difference]:
     return [*_settings(a, b), *_stages(a, b)]
 
 
+def matters(difference: Difference) -> bool:
+    """Whether a difference changes the outputs for the same input in inference."""
+    return difference.where not in ("preprocess", "input") and difference.what not in ("decay", "dropout")
+
+
 def _settings(a: Model, b: Model) -> Iterator[Difference]:
     yield from _mappings("network", *({"num_classes": m.num_classes, "in_channels": m.in_channels} for m in (a, b)))
     norms = [asdict(model.norm) if model.norm else {"batch norm": "none"} for model in (a, b)]

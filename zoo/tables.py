@@ -148,7 +148,9 @@ def checkpoint(document: dict[str, Any]) -> None:
         "auxiliary heads": ", ".join(document["aux"]) or "none",
         "tensors": f"{document['tensors']}, {document['elements']:,} elements, "
         + ", ".join(f"{count} {dtype}" for dtype, count in document["dtypes"].items()),
-        "preprocessing": feed if document["preprocess_known"] else f"not in the file; the publisher's: {feed}",
+        "preprocessing": feed
+        if document["preprocess_known"]
+        else f"not in the file; {document['preprocess_of']}'s: {feed}",
         "taken off": "; ".join(document["removed"]) or "nothing",
         "metadata": ", ".join(f"{key}={value}" for key, value in document["metadata"].items()) or "none",
     }
@@ -159,8 +161,7 @@ def checkpoint(document: dict[str, Any]) -> None:
         print("Its names fit these networks:")
         first = document["possible"][0]["model"]
         for possible in document["possible"]:
-            rows = [d for d in possible["differs_in"] if d["where"] != "preprocess" and d["what"] != "decay"]
-            texts = list(dict.fromkeys(f"{d['what']} {d['second']}, not {d['first']}" for d in rows))
+            texts = list(dict.fromkeys(f"{d['what']} {d['second']}, not {d['first']}" for d in possible["differs_in"]))
             print(f"  {possible['model']:30}  {f'unlike {first}: ' + '; '.join(texts[:3]) if texts else ''}".rstrip())
 
 

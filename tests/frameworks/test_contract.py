@@ -176,8 +176,44 @@ def test_a_checkpoint_with_more_than_the_variant_needs(framework, backend, tmp_p
     for variant in ({}, {"aux": True}, {"out_indices": ["mixed_5d"]}):
         dumped = backend.dump(zoo.build("inception_v3", framework, **choices, **variant))
         assert all(np.array_equal(arrays[name], array) for name, array in dumped.items())
-    with pytest.raises(WeightsError, match=r"2 of another shape: head.fc.weight \[10, 512\] \(expected \[5, 512\]\)"):
-        zoo.build("inception_v3", framework, **choices | {"num_classes": 5})
+    dumped = backend.dump(zoo.build("inception_v3", framework, checkpoint=tmp_path / "w.safetensors"))
+    assert all(np.array_equal(arrays[name], array) for name, array in dumped.items())
+    with pytest.raises(WeightsError, match=r"inception_v3: the weights have width 0.25, not 0.5: pass width=0.25"):
+        zoo.build("inception_v3", framework, **choices | {"width": 0.5})
+
+
+def test_a_checkpoint_for_other_classes_and_channels(framework, backend, tmp_path, caplog):
+    arrays = calibrated(SMALL)
+    weights.write(tmp_path / "w.safetensors", arrays, SMALL)
+    net = zoo.build("inception_v3", framework, checkpoint=tmp_path / "w.safetensors", num_classes=5, in_channels=1)
+    assert [record.message.partition(": ")[2] for record in caplog.records] == [
+        "5 classes, and 10 in the file: all classifiers are new, made from seed 0",
+        "the first convolution adapted from 3 to 1 input channels",
+    ]
+    fresh = weights.initial(net.spec)
+    for name, array in backend.dump(net).items():
+        if name == "conv2d_1a_3x3.conv.weight":
+            np.testing.assert_allclose(array, arrays[name].sum(1, keepdims=True), rtol=1e-6, atol=1e-7)
+        else:
+            np.testing.assert_array_equal(array, (fresh if name.startswith("head.") else arrays)[name])
+
+
+def test_a_flavour_with_other_weights_for_the_same_outputs(framework, backend, tmp_path):
+    """Keras's Xception as mindcv's: another epsilon, and the same logits."""
+    model = configure(MODELS["xception.keras"], width=0.25)
+    weights.write(tmp_path / "x.weights.h5", calibrated(model), model, to="keras")
+    x = batch(model, 96)
+    net = zoo.build("xception.mindcv", framework, checkpoint=tmp_path / "x.weights.h5")
+    assert error(backend.predict(net, x)["logits"], expected(model, calibrated(model), x)["logits"]) < 5e-6
+    with pytest.raises(WeightsError, match=r"xception\.keras cannot become xception, whatever the weights"):
+        zoo.build("xception", framework, checkpoint=tmp_path / "x.weights.h5")
+
+
+def test_float64_weights_are_rounded_once(framework, backend, tmp_path):
+    exact = {name: array.astype(np.float64) * (1 + 1e-10) for name, array in calibrated(SMALL).items()}
+    weights.write(tmp_path / "w.safetensors", exact, SMALL)
+    net = zoo.build("inception_v3", framework, checkpoint=tmp_path / "w.safetensors", aux=True)
+    assert all(np.array_equal(exact[name].astype(np.float32), array) for name, array in backend.dump(net).items())
 
 
 def test_batch_norm_has_the_models_decay(backend, make):

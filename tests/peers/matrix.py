@@ -4,13 +4,15 @@
 or the memory is above its bound.
 """
 
+import json
+import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from support import batch, error
@@ -31,18 +33,23 @@ UNRUNNABLE = {
 """Sources whose classes cannot be installed here, and what their tables rest on instead."""
 
 ROWS = [(source, model) for source, table in SOURCES.items() if source not in UNRUNNABLE for model in table.models]
+SUFFIXES = {"torch": ".pth", "mindspore": ".ckpt", "paddle": ".pdparams", "keras": ".weights.h5"}
+
 INTRODUCTION = f"""# The publishers' own networks
 
 Made by `make peers`; do not edit. A row is the publisher's class at its published width, with random weights (gammas
-and variances from 0.75 to 1.25) renamed by our table and loaded by its own strict loader, on two images of noise at the
-native size; and, for our network in each framework, the largest max |ours - theirs| / max |theirs| over the outputs
-named, in float32. At most {TOLERANCE:g}; and at most {MEMORY:g} GB for the process that builds and runs ours, every
-stage's output kept.
+and variances from 0.75 to 1.25), on two images of noise at the native size.
+
+There and back through files: we write the weights as the publisher keeps them ({", ".join(SUFFIXES.values())}), without
+its framework; its own strict loader reads them, its own saver writes them; a process in which no framework can be
+imported recognises that file and makes canonical weights of it. *Weights* says whether those are the ones we began
+with (PaddleClas's classifiers are scaled), and the last columns run them: the largest max |ours - theirs| /
+max |theirs| over the outputs named, in float32. At most {TOLERANCE:g}; and at most {MEMORY:g} GB for the process that
+builds and runs ours, every stage's output kept.
 
 """
-HEADER = (
-    "| publisher | model | outputs | " + " | ".join(REQUIREMENTS) + " |\n|---|---|---|" + "---|" * len(REQUIREMENTS)
-)
+COLUMNS = ("publisher", "model", "outputs", "weights", *REQUIREMENTS)
+HEADER = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}"
 
 
 def weights_for(source, model):
@@ -57,47 +64,65 @@ def weights_for(source, model):
     return arrays
 
 
-def publisher(source, model, arrays, x):
-    """The outputs of the publisher's own network, in its own process."""
-    with tempfile.TemporaryDirectory() as folder:
-        theirs = {key: np.ascontiguousarray(a) for key, a in SOURCES[source].write(arrays, model).items()}
-        save_file(theirs, f"{folder}/weights.safetensors")
-        np.save(f"{folder}/inputs.npy", x)
-        command = [sys.executable, "-W", "ignore", str(HERE / "publishers.py"), source, model.name, folder]
-        run = subprocess.run(command, capture_output=True, text=True)
-        if run.returncode:
-            raise RuntimeError(f"{source} {model.name}: {run.stderr[-2000:]}")
-        return load_file(f"{folder}/outputs.safetensors")
+def publisher(source, model, arrays, x, folder):
+    """The outputs of the publisher's own network, in its own process: our file loaded, its own file saved."""
+    suffix = SUFFIXES[SOURCES[source].framework]
+    weights.write(folder / f"ours{suffix}", arrays, model, to=source)
+    np.save(folder / "inputs.npy", x)
+    run_python("-W", "ignore", HERE / "publishers.py", source, model.name, folder)
+    return load_file(folder / "outputs.safetensors"), folder / f"theirs{suffix}"
+
+
+def read_alone(file, out):
+    """What a file is, and its weights in `out`, found in a process that can import no framework."""
+    block = "import sys; sys.modules.update(dict.fromkeys(['torch', 'mindspore', 'paddle', 'keras', 'tensorflow']))"
+    code = f"{block}; import json, weights; print(json.dumps(weights.convert(sys.argv[1], sys.argv[2])))"
+    return json.loads(run_python("-c", code, file, out))
+
+
+def run_python(*arguments):
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
+    run = subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, env=environment)
+    if run.returncode:
+        raise RuntimeError(f"{' '.join(map(str, arguments[-3:]))}: {run.stderr[-2000:]}")
+    return run.stdout
 
 
 def compare(source, name):
-    """What was compared, and for each backend the largest relative error over it and the peak memory in GB."""
+    """What was compared; whether the weights came back; and for each backend the error and the peak memory in GB."""
     model = MODELS[name]
     arrays, x = weights_for(source, model), batch(model, model.size, count=2)
-    theirs = publisher(source, model, arrays, x)
     errors, memory = {}, {}
-    for backend in REQUIREMENTS:
-        ours = worker.run(backend, model, arrays, x, tape=True)
-        errors[backend] = max(error(ours.outputs[key], value) for key, value in theirs.items())
-        memory[backend] = (ours.memory or 0) / 1e9
-    return sorted(theirs, reverse=True), errors, memory
+    with tempfile.TemporaryDirectory() as folder:
+        theirs, file = publisher(source, model, arrays, x, Path(folder))
+        canonical = Path(folder, "canonical.safetensors")
+        about = read_alone(file, canonical)
+        assert source in about["sources"], about
+        assert about["model"] == name, about
+        again = load_file(canonical)
+        for backend in REQUIREMENTS:
+            ours = worker.run(backend, model, canonical, x, tape=True)
+            errors[backend] = max(error(ours.outputs[key], value) for key, value in theirs.items())
+            memory[backend] = (ours.memory or 0) / 1e9
+    back = max(error(again[key], array) for key, array in arrays.items() if array.any())
+    return sorted(theirs, reverse=True), back, errors, memory
 
 
 def main():
     lines, good = [HEADER], True
     for source, name in ROWS:
-        outputs, errors, memory = compare(source, name)
-        lines.append(
-            f"| {source} | `{name}` | {', '.join(outputs)} | {' | '.join(f'{e:.1e}' for e in errors.values())} |"
-        )
+        outputs, back, errors, memory = compare(source, name)
+        cells = [source, f"`{name}`", ", ".join(outputs), "same bits" if back == 0 else f"{back:.1e}"]
+        lines.append(f"| {' | '.join([*cells, *(f'{e:.1e}' for e in errors.values())])} |")
         print(lines[-1], ", ".join(f"{gigabytes:.1f} GB" for gigabytes in memory.values()), flush=True)
         bad = [backend for backend in errors if errors[backend] > TOLERANCE or memory[backend] > MEMORY]
+        bad += ["reading back"] * (back > (1e-6 if SOURCES[source].models[name].scale else 0))
         if bad:
             good = False
             print(f"{source} {name}: beyond its bounds in {', '.join(bad)}", flush=True)
     for source, reason in UNRUNNABLE.items():
         for name in SOURCES[source].models:
-            lines.append(f"| {source} | `{name}` | not run: {reason} |" + " |" * len(REQUIREMENTS))
+            lines.append(f"| {source} | `{name}` | not run: {reason} | |" + " |" * len(REQUIREMENTS))
     frameworks = ", ".join(f"{name} from {source.framework}" for name, source in SOURCES.items())
     DOCUMENT.write_text(INTRODUCTION + "\n".join(lines) + f"\n\nPublishers' frameworks: {frameworks}.\n")
     return 0 if good else 1

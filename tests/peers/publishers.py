@@ -1,7 +1,8 @@
 """The publishers' own classes, one run of one of them: `python tests/peers/publishers.py SOURCE MODEL FOLDER`.
 
-Reads weights.safetensors (under the publisher's names, through its own strict loader) and inputs.npy from the folder,
-runs the network in inference, and writes outputs.safetensors: "logits", and auxiliary logits under our names.
+Loads ours.SUFFIX from the folder with the publisher's own strict loader, runs the network on inputs.npy in inference,
+and writes outputs.safetensors, "logits", and auxiliary logits under our names; and theirs.SUFFIX with the publisher's
+own saver.
 """
 
 import importlib
@@ -13,21 +14,21 @@ import types
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 
-def timm(model, arrays, x):
+def timm(model, folder, x):
     import_torchvision()
     import timm
 
     name = {"xception": "legacy_xception"}.get(model, model)
     options = {"aux_logits": True} if model == "inception_v3" else {}
     net = timm.create_model(name, **options)
-    outputs = run_torch(net, arrays, x)
+    outputs = run_torch(net, folder, x)
     return dict(zip(("logits", "aux"), outputs, strict=True)) if options else {"logits": outputs}
 
 
-def torchvision(model, arrays, x):
+def torchvision(model, folder, x):
     """Auxiliary heads run in training only: they are called here on what they would get."""
     net = getattr(import_torchvision(), model)(weights=None, init_weights=False)
     if model == "inception_v3":
@@ -37,25 +38,26 @@ def torchvision(model, arrays, x):
     outputs = {}
     for name, (stage, head) in heads.items():
         stage.register_forward_hook(lambda _, __, y, name=name, head=head: outputs.update({name: head(y)}))
-    outputs["logits"] = run_torch(net, arrays, x)
+    outputs["logits"] = run_torch(net, folder, x)
     return outputs
 
 
-def cadene(model, arrays, x):
+def cadene(model, folder, x):
     import_torchvision()
     name = {"inception_v4": "inceptionv4", "inception_resnet_v2": "inceptionresnetv2"}.get(model, model)
     module = importlib.import_module(f"pretrainedmodels.models.{name}")
-    return {"logits": run_torch(getattr(module, name)(num_classes=1000, pretrained=None), arrays, x)}
+    return {"logits": run_torch(getattr(module, name)(num_classes=1000, pretrained=None), folder, x)}
 
 
-def mindcv(model, arrays, x):
+def mindcv(model, folder, x):
     import mindcv
     import mindspore as ms
 
     options = {"aux_logits": True} if model == "googlenet.mindcv" else {}
     net = mindcv.create_model(model.removesuffix(".mindcv"), **options)
-    left = ms.load_param_into_net(net, {key: ms.Parameter(a) for key, a in arrays.items()}, strict_load=True)
+    left = ms.load_param_into_net(net, ms.load_checkpoint(str(folder / "ours.ckpt")), strict_load=True)
     assert left == ([], []), left
+    ms.save_checkpoint(net, str(folder / "theirs.ckpt"))
     x = ms.Tensor(x)
     if model == "googlenet.mindcv":
         # no batch norm: in training, with dropout off, it computes what it does in inference, and the auxiliary logits
@@ -69,7 +71,7 @@ def mindcv(model, arrays, x):
     return {"logits": net(x), **aux}
 
 
-def paddleclas(model, arrays, x):
+def paddleclas(model, folder, x):
     backbone = import_paddleclas()
     import paddle
 
@@ -84,8 +86,10 @@ def paddleclas(model, arrays, x):
         "xception65.paddleclas_deeplab": ("model_zoo.xception_deeplab", "Xception65_deeplab"),
     }[model]
     net = getattr(importlib.import_module(f"{backbone}.{module}"), name)()
+    arrays = paddle.load(str(folder / "ours.pdparams"))
     assert set(net.state_dict()) == set(arrays)
-    assert net.set_state_dict({key: paddle.to_tensor(a) for key, a in arrays.items()}) == ([], [])
+    assert net.set_state_dict(arrays) == ([], [])
+    paddle.save(net.state_dict(), str(folder / "theirs.pdparams"))
     net.eval()
     with paddle.no_grad():
         outputs = net(paddle.to_tensor(x))
@@ -96,7 +100,7 @@ def paddleclas(model, arrays, x):
     )
 
 
-def keras(model, arrays, x):
+def keras(model, folder, x):
     os.environ["KERAS_BACKEND"] = "torch"
     import keras
 
@@ -106,19 +110,16 @@ def keras(model, arrays, x):
         "xception.keras": "Xception",
     }
     net = getattr(keras.applications, name[model])(weights=None, classifier_activation=None)
-    variables = {variable.path: variable for variable in net.variables if "seed" not in variable.path}
-    assert set(variables) == set(arrays), sorted(set(variables) ^ set(arrays))[:6]
-    for key, variable in variables.items():
-        variable.assign(arrays[key])
+    net.load_weights(folder / "ours.weights.h5")
+    net.save_weights(folder / "theirs.weights.h5")
     return {"logits": keras.ops.convert_to_numpy(net(np.ascontiguousarray(x.transpose(0, 2, 3, 1)), training=False))}
 
 
-def run_torch(net, arrays, x):
+def run_torch(net, folder, x):
     import torch
 
-    state = {key: torch.from_numpy(np.ascontiguousarray(a)) for key, a in arrays.items()}
-    state |= {key: value for key, value in net.state_dict().items() if key.endswith("num_batches_tracked")}
-    net.load_state_dict(state, strict=True)
+    net.load_state_dict(torch.load(folder / "ours.pth", weights_only=True), strict=True)
+    torch.save(net.state_dict(), folder / "theirs.pth")
     with torch.no_grad():
         return net.eval()(torch.from_numpy(x))
 
@@ -163,7 +164,7 @@ PUBLISHERS = {f.__name__: f for f in (timm, torchvision, cadene, mindcv, paddlec
 
 if __name__ == "__main__":
     source, model, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
-    outputs = PUBLISHERS[source](model, load_file(folder / "weights.safetensors"), np.load(folder / "inputs.npy"))
+    outputs = PUBLISHERS[source](model, folder, np.load(folder / "inputs.npy"))
     arrays = {name: np.ascontiguousarray(as_array(value)) for name, value in outputs.items()}
     save_file(arrays, folder / "outputs.safetensors")
     sys.stdout.flush()

@@ -31,6 +31,7 @@ class Format(NamedTuple):
 
 
 FORMATS = {
+    "safetensors": Format((".safetensors",), safetensors.claims, safetensors.read, safetensors.write),
     "torch": Format(
         (".pth", ".pt", ".bin", ".tar"),
         lambda f: f.bytes[:4] == ZIP and b"data.pkl" in bytes(f.bytes[30:500]),
@@ -42,10 +43,9 @@ FORMATS = {
     "keras-legacy": Format((".h5", ".hdf5"), lambda f: False, keras.read, keras.write_legacy),
     "torch-legacy": Format((), lambda f: f.bytes[2 : 2 + len(LEGACY)] == LEGACY, torch.read_legacy, torch.write_legacy),
     "paddle": Format((".pdparams",), lambda f: f.bytes[:1] == PICKLE, paddle.read, paddle.write),
-    "safetensors": Format((".safetensors",), safetensors.claims, safetensors.read, safetensors.write),
     "mindspore": Format((".ckpt",), mindspore.claims, mindspore.read, mindspore.write),
 }
-"""In the order in which they are tried."""
+"""In the order in which they are tried: a safetensors header may begin with the length that begins a pickle."""
 
 
 def read(path: str | Path) -> Contents:

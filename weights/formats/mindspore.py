@@ -60,7 +60,7 @@ def write(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, str]) 
     names = {dtype: name for name, dtype in TYPES.items()}
     with path.open("wb") as file:
         for name, array in arrays.items():
-            value = _message()(tag=name)
+            value = value_type()(tag=name)
             value.tensor.dims.extend(array.shape or (0,))
             value.tensor.tensor_type = names[array.dtype.name]
             value.tensor.tensor_content = bytes(encode(array))
@@ -90,7 +90,7 @@ def _elements(data: memoryview, dtype: str, shape: tuple[int, ...]) -> Array:
 
 def _parse(data: memoryview) -> Any:
     try:
-        value = _message().FromString(bytes(data))
+        value = value_type().FromString(bytes(data))
     except DecodeError as error:
         raise WeightsError(f"not a readable MindSpore checkpoint: {error}") from None
     return value
@@ -128,7 +128,7 @@ def _varint(value: int) -> bytes:
 
 
 @cache
-def _message() -> Any:
+def value_type() -> Any:
     """Checkpoint.Value, of checkpoint.proto, in a pool of its own: MindSpore registers its file in protobuf's."""
     file = descriptor_pb2.FileDescriptorProto(name="checkpoint.proto", syntax="proto2")
     tensor = file.message_type.add(name="TensorProto")

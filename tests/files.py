@@ -1,0 +1,29 @@
+"""Small files of every format, for tests of reading and writing."""
+
+import numpy as np
+
+from weights.wrappers import unwrap
+
+
+def arrays():
+    """A few layers under names that every format can keep."""
+    random = np.random.default_rng(3)
+    shapes = {
+        "conv2d/kernel": (3, 3, 2, 4),
+        "conv2d_1/kernel": (1, 1, 4, 4),
+        "conv2d_1/bias": (4,),
+        "block_bn/gamma": (4,),
+        "block_bn/beta": (4,),
+        "block_bn/moving_mean": (4,),
+        "block_bn/moving_variance": (4,),
+        "block_sepconv/depthwise_kernel": (3, 3, 4, 1),
+        "block_sepconv/pointwise_kernel": (1, 1, 4, 6),
+        "predictions/kernel": (6, 10),
+        "predictions/bias": (10,),
+    }
+    return {name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def tensors(contents):
+    """The file's tensors by name."""
+    return unwrap(contents.tree)[0]

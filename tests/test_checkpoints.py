@@ -1,0 +1,441 @@
+"""Checkpoints: every source's recognised, from each to each other, or the reason why not."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support import batch, calibrated, error, expected, narrow
+
+import weights
+from weights import ALL, SOURCES
+from weights.adapt import adapt_channels
+from weights.flavours import transfer
+from weights.formats import FORMATS
+from weights.sources.native import NATIVE
+from zoo.catalogue import same_network
+from zoo.cli import main
+from zoo.errors import WeightsError
+from zoo.model import Norm, configure
+from zoo.models import MODELS
+from zoo.models.inception_v4 import join
+from zoo.nodes import AvgPool, Conv, Depthwise, Head, MaxPool, NormRelu, Relu, Residual, concat
+from zoo.trace import least_size, parameters
+
+TABLES = [(source, model) for source, table in SOURCES.items() for model in table.models]
+SUFFIX = {"torch": ".pth", "mindspore": ".ckpt", "paddle": ".pdparams", "keras": ".weights.h5", "zoo": ".safetensors"}
+PAIRS = [
+    (first, second, model)
+    for first in SOURCES
+    for second in SOURCES
+    for model in SOURCES[first].models
+    if first != second and any(name.partition(".")[0] == model.partition(".")[0] for name in SOURCES[second].models)
+]
+
+
+def logits(model, arrays, x):
+    bare = replace(model, aux=())
+    return expected(bare, weights.restrict(arrays, bare, model), x)["logits"]
+
+
+def save(folder, source, model, arrays=None, name="file"):
+    path = folder / f"{name}{SUFFIX[ALL[source].framework]}"
+    weights.write(path, calibrated(model) if arrays is None else arrays, model, to=source)
+    return path
+
+
+@pytest.mark.parametrize(("source", "name"), TABLES)
+@pytest.mark.parametrize("aux", [True, False])
+def test_every_source_and_network_is_recognised(tmp_path, source, name, aux):
+    if aux and not MODELS[name].aux:
+        pytest.skip("no auxiliary heads")
+    model = configure(MODELS[name], num_classes=7, in_channels=1, width=0.25, aux=aux)
+    about = weights.open_(save(tmp_path, source, model, weights.initial(model))).document()
+    assert source in about["sources"]
+    assert (about["model"], about["num_classes"], about["in_channels"]) == (name, 7, 1)
+    assert about["width"] == 0.25
+    assert about["aux"] == [aux.name for aux in model.aux]
+    assert about["dtypes"]["float32"] == about["tensors"]
+    assert not about["preprocess_known"]
+
+
+@pytest.mark.parametrize("source", NATIVE)
+@pytest.mark.parametrize("name", ["googlenet.mindcv", "xception41p", "inception_v4.slim", "inception_resnet_v1"])
+def test_networks_of_ones_own(tmp_path, source, name):
+    model = narrow(name)
+    again, about = weights.read(save(tmp_path, source, model))
+    assert about["model"] == name
+    assert source in about["sources"]  # without batch norm, PyTorch and MindSpore name all tensors alike
+    assert all(np.array_equal(array, again[key]) for key, array in calibrated(model).items())
+
+
+def test_a_width_that_is_no_round_number(tmp_path):
+    model = configure(MODELS["inception_v3"], width=0.37)
+    about = weights.open_(save(tmp_path, "timm", model, weights.initial(model))).document()
+    assert parameters(configure(MODELS["inception_v3"], width=about["width"])) == parameters(model)
+
+
+@pytest.mark.parametrize(("first", "second", "name"), PAIRS)
+def test_from_each_source_to_each_other(tmp_path, first, second, name):
+    """The same bits where that is a matter of names, the same logits where it takes arithmetic, or a reason."""
+    model = narrow(name)
+    start = save(tmp_path, first, model, name="first")
+    targets = [other for other in SOURCES[second].models if other.partition(".")[0] == name.partition(".")[0]]
+    possible = [other for other in targets if convertible(name, other)]
+    out = tmp_path / f"second{SUFFIX[SOURCES[second].framework]}"
+    if not possible:
+        with pytest.raises(WeightsError, match=f"{second} has no network with the outputs of {name}: {name} cannot"):
+            weights.convert(start, out, to=second)
+        assert not out.exists()
+        return
+    weights.convert(start, out, to=second)
+    moved, about = weights.read(out)
+    assert about["model"] in possible
+    other = configure(MODELS[about["model"]], width=0.25, aux=bool(about["aux"]))
+    x = batch(model, max(least_size(replace(m, aux=())) for m in (model, other)))
+    assert error(logits(other, moved, x), logits(model, calibrated(model), x)) < 1e-6
+    if exact(first, name) and exact(second, about["model"]) and MODELS[name].norm.eps == other.norm.eps:
+        weights.convert(out, tmp_path / f"back{start.suffix}", model=name, to=first)
+        home, _ = weights.read(tmp_path / f"back{start.suffix}", model=name)
+        assert home
+        assert all(home[key].tobytes() == calibrated(model)[key].tobytes() for key in home)
+
+
+def exact(source, name):
+    table = SOURCES[source].models[name]
+    return not table.scale and not table.without
+
+
+def convertible(name, other):
+    """What the published comparisons say, apart from the code under test: the pairs that differ in epsilon alone."""
+    return same_network(MODELS[name], MODELS[other]) or {name, other} in (
+        {"inception_v3", "inception_v3.paddleclas"},
+        {"xception.mindcv", "xception.keras"},
+    )
+
+
+def shuffled(name, *, figures):
+    """A network of every kind of node, whose concatenation begins or ends with the pool branch."""
+    block = join(AvgPool() >> Conv(24), Conv(8), Conv(16) >> concat(Conv(8, (1, 3)), Conv(16, (3, 1))), figures=figures)
+    stages = MODELS["inception_v4"].stages[:3]
+    nodes = [
+        block,
+        MaxPool(3, 2) >> Depthwise(3) >> block,
+        NormRelu() >> Residual(Relu() >> Conv(24, 3, 2), Conv(24, 1, 2)),
+        block,
+    ]
+    made = tuple(replace(stages[0], name=f"stage{i}", node=node) for i, node in enumerate(nodes))
+    return replace(MODELS["inception_v4"], name=name, stages=(*stages, *made), head=Head(hidden=12), num_classes=5)
+
+
+def test_branches_in_another_order():
+    first, second = shuffled("first", figures=False), shuffled("second", figures=True)
+    arrays = weights.calibrated(first)
+    moved, done = transfer(arrays, first, second)
+    weights.check(moved, second)
+    assert done == ["channels permuted in 15 tensors: branches in another order"]
+    x = batch(first, 75)
+    assert error(logits(second, moved, x), logits(first, arrays, x)) < 1e-12
+    home, _ = transfer(moved, second, first)
+    assert all(np.array_equal(home[key], array) for key, array in arrays.items())
+
+
+def test_an_identity_shortcut_whose_channels_are_in_another_order():
+    def model(figures):
+        block = join(AvgPool() >> Conv(8), Conv(16), figures=figures)
+        made = (replace(MODELS["inception_v4"].stages[0], name="block", node=block >> Residual(Conv(24))),)
+        return replace(MODELS["inception_v4"], name=str(figures), stages=made)
+
+    with pytest.raises(WeightsError, match=r"block\.1: what it adds comes in another order of channels"):
+        transfer(weights.initial(model(True)), model(True), model(False))
+
+
+@pytest.mark.parametrize(("old", "new"), [(1e-3, 1e-5), (1e-5, 1e-3)])
+def test_an_epsilon_moves_even_where_the_variance_is_smaller(old, new):
+    first = replace(narrow("inception_v3"), aux=(), norm=Norm(eps=old))
+    second = replace(first, name="other", norm=Norm(eps=new))
+    arrays = dict(calibrated(replace(narrow("inception_v3"), aux=())))
+    name = "conv2d_2a_3x3.bn.var"
+    arrays[name] = np.where(np.arange(8) % 2, arrays[name], 1e-7).astype(np.float32)
+    moved, done = transfer(arrays, first, second)
+    assert done == [f"epsilon {old:g} moved into the variances, for {new:g}"]
+    assert all((moved[key] >= 0).all() for key in moved if key.endswith(".var"))
+    x = batch(first, 99)
+    assert error(logits(second, moved, x), logits(first, arrays, x)) < 1e-6
+
+
+def test_gammas_go_into_convolutions(tmp_path):
+    """Keras's Inception-v3 has none; of either sign, and 0."""
+    model = replace(narrow("inception_v3.mindcv"), aux=())
+    arrays = dict(calibrated(model))
+    arrays["mixed_5b.branch0.bn.weight"] = np.linspace(-1, 1, 16).astype(np.float32)
+    arrays["mixed_5b.branch1.0.bn.weight"] = np.zeros_like(arrays["mixed_5b.branch1.0.bn.weight"])
+    path = save(tmp_path, "keras", model, arrays)
+    moved, about = weights.read(path)
+    assert about["model"] == "inception_v3.keras"
+    assert all((moved[key] == 1).all() for key in moved if key.endswith("bn.weight"))
+    x = batch(model, 99)
+    assert error(logits(model, moved, x), logits(model, arrays, x)) < 1e-6
+
+
+REFUSED = [
+    ("inception_v3", "inception_v3.mindcv", r"mixed_5b\.branch3\.0 and 8 more: AvgPool\(count_include_pad=True"),
+    ("inception_v4", "inception_v4.paddleclas", r"mixed_4a\.branch1\.1: Conv\(16, kernel=\(1, 7\)\) here, Conv\(16"),
+    ("xception41", "xception41.paddleclas_deeplab", r"block13\.0 and 2 more: .*dilation=2"),
+    ("xception", "xception.mindcv", r"MaxPool\(stride=2\) here, MaxPool\(stride=2, padding=same\) there"),
+    ("googlenet", "googlenet.slim", r"conv2d_1a_7x7: Conv\(16, kernel=7, stride=2\) here, .*padding=same\) there"),
+    ("googlenet", "googlenet.mindcv", r"one has batch norm, and the other none"),
+    ("googlenet.mindcv", "googlenet.paddleclas", r"Conv\(16, kernel=7, stride=2, padding=same\) here"),
+    ("xception41", "xception41p", r"here, .* there"),
+    ("xception65", "xception71", r"they have 23 and 25 stages"),
+    ("inception_v3", "inception_v4", r"they have 19 and 22 stages"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("first", "second", "reason"), REFUSED)
+def test_what_no_weights_can_make_up_for(tmp_path, first, second, reason):
+    path = save(tmp_path, "zoo", narrow(first), weights.initial(narrow(first)))
+    with pytest.raises(
+        WeightsError, match=f"{first} cannot become {second}, whatever the weights: .*{reason}"
+    ) as caught:
+        weights.read(path, model=second)
+    assert str(caught.value).endswith(f"Every framework runs it as what it is: zoo.build('{first}', ...)")
+
+
+def test_names_that_fit_several_flavours(tmp_path):
+    path = save(tmp_path, "torch", narrow("inception_v3"))
+    question = (
+        r"its names fit inception_v3, and also inception_v3\.mindcv \(count_include_pad False for True\); "
+        r"inception_v3\.paddleclas \(eps 1e-05 for 0\.001\)\. Say which it is: --model, or model="
+    )
+    bare = save(tmp_path, "torch", replace(narrow("inception_v3"), aux=()), name="bare")
+    for function in (weights.read, lambda path: weights.read(path, model="xception")):
+        with pytest.raises(WeightsError, match=question):
+            function(bare) if function is not weights.read else weights.read(bare)
+    about = weights.open_(bare).document()
+    assert about["model"] is None
+    assert [possible["model"] for possible in about["possible"]] == [
+        "inception_v3",
+        "inception_v3.mindcv",
+        "inception_v3.paddleclas",
+    ]
+    assert about["possible"][2]["differs_in"] == [
+        {"where": "batch norm", "what": "eps", "first": "0.001", "second": "1e-05"}
+    ]
+    for name in ("inception_v3", "inception_v3.keras", "inception_v3.paddleclas"):
+        arrays, about = weights.read(bare, model=name)
+        assert about["model"] == name
+        assert all(np.array_equal(array, arrays[key]) for key, array in calibrated(narrow("inception_v3")).items()
+                   if not key.startswith("aux"))  # fmt: skip
+    assert weights.open_(path).document()["possible"][0]["model"] == "inception_v3"
+
+
+WRAPPED = {
+    "DataParallel": (lambda t: {f"module.{k}": v for k, v in t.items()}, "the prefix 'module.'"),
+    "compiled": (lambda t: {f"_orig_mod.module.{k}": v for k, v in t.items()}, "the prefix '_orig_mod.'"),
+    "part of a larger one": (lambda t: {f"backbone.{k}": v for k, v in t.items()}, "the prefix 'backbone.'"),
+    "counters": (lambda t: t, "57 counters, num_batches_tracked"),
+    "slots": (
+        lambda t: t | {f"moments.{k}": v for k, v in t.items() if "weight" in k},
+        "115 tensors of an optimizer or a moving average: moments.conv1.conv.weight, ",
+    ),
+    "loop": (lambda t: t | {"learning_rate": np.float32(1), "epoch_num": np.int32(3)},
+             "numbers of the training loop: learning_rate, epoch_num"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRAPPED)
+def test_what_is_around_the_weights_is_taken_off(tmp_path, case):
+    wrap, report = WRAPPED[case]
+    model = configure(MODELS["googlenet"], width=0.25, aux=False)
+    FORMATS["torch"].write(tmp_path / "w.pth", wrap(SOURCES["torchvision"].write(calibrated(model), model)), {})
+    arrays, about = weights.read(tmp_path / "w.pth")
+    assert any(line.startswith(report) for line in about["removed"])
+    assert about["sources"] == ["torchvision"]
+    assert all(np.array_equal(array, arrays[key]) for key, array in calibrated(model).items())
+
+
+def test_mmpretrains_prefix_is_its_own(tmp_path):
+    about = weights.open_(save(tmp_path, "mmpretrain", narrow("inception_v3"))).document()
+    assert about["sources"] == ["mmpretrain"]
+    assert not any("prefix" in line for line in about["removed"])
+
+
+def test_a_moving_average_within_the_names(tmp_path):
+    model = narrow("xception.mindcv")
+    native = SOURCES["mindcv"].write(calibrated(model), model)
+    averages = {f"ema.{key}": array * np.float32(0.5) for key, array in native.items() if "moving" not in key}
+    FORMATS["mindspore"].write(tmp_path / "w.ckpt", {**native, **averages}, {})
+    plain, about = weights.read(tmp_path / "w.ckpt")
+    averaged, _ = weights.read(tmp_path / "w.ckpt", ema=True)
+    assert about["removed"] == [f"{len(averages)} tensors of an optimizer or a moving average: "
+                                "ema.conv1.weight, ema.bn1.gamma, ema.bn1.beta and 153 more"]  # fmt: skip
+    for key, array in plain.items():
+        np.testing.assert_array_equal(averaged[key], array * (1 if key.endswith((".mean", ".var")) else 0.5))
+    with pytest.raises(WeightsError, match="no moving average of the weights in it"):
+        weights.read(save(tmp_path, "zoo", model), ema=True)
+
+
+def test_halves_are_read_exactly(tmp_path):
+    model = narrow("googlenet")
+    half = {key: array.astype(np.float16) for key, array in calibrated(model).items()}
+    FORMATS["torch"].write(tmp_path / "w.pth", SOURCES["torchvision"].write(calibrated(model), model) | {}, {})
+    native = {key: array.astype(np.float16) if array.dtype == np.float32 else array
+              for key, array in SOURCES["torchvision"].write(calibrated(model), model).items()}  # fmt: skip
+    FORMATS["torch"].write(tmp_path / "w.pth", native, {})
+    arrays, about = weights.read(tmp_path / "w.pth")
+    assert about["dtypes"] == {"float16": 305}
+    for key, array in arrays.items():
+        assert array.dtype == np.float32
+        np.testing.assert_array_equal(array, half[key])
+
+
+def test_doubles_are_read_exactly_and_stay(tmp_path):
+    model = narrow("xception.keras")
+    double = {key: array.astype(np.float64) / 3 for key, array in calibrated(model).items()}
+    for source in ("keras", "zoo", "torch"):
+        arrays, about = weights.read(save(tmp_path, source, model, double), model="xception.keras")
+        assert about["dtypes"] == {"float64": 236}
+        assert all(array.dtype == np.float64 and np.array_equal(array, double[key]) for key, array in arrays.items())
+
+
+def test_a_background_class(tmp_path):
+    model = configure(MODELS["inception_v4"], num_classes=1001, width=0.25)
+    arrays = weights.initial(model)
+    path = save(tmp_path, "cadene", model, arrays)
+    assert weights.open_(path).document()["num_classes"] == 1001
+    report = weights.convert(path, tmp_path / "out.pth", to="timm", num_classes=1000)
+    assert report["operations"] == ["the first of 1001 classes, background, left out"]
+    moved, about = weights.read(tmp_path / "out.pth")
+    assert about["num_classes"] == 1000
+    np.testing.assert_array_equal(moved["head.fc.weight"], arrays["head.fc.weight"][1:])
+    np.testing.assert_array_equal(moved["head.fc.bias"], arrays["head.fc.bias"][1:])
+
+
+def test_other_classes_and_auxiliary_heads_are_made_anew(tmp_path):
+    held, wanted = narrow("googlenet"), configure(MODELS["googlenet"], num_classes=3, width=0.25)
+    arrays, done = weights.adapt(calibrated(held), held, wanted, seed=5)
+    fresh = weights.initial(wanted, 5)
+    for key, array in arrays.items():
+        new = key.startswith(("head.fc", "aux1.2.fc", "aux2.2.fc"))
+        np.testing.assert_array_equal(array, fresh[key] if new else calibrated(held)[key])
+    assert done == ["3 classes, and 1000 in the file: all classifiers are new, made from seed 5"]
+    bare = replace(held, aux=())
+    arrays, done = weights.adapt(weights.restrict(calibrated(held), bare, held), bare, held)
+    assert done == ["no auxiliary heads in the file: aux1, aux2 made anew from seed 0"]
+    weights.check(arrays, held)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 7])
+def test_input_channels_are_adapted_as_timm_does(channels):
+    """A grey image gives what it gives as three equal channels; equal channels give what three give."""
+    weight = np.random.default_rng(0).standard_normal((8, 3, 5, 5)).astype(np.float32)
+    adapted = adapt_channels(weight, channels)
+    assert adapted.shape == (8, channels, 5, 5)
+    if channels == 1:
+        np.testing.assert_allclose(adapted[:, 0], weight.sum(1), rtol=1e-6)
+    for i in range(channels if channels > 1 else 0):
+        np.testing.assert_allclose(adapted[:, i], weight[:, i % 3] * 3 / channels, rtol=1e-6)
+    with pytest.raises(WeightsError, match="4 input channels cannot become 3: only 3 can; pass in_channels=4"):
+        adapt_channels(adapt_channels(weight, 4), 3)
+
+
+def test_preprocessing_goes_with_the_weights(tmp_path):
+    """Keras's Xception, as mindcv's network, is still fed as Keras feeds it."""
+    path = save(tmp_path, "keras", narrow("xception.keras"))
+    assert MODELS["xception.mindcv"].preprocess != MODELS["xception.keras"].preprocess
+    weights.convert(path, tmp_path / "x.safetensors", model="xception.mindcv")
+    opened = weights.open_(tmp_path / "x.safetensors")
+    assert opened.model.name == "xception.mindcv"
+    assert opened.model.preprocess == MODELS["xception.keras"].preprocess
+
+
+BAD = {
+    "missing": ({"fc.bias": None}, r"285 of its 285 tensors are torchvision's googlenet, but: 1 missing: fc.bias"),
+    "surplus": ({"stranger": np.ones((3, 3), np.float32)}, r"torchvision's googlenet, but: 1 surplus: stranger"),
+    "shape": ({"fc.bias": np.ones(7, np.float32)}, r"1 of another shape: fc.bias \[7\] \(expected \[1000\]\)"),
+    "mixed up": (
+        {"inception3a.branch1.conv.weight": np.ones((24, 48, 1, 1), np.float32)},
+        r"1 of another shape: inception3a.branch1.conv.weight \[24, 48, 1, 1\] \(expected \[16, 48, 1, 1\]\)",
+    ),
+    "not a number": ({"fc.bias": np.full(1000, np.nan, np.float32)}, r"1 with NaN or infinity: head.fc.bias"),
+    "infinity": ({"fc.bias": np.full(1000, -np.inf, np.float32)}, r"1 with NaN or infinity: head.fc.bias"),
+    "beyond float32": ({"fc.bias": np.full(1000, 1e300)}, r"1 with NaN or infinity: head.fc.bias"),
+    "integers": ({"fc.bias": np.ones(1000, np.int64)}, r"1 neither float32 nor float64: head.fc.bias int64"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_does_not_fit_is_said_in_the_files_own_names(tmp_path, case):
+    change, message = BAD[case]
+    model = configure(MODELS["googlenet"], width=0.25, aux=False)
+    native = {**SOURCES["torchvision"].write(calibrated(model), model), **change}
+    FORMATS["torch"].write(tmp_path / "w.pth", {key: array for key, array in native.items() if array is not None}, {})
+    with pytest.raises(WeightsError, match=message) as caught:
+        weights.read(tmp_path / "w.pth")
+    assert str(caught.value).startswith(f"{tmp_path / 'w.pth'}: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("out", "choices", "message"),
+    [
+        ("o.onnx", {}, "the name does not say which format is wanted"),
+        ("o.keras", {}, "only Keras can write: write a .weights.h5"),
+        ("o.weights.h5", {}, "unknown source 'keras'|keras has no network with the outputs of googlenet: it publishes"),
+        ("o.pth", {"to": "mindcv"}, r"mindcv keeps weights in .ckpt, .safetensors files"),
+        ("o.pth", {"to": "onnx"}, "unknown source 'onnx': expected one of cadene, keras"),
+        ("o.pth", {"source": "onnx"}, "unknown source 'onnx': expected one of cadene, keras"),
+        ("o.pth", {"source": "mindcv"}, "have not the names of a network of mindcv"),
+        ("o.pth", {"format": "zip"}, "unknown format 'zip': expected one of torch"),
+        ("o.ckpt", {"to": "mindcv"}, "mindcv has no network with the outputs of googlenet: googlenet cannot become"),
+        ("o.pth", {"to": "timm"}, "timm has no network with the outputs of googlenet: it publishes inception_v3,"),
+        ("none/o.pth", {}, "cannot write the weights: No such file or directory"),
+    ],
+)
+def test_conversions_that_cannot_be(tmp_path, out, choices, message):
+    path = save(tmp_path, "torchvision", narrow("googlenet"))
+    with pytest.raises(WeightsError, match=message):
+        weights.convert(path, tmp_path / out, **choices)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_file_converts_onto_itself(tmp_path):
+    path = save(tmp_path, "timm", narrow("inception_v4"))
+    weights.convert(path, path, to="zhulf")
+    assert weights.open_(path).document()["sources"] == ["zhulf"]
+
+
+def test_write_takes_a_name(tmp_path):
+    arrays = calibrated(narrow("inception_v4"))
+    weights.write(tmp_path / "w.pth", arrays, "inception_v4", to="timm")
+    assert weights.open_(tmp_path / "w.pth").model == narrow("inception_v4")
+
+
+@pytest.mark.parametrize("to", [None, "zhulf"])
+def test_the_commands(tmp_path, capsys, to):
+    path = save(tmp_path, "timm", narrow("inception_v4"))
+    out = tmp_path / ("o.pth" if to else "o.safetensors")
+    assert main(["convert", str(path), str(out), *(["--to", to] if to else [])]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"{path}: inception_v4, torch, of cadene or timm"
+    assert said[-1] == f"{out}: {'named as zhulf has it' if to else 'canonical weights'}"
+    assert main(["inspect", str(out), "--json", "-"]) == 0
+    about = json.loads(capsys.readouterr().out)
+    assert (about["model"], about["width"]) == ("inception_v4", 0.25)
+    assert about["metadata"].get("source") == (None if to else "cadene or timm")
+    assert main(["inspect", str(out)]) == 0
+    shown = dict(line.strip().split("  ", 1) for line in capsys.readouterr().out.splitlines()[1:])
+    assert shown["model"].strip() == "inception_v4"
+    assert shown["preprocessing"].strip().startswith("not in the file; timm's: " if to else "shorter side to 341")
+
+
+def test_the_command_asks_which_flavour(tmp_path, capsys):
+    path = save(tmp_path, "paddle", narrow("xception.keras"))
+    assert main(["inspect", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert "cannot be told from the names alone: give --model" in shown
+    assert "xception.mindcv                 unlike xception: padding same, not half" in shown
+    assert main(["convert", str(path), str(tmp_path / "o.pth")]) == 2
+    assert "Say which it is: --model" in capsys.readouterr().err
+    assert main(["convert", str(path), str(tmp_path / "o.pth"), "--model", "xception.keras"]) == 0
