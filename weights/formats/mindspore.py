@@ -6,14 +6,13 @@ and a checksum.
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import zlib
 from collections.abc import Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
-
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.message import DecodeError
 
 from weights.formats.tensors import Array, Contents, Mapped, Tensor, decode, encode, from_buffer
 from zoo.errors import WeightsError
@@ -89,11 +88,13 @@ def _elements(data: memoryview, dtype: str, shape: tuple[int, ...]) -> Array:
 
 
 def _parse(data: memoryview) -> Any:
+    message = value_type()
+    from google.protobuf.message import DecodeError
+
     try:
-        value = value_type().FromString(bytes(data))
+        return message.FromString(bytes(data))
     except DecodeError as error:
         raise WeightsError(f"not a readable MindSpore checkpoint: {error}") from None
-    return value
 
 
 def _values(data: memoryview) -> Iterator[tuple[int, int]]:
@@ -129,7 +130,15 @@ def _varint(value: int) -> bytes:
 
 @cache
 def value_type() -> Any:
-    """Checkpoint.Value, of checkpoint.proto, in a pool of its own: MindSpore registers its file in protobuf's."""
+    """Checkpoint.Value, of checkpoint.proto, in a pool of its own: MindSpore registers its file in protobuf's.
+
+    MindSpore's messages are for protobuf's Python implementation; it asks for that before it imports protobuf, and
+    crashes if another one is there. So where MindSpore may yet be imported, that one is asked for here.
+    """
+    if importlib.util.find_spec("mindspore"):
+        os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
     file = descriptor_pb2.FileDescriptorProto(name="checkpoint.proto", syntax="proto2")
     tensor = file.message_type.add(name="TensorProto")
     value = file.message_type.add(name="Value")

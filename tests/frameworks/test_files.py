@@ -1,0 +1,205 @@
+"""Each framework's own savers and strict loaders, with our readers and writers at the other end."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from support import calibrated, narrow
+
+import weights
+import zoo
+from weights import formats
+from weights.wrappers import unwrap
+
+MODEL = narrow("xception.mindcv")
+
+
+@pytest.fixture
+def save(framework):
+    """The framework's own saver: tensors by name, to a file whose suffix says how."""
+
+    def torch(tensors, path):
+        import torch
+        from safetensors.torch import save_file
+
+        if path.suffix == ".safetensors":
+            save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, path)
+        else:
+            torch.save(tensors, path, _use_new_zipfile_serialization=path.suffix != ".tar")
+
+    def mindspore(tensors, path):
+        import mindspore
+
+        entries = [{"name": key, "data": tensor} for key, tensor in tensors.items()]
+        checked = {"crc_check": True} if "crc" in path.name else {}
+        mindspore.save_checkpoint(entries, str(path), format=path.suffix[1:], **checked)
+
+    def paddle(tensors, path):
+        import paddle
+
+        paddle.save(tensors, str(path), protocol=int(path.stem[-1]))
+
+    return locals()[framework]
+
+
+@pytest.fixture
+def load(framework):
+    """The framework's own loader: arrays by name, in float64."""
+
+    def torch(path):
+        import torch
+        from safetensors.torch import load_file
+
+        tensors = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+        return {key: tensor.double().numpy() for key, tensor in tensors.items()}
+
+    def mindspore(path):
+        import mindspore
+
+        loaded = mindspore.load_checkpoint(str(path), format=path.suffix[1:])
+        return {key: parameter.asnumpy().astype(np.float64) for key, parameter in loaded.items()}
+
+    def paddle(path):
+        import paddle
+
+        return {key: tensor.astype("float64").numpy() for key, tensor in paddle.load(str(path)).items()}
+
+    return locals()[framework]
+
+
+FILES = {
+    "torch": ("w.pth", "w.tar", "w.safetensors"),
+    "mindspore": ("w.ckpt", "crc.ckpt", "w.safetensors"),
+    "paddle": ("w2.pdparams", "w3.pdparams", "w4.pdparams"),
+}
+WRITTEN = {
+    "torch": (("w.pth", "torch"), ("w.pth", "torch-legacy"), ("w.safetensors", "safetensors")),
+    "mindspore": (("w.ckpt", "mindspore"), ("w.safetensors", "safetensors")),
+    "paddle": (("w.pdparams", "paddle"),),
+}
+
+
+def native(framework, arrays, dtype):
+    """The framework's tensors of a type that NumPy may not have."""
+    if framework == "torch":
+        import torch
+
+        return {key: torch.from_numpy(array).to(getattr(torch, dtype)) for key, array in arrays.items()}
+    if framework == "mindspore":
+        import mindspore
+
+        return {key: mindspore.Tensor(array).astype(getattr(mindspore, dtype)) for key, array in arrays.items()}
+    import paddle
+
+    return {key: paddle.to_tensor(array).astype(dtype) for key, array in arrays.items()}
+
+
+def as_double(framework, tensors):
+    """Those tensors' values, from the framework."""
+    if framework == "torch":
+        return {key: tensor.double().numpy() for key, tensor in tensors.items()}
+    if framework == "mindspore":
+        import mindspore
+
+        return {key: tensor.astype(mindspore.float32).asnumpy() if tensor.dtype != mindspore.float64
+                else tensor.asnumpy() for key, tensor in tensors.items()}  # fmt: skip
+    return {key: tensor.astype("float64").numpy() for key, tensor in tensors.items()}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("place", range(3))
+def test_what_the_framework_saves_is_read_exactly(framework, save, tmp_path, place, dtype):
+    random = np.random.default_rng(1)
+    arrays = {"a.weight": random.standard_normal((3, 2, 5, 5)), "b.bias": random.standard_normal(7) * 1e-3}
+    tensors = native(framework, arrays, dtype)
+    if framework == "torch":
+        tensors["a.turned"] = tensors["a.weight"].permute(1, 0, 3, 2)
+        tensors["a.part"] = tensors["a.weight"][1:, :, 2:4]
+    if framework == "mindspore" and dtype == "bfloat16" and "safetensors" in FILES[framework][place]:
+        pytest.skip("MindSpore 2.8 writes no bfloat16 into safetensors")
+    path = tmp_path / FILES[framework][place]
+    save(tensors, path)
+    read, _ = unwrap(formats.read(path).tree)
+    assert {tensor.dtype for tensor in read.values()} == {dtype}
+    for key, expected in as_double(framework, tensors).items():
+        np.testing.assert_array_equal(np.asarray(read[key]), expected)
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_what_we_write_is_loaded_exactly(framework, load, tmp_path, place):
+    if place >= len(WRITTEN[framework]):
+        pytest.skip("no further format")
+    name, format_ = WRITTEN[framework][place]
+    arrays = calibrated(MODEL)
+    weights.write(tmp_path / name, arrays, MODEL, to=framework, format=format_)
+    loaded = load(tmp_path / name)
+    source = weights.ALL[framework]
+    theirs = source.read({key: a.astype(np.float32) for key, a in loaded.items() if key in set(keys(source))}, MODEL)
+    assert all(np.array_equal(theirs[key], array) for key, array in arrays.items())
+
+
+def keys(source):
+    return source.names(MODEL).values()
+
+
+def test_a_network_of_ones_own_through_the_frameworks_saver(framework, tmp_path):
+    """zoo.build, the framework's saver, any other framework: here, the canonical arrays."""
+    net = zoo.build(MODEL.name, framework, width=0.25, seed=3)
+    path = tmp_path / {"torch": "net.pth", "mindspore": "net.ckpt", "paddle": "net.pdparams"}[framework]
+    if framework == "torch":
+        import torch
+
+        torch.save({"state_dict": torch.nn.DataParallel(net).state_dict(), "epoch": 3, "loss": torch.ones(2)}, path)
+    elif framework == "mindspore":
+        import mindspore
+
+        mindspore.save_checkpoint(net, str(path))
+    else:
+        import paddle
+
+        paddle.save(net.state_dict(), str(path))
+    arrays, about = weights.read(path, model=MODEL.name)
+    assert about["sources"] == [framework]
+    assert all(np.array_equal(array, arrays[key]) for key, array in weights.initial(MODEL, 3).items())
+
+
+def test_what_we_write_is_loaded_by_the_network_itself(framework, tmp_path):
+    arrays = calibrated(MODEL)
+    net = zoo.build(MODEL.name, framework, width=0.25)
+    path = tmp_path / {"torch": "net.pth", "mindspore": "net.ckpt", "paddle": "net.pdparams"}[framework]
+    weights.write(path, arrays, MODEL)
+    if framework == "torch":
+        import torch
+
+        net.load_state_dict(torch.load(path, weights_only=True, mmap=True), strict=True)
+    elif framework == "mindspore":
+        import mindspore
+
+        assert mindspore.load_param_into_net(net, mindspore.load_checkpoint(str(path)), strict_load=True) == ([], [])
+    else:
+        import paddle
+
+        assert net.set_state_dict(paddle.load(str(path))) == ([], [])
+    from backends import get
+
+    assert all(np.array_equal(array, arrays[key]) for key, array in get(framework).dump(net).items())
+
+
+def test_a_checkpoint_is_read_before_the_framework_is_imported(framework, tmp_path):
+    """Whatever reads a file leaves the process fit for the framework: protobuf has two implementations."""
+    for to in ("mindspore", "torch", "paddle"):
+        suffix = {"torch": "pth", "mindspore": "ckpt", "paddle": "pdparams"}[to]
+        weights.write(tmp_path / f"w.{suffix}", calibrated(MODEL), MODEL, to=to)
+    code = (
+        "import os, sys, weights, zoo\n"
+        "for file in sys.argv[2:]: weights.read(file, model='xception.mindcv')\n"
+        "zoo.build('xception.mindcv', sys.argv[1], checkpoint=sys.argv[2])\n"
+        "print('built', flush=True); os._exit(0)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, framework, *map(str, tmp_path.iterdir())],
+        capture_output=True,
+        text=True,
+    )
+    assert run.stdout.endswith("built\n"), run.stderr[-500:]
