@@ -93,7 +93,7 @@ def _parse(data: memoryview) -> Any:
 
     try:
         return message.FromString(bytes(data))
-    except DecodeError as error:
+    except (DecodeError, ValueError) as error:  # ValueError: a name that is no text
         raise WeightsError(f"not a readable MindSpore checkpoint: {error}") from None
 
 

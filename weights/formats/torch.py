@@ -99,7 +99,10 @@ FUNCTIONS: dict[str, Any] = {
 def read(file: Mapped) -> Contents:
     """The archive's tensors. Raises WeightsError when they are not all within it, apart, and uncompressed."""
     members = archive.members(file)
-    prefix = next((name for name in members if name.endswith("data.pkl")), "").removesuffix("data.pkl")
+    pickled = next((name for name in members if name.rpartition("/")[2] == "data.pkl"), None)
+    if pickled is None:
+        raise WeightsError("not a readable PyTorch archive: no member data.pkl")
+    prefix = pickled.removesuffix("data.pkl")
     if f"{prefix}constants.pkl" in members:
         raise WeightsError("a TorchScript archive, which holds a program: save the module's state_dict() instead")
     order = ">" if bytes(members.get(f"{prefix}byteorder", b"little")) == b"big" else "<"
@@ -118,7 +121,7 @@ def read(file: Mapped) -> Contents:
             raise ValueError(f"storage {key} has two types")
         return storages[key]
 
-    tree, _ = pickles.load(members[f"{prefix}data.pkl"], 0, FUNCTIONS, storage)
+    tree, _ = pickles.load(members[pickled], 0, FUNCTIONS, storage)
     return Contents("torch", tree)
 
 
