@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weights.check import check, fail, matches
-from weights.formats.tensors import Tensor
+from weights.formats.tensors import Tensor, release
 from zoo.errors import WeightsError
 from zoo.model import Model
 from zoo.trace import Parameter, parameters
@@ -174,6 +174,7 @@ class Source:
                 array.fill(1)
             elif (given := np.asarray(found[keys[name]])).dtype in EXACT:
                 np.copyto(array, convention.restore(given, parameter))
+                release(given)
             else:
                 array = np.array(convention.restore(given, parameter), order="C")
             if name in table.scale:

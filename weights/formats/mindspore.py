@@ -14,7 +14,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from weights.formats.tensors import Array, Contents, Mapped, Tensor, decode, encode, from_buffer
+from weights.formats.tensors import Array, Contents, Mapped, Tensor, decode, encode, from_buffer, release
 from zoo.errors import WeightsError
 
 TYPES = {
@@ -92,9 +92,11 @@ def _parse(data: memoryview) -> Any:
     from google.protobuf.message import DecodeError
 
     try:
-        return message.FromString(bytes(data))
+        value = message.FromString(bytes(data))
     except (DecodeError, ValueError) as error:  # ValueError: a name that is no text
         raise WeightsError(f"not a readable MindSpore checkpoint: {error}") from None
+    release(data)
+    return value
 
 
 def _values(data: memoryview) -> Iterator[tuple[int, int]]:

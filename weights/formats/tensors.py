@@ -92,6 +92,15 @@ def decode(buffer: Buffer, dtype: str, order: str = "<") -> Array:
     return np.frombuffer(buffer, np.dtype(dtype).newbyteorder("<" if order == "<" else ">"))
 
 
+def release(read: Array | memoryview) -> None:
+    """Let go of the pages of a mapped file that reading this has brought into memory; they can be read again."""
+    base: Any = read
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, memoryview) and isinstance(base.obj, mmap.mmap) and base.nbytes > mmap.PAGESIZE:
+        base.obj.madvise(mmap.MADV_DONTNEED)
+
+
 def encode(array: Array) -> memoryview:
     """The bytes of an array in C order and little-endian, without a copy where it lies so already."""
     little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
