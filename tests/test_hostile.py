@@ -298,6 +298,13 @@ def huge(file, group):
     group.create_dataset("0", shape=(10**6, 10**6), dtype=np.float32, chunks=(1000, 1000), fillvalue=1)
 
 
+def enlarged(path):
+    hdf5(lambda file, group: None)(path)
+    data = path.read_bytes()
+    assert struct.pack("<QQ", 6, 10) in data
+    path.write_bytes(data.replace(struct.pack("<QQ", 6, 10), struct.pack("<QQ", 2**31, 2**29)))
+
+
 HDF5 = {
     "no Keras": (lambda path: h5py.File(path, "w").close(), "not one of Keras's"),
     "another kind of layer": (hdf5(lambda f, g: f.move("layers/dense", "layers/lstm")), "layer lstm is of no kind"),
@@ -309,7 +316,8 @@ HDF5 = {
     "bytes of another file": (raw_elsewhere, "is no plain array of numbers within this file"),
     "a soft link": (hdf5(lambda f, g: replaced(f, g, h5py.SoftLink("/layers/dense/vars/0"))), "is missing, or elsewh"),
     "a group within itself": (hdf5(cycle), "is no dataset|of no kind"),
-    "larger than the file": (hdf5(huge), r"would take 4,000,000,000,000 bytes, and the file has"),
+    "larger than its bytes": (enlarged, r"'predictions/kernel' would take|not a readable HDF5 file"),
+    "larger than the file": (hdf5(huge), "is compressed, in chunks or empty"),
 }
 
 

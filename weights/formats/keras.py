@@ -7,56 +7,26 @@ legacy_h5_format.py of 3.15).
 
 from __future__ import annotations
 
-import io
+import json
+import os
 import re
-from collections.abc import Iterator, Mapping
-from functools import partial
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
-from weights.formats import archive
-from weights.formats.tensors import ITEMSIZE, Array, Contents, Mapped, Tensor
+from weights.formats import archive, hdf5
+from weights.formats.hdf5 import VARIABLES
+from weights.formats.tensors import Array, Contents, Mapped, Tensor, from_buffer
 from zoo.errors import WeightsError
 
-VARIABLES = {
-    "conv2d": ("kernel", "bias"),
-    "dense": ("kernel", "bias"),
-    "separable_conv2d": ("depthwise_kernel", "pointwise_kernel"),
-    "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance"),
-}
-"""What Keras 3 numbers from 0, by kind of layer; without a scale or center, the rest moves up."""
-
-COUNTED = re.compile(r"(conv2d|batch_normalization|dense|separable_conv2d)(?:_(\d+))?")
-MOST_GROUPS = 20_000
-
-
-class Window(io.RawIOBase):
-    """Bytes of a file, as a file."""
-
-    def __init__(self, data: memoryview) -> None:
-        self.data, self.at = data, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self.at = max(0, offset + (0, self.at, len(self.data))[whence])
-        return self.at
-
-    def tell(self) -> int:
-        return self.at
-
-    def readinto(self, buffer: Any) -> int:
-        part = self.data[self.at : self.at + len(buffer)]
-        buffer[: len(part)] = part
-        self.at += len(part)
-        return len(part)
+COUNTED = re.compile(r"(conv2d|batch_normalization|dense|separable_conv2d)(?:_(\d{1,9}))?")
+PATIENCE = 20
+"""Seconds until a process that reads an index is given up, however busy the machine."""
 
 
 def read_archive(file: Mapped) -> Contents:
@@ -64,16 +34,19 @@ def read_archive(file: Mapped) -> Contents:
     members = archive.members(file)
     if "model.weights.h5" not in members:
         raise WeightsError("a zip archive without PyTorch's data.pkl or Keras's model.weights.h5")
-    return Contents("keras-zip", _read(Window(members["model.weights.h5"]), len(file))[1])
+    data = members["model.weights.h5"]
+    return Contents("keras-zip", _read(file, data, _start(file, data))[1])
 
 
 def read(file: Mapped) -> Contents:
     """The tensors of an .h5 file, of either layout."""
-    return Contents(*_read(file.path, len(file)))
+    return Contents(*_read(file, file.bytes, 0))
 
 
 def write(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
     """A .weights.h5 that Keras 3's load_weights takes: layers counted by kind, in the order of `arrays`."""
+    import h5py
+
     count: dict[str, int] = {}
     with h5py.File(path, "w") as file:
         for layer, variables in _layers(arrays).items():
@@ -87,6 +60,8 @@ def write(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, str]) 
 
 def write_legacy(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
     """An .h5 of weights alone that load_weights of every Keras takes: layers in the order of `arrays`."""
+    import h5py
+
     layers = _layers(arrays)
     with h5py.File(path, "w") as file:
         file.attrs["layer_names"] = [layer.encode() for layer in layers]
@@ -113,110 +88,59 @@ def _kind(variables: Mapping[str, Array]) -> str:
     return "separable_conv2d" if "depthwise_kernel" in variables else "batch_normalization"
 
 
-def _read(source: Path | Window, size: int) -> tuple[str, dict[str, Tensor]]:
-    """The name of the layout, and the tensors."""
+def _start(file: Mapped, data: memoryview) -> int:
+    """Where in the file a view of it begins."""
+    whole, part = (np.frombuffer(view, np.uint8).ctypes.data for view in (file.bytes, data))
+    return int(part - whole)
+
+
+def _read(file: Mapped, data: memoryview, start: int) -> tuple[str, dict[str, Tensor]]:
+    """The layout's name, and the tensors."""
+    found = _index(file.path, start, len(data))
+    names = _renumbered([str(layer) for layer, *_ in found["tensors"]])
+    tensors: dict[str, Tensor] = {}
+    for layer, variable, dtype, order, shape, offset in found["tensors"]:
+        key = f"{names[layer]}/{variable}"
+        size = int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
+        if key in tensors:
+            raise WeightsError(f"{key!r} is there twice")
+        if not 0 <= offset <= offset + size <= len(data):
+            raise WeightsError(
+                f"{key!r} would take {size:,} bytes from byte {offset:,}, and the file has {len(data):,}"
+            )
+        try:
+            tensors[key] = from_buffer(data[offset : offset + size], dtype, tuple(shape), order)
+        except ValueError as error:
+            raise WeightsError(f"{key!r}: {error}") from None
+    return found["layout"], tensors
+
+
+def _index(path: Path, start: int, length: int) -> Any:
+    """What hdf5.py says, in a process of its own. Raises WeightsError with its error, or with what it died of."""
+    command = [sys.executable, hdf5.__file__, str(path.absolute()), str(start), str(length)]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     try:
-        file = h5py.File(source, "r")
-        layout = "keras" if isinstance(file.get("layers", getlink=True), h5py.HardLink) else "keras-legacy"
-        layers = dict(_current(file) if layout == "keras" else _legacy(file))
-        tree = {
-            f"{layer}/{name}": _tensor(dataset, size)
-            for layer, variables in _renumbered(layers).items()
-            for name, dataset in variables.items()
-        }
-    except WeightsError:
-        raise
-    except Exception as error:  # HDF5's errors come as whatever Python exception is nearest
-        raise WeightsError(f"not a readable HDF5 file: {error}") from None
-    return layout, tree
+        run = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment)
+        answer = json.loads(run.stdout) if run.returncode == 0 else {"error": _end(run)}
+    except subprocess.TimeoutExpired:
+        answer = {"error": f"its index takes more than {PATIENCE} s to read"}
+    if "error" in answer:
+        raise WeightsError(f"not a readable HDF5 file of Keras's: {answer['error'][:300]}")
+    return answer
 
 
-def _current(file: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Keras 3: layers/conv2d_3/vars/0, the layer's name an attribute of `vars`."""
-    groups = _group(file, "layers")
-    for key in _keys(groups):
-        variables = _group(_group(groups, key), "vars")
-        kind = re.sub(r"_\d+$", "", key)
-        numbers = _keys(variables)
-        if not numbers:
-            continue
-        if kind not in VARIABLES or "name" not in variables.attrs:
-            raise WeightsError(f"layer {key} is of no kind that these networks have, or has no name")
-        names = VARIABLES[kind]
-        names = names[1:] if kind == "batch_normalization" and len(numbers) == len(names) - 1 else names
-        found = {name: _dataset(variables, str(i)) for i, name in enumerate(names[: len(numbers)])}
-        yield str(variables.attrs["name"]), found
+def _end(run: subprocess.CompletedProcess[str]) -> str:
+    if run.returncode < 0:
+        return f"reading its index ended in {signal.Signals(-run.returncode).name}"
+    return (run.stderr.strip().splitlines() or ["reading its index failed"])[-1]
 
 
-def _legacy(file: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Before: a group a layer, named; "weight_names" are paths within it, as conv2d/kernel:0."""
-    root = _group(file, "model_weights") if "model_weights" in file else file
-    for layer in _texts(root.attrs, "layer_names"):
-        group = _group(root, layer)
-        names = _texts(group.attrs, "weight_names")
-        if names:
-            yield layer, {path.rpartition("/")[2].partition(":")[0]: _dataset(group, path) for path in names}
-
-
-def _texts(attributes: Any, name: str) -> list[str]:
-    """An attribute that is a list of texts; Keras cuts long ones into name0, name1, ..."""
-    parts = (
-        [name] if name in attributes else [f"{name}{i}" for i in range(len(attributes)) if f"{name}{i}" in attributes]
-    )
-    if not parts:
-        raise WeightsError(f"an HDF5 file without {name!r}: not one of Keras's")
-    values = [value for part in parts for value in np.asarray(attributes[part]).ravel().tolist()]
-    return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
-
-
-def _keys(group: Any) -> list[str]:
-    if len(group) > MOST_GROUPS:
-        raise WeightsError(f"a group of {len(group)} members")
-    return list(group)
-
-
-def _group(parent: Any, path: str) -> Any:
-    return _member(parent, path, h5py.Group)
-
-
-def _dataset(parent: Any, path: str) -> Any:
-    return _member(parent, path, h5py.Dataset)
-
-
-def _member(parent: Any, path: str, kind: type) -> Any:
-    """A group or dataset of this very file: links to other files are not followed."""
-    for name in path.split("/"):
-        if not isinstance(parent, h5py.Group) or not isinstance(parent.get(name, getlink=True), h5py.HardLink):
-            raise WeightsError(f"{path!r} is missing, or elsewhere")
-        parent = parent[name]
-    if not isinstance(parent, kind):
-        raise WeightsError(f"{path!r} is no {kind.__name__.lower()}")
-    return parent
-
-
-def _tensor(dataset: Any, size: int) -> Tensor:
-    dtype = dataset.dtype.name
-    if dataset.external or dataset.is_virtual or dtype not in ITEMSIZE or dataset.shape is None:
-        raise WeightsError(f"{dataset.name!r} is no plain array of numbers within this file")
-    tensor = Tensor(tuple(dataset.shape), dtype, partial(_elements, dataset))
-    if tensor.nbytes > size:
-        raise WeightsError(f"{dataset.name!r} would take {tensor.nbytes:,} bytes, and the file has {size:,}")
-    return tensor
-
-
-def _elements(dataset: Any) -> Array:
-    try:
-        return np.asarray(dataset[()])
-    except Exception as error:  # as above
-        raise WeightsError(f"{dataset.name!r} cannot be read: {error}") from None
-
-
-def _renumbered(layers: dict[str, Any]) -> dict[str, Any]:
-    """Layers that a session counted, counted from 0: conv2d, conv2d_1, ..."""
-    counted: dict[str, list[int]] = {}
+def _renumbered(layers: list[str]) -> dict[str, str]:
+    """Names for layers that a session counted, counted from 0: conv2d, conv2d_1, ..."""
+    counted: dict[str, set[int]] = {}
     for layer in layers:
         if match := COUNTED.fullmatch(layer):
-            counted.setdefault(match[1], []).append(int(match[2] or 0))
+            counted.setdefault(match[1], set()).add(int(match[2] or 0))
     places = {kind: {n: i for i, n in enumerate(sorted(numbers))} for kind, numbers in counted.items()}
 
     def renumber(layer: str) -> str:
@@ -224,4 +148,4 @@ def _renumbered(layers: dict[str, Any]) -> dict[str, Any]:
         place = places[match[1]][int(match[2] or 0)] if match else 0
         return f"{match[1]}{f'_{place}' if place else ''}" if match else layer
 
-    return {renumber(layer): variables for layer, variables in layers.items()}
+    return {layer: renumber(layer) for layer in layers}
