@@ -50,7 +50,7 @@ def test_every_source_and_network_is_recognised(tmp_path, source, name, aux):
     if aux and not MODELS[name].aux:
         pytest.skip("no auxiliary heads")
     model = configure(MODELS[name], num_classes=7, in_channels=1, width=0.25, aux=aux)
-    about = weights.open_(save(tmp_path, source, model, weights.initial(model))).document()
+    about = weights.open_checkpoint(save(tmp_path, source, model, weights.initial(model))).document()
     assert source in about["sources"]
     assert (about["model"], about["num_classes"], about["in_channels"]) == (name, 7, 1)
     assert about["width"] == 0.25
@@ -71,7 +71,7 @@ def test_networks_of_ones_own(tmp_path, source, name):
 
 def test_a_width_that_is_no_round_number(tmp_path):
     model = configure(MODELS["inception_v3"], width=0.37)
-    about = weights.open_(save(tmp_path, "timm", model, weights.initial(model))).document()
+    about = weights.open_checkpoint(save(tmp_path, "timm", model, weights.initial(model))).document()
     assert parameters(configure(MODELS["inception_v3"], width=about["width"])) == parameters(model)
 
 
@@ -212,7 +212,7 @@ def test_names_that_fit_several_flavours(tmp_path):
     for function in (weights.read, lambda path: weights.read(path, model="xception")):
         with pytest.raises(WeightsError, match=question):
             function(bare) if function is not weights.read else weights.read(bare)
-    about = weights.open_(bare).document()
+    about = weights.open_checkpoint(bare).document()
     assert about["model"] is None
     assert [possible["model"] for possible in about["possible"]] == [
         "inception_v3",
@@ -227,7 +227,7 @@ def test_names_that_fit_several_flavours(tmp_path):
         assert about["model"] == name
         assert all(np.array_equal(array, arrays[key]) for key, array in calibrated(narrow("inception_v3")).items()
                    if not key.startswith("aux"))  # fmt: skip
-    assert weights.open_(path).document()["possible"][0]["model"] == "inception_v3"
+    assert weights.open_checkpoint(path).document()["possible"][0]["model"] == "inception_v3"
 
 
 WRAPPED = {
@@ -256,7 +256,7 @@ def test_what_is_around_the_weights_is_taken_off(tmp_path, case):
 
 
 def test_mmpretrains_prefix_is_its_own(tmp_path):
-    about = weights.open_(save(tmp_path, "mmpretrain", narrow("inception_v3"))).document()
+    about = weights.open_checkpoint(save(tmp_path, "mmpretrain", narrow("inception_v3"))).document()
     assert about["sources"] == ["mmpretrain"]
     assert not any("prefix" in line for line in about["removed"])
 
@@ -303,7 +303,7 @@ def test_a_background_class(tmp_path):
     model = configure(MODELS["inception_v4"], num_classes=1001, width=0.25)
     arrays = weights.initial(model)
     path = save(tmp_path, "cadene", model, arrays)
-    assert weights.open_(path).document()["num_classes"] == 1001
+    assert weights.open_checkpoint(path).document()["num_classes"] == 1001
     report = weights.convert(path, tmp_path / "out.pth", to="timm", num_classes=1000)
     assert report["operations"] == ["the first of 1001 classes, background, left out"]
     moved, about = weights.read(tmp_path / "out.pth")
@@ -345,7 +345,7 @@ def test_preprocessing_goes_with_the_weights(tmp_path):
     path = save(tmp_path, "keras", narrow("xception.keras"))
     assert MODELS["xception.mindcv"].preprocess != MODELS["xception.keras"].preprocess
     weights.convert(path, tmp_path / "x.safetensors", model="xception.mindcv")
-    opened = weights.open_(tmp_path / "x.safetensors")
+    opened = weights.open_checkpoint(tmp_path / "x.safetensors")
     assert opened.model.name == "xception.mindcv"
     assert opened.model.preprocess == MODELS["xception.keras"].preprocess
 
@@ -403,13 +403,13 @@ def test_conversions_that_cannot_be(tmp_path, out, choices, message):
 def test_a_file_converts_onto_itself(tmp_path):
     path = save(tmp_path, "timm", narrow("inception_v4"))
     weights.convert(path, path, to="zhulf")
-    assert weights.open_(path).document()["sources"] == ["zhulf"]
+    assert weights.open_checkpoint(path).document()["sources"] == ["zhulf"]
 
 
 def test_write_takes_a_name(tmp_path):
     arrays = calibrated(narrow("inception_v4"))
     weights.write(tmp_path / "w.pth", arrays, "inception_v4", to="timm")
-    assert weights.open_(tmp_path / "w.pth").model == narrow("inception_v4")
+    assert weights.open_checkpoint(tmp_path / "w.pth").model == narrow("inception_v4")
 
 
 @pytest.mark.parametrize("to", [None, "zhulf"])
@@ -419,7 +419,7 @@ def test_the_commands(tmp_path, capsys, to):
     assert main(["convert", str(path), str(out), *(["--to", to] if to else [])]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0] == f"{path}: inception_v4, torch, of cadene or timm"
-    assert said[-1] == f"{out}: {'named as zhulf has it' if to else 'canonical weights'}"
+    assert said[-1] == f"{out}: as {'zhulf has it' if to else 'canonical weights'}"
     assert main(["inspect", str(out), "--json", "-"]) == 0
     about = json.loads(capsys.readouterr().out)
     assert (about["model"], about["width"]) == ("inception_v4", 0.25)

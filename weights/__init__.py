@@ -6,7 +6,7 @@ Importing this imports no framework, and reading a file runs nothing that is in 
 
 from weights.adapt import adapt, usual_classes
 from weights.check import check, restrict
-from weights.checkpoints import Checkpoint, convert, open_, read, write
+from weights.checkpoints import Checkpoint, convert, open_checkpoint, read, write
 from weights.formats import FORMATS
 from weights.initial import calibrated, initial
 from weights.names import CONVENTIONS, Source
@@ -24,7 +24,7 @@ __all__ = [
     "check",
     "convert",
     "initial",
-    "open_",
+    "open_checkpoint",
     "read",
     "restrict",
     "usual_classes",

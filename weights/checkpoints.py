@@ -128,7 +128,9 @@ class Checkpoint:
         }
 
 
-def open_(path: str | Path, source: str | None = None, model: str | None = None, *, ema: bool = False) -> Checkpoint:
+def open_checkpoint(
+    path: str | Path, source: str | None = None, model: str | None = None, *, ema: bool = False
+) -> Checkpoint:
     """Open a checkpoint file of any format and source, and recognise it; nothing in it is run.
 
     `source` is a key of `ALL`, by default whichever fits. `model` names the network to read it for: what the file is
@@ -164,9 +166,9 @@ def read(
 ) -> tuple[dict[str, Array], dict[str, Any]]:
     """Canonical arrays, float32 or float64, by name, and what is known of the file they come from (as `zoo inspect`).
 
-    Arguments and errors are those of `open_`; a file whose flavour its names do not tell needs `model`.
+    Arguments and errors are those of `open_checkpoint`; a file whose flavour its names do not tell needs `model`.
     """
-    opened = open_(path, source, model, ema=ema)
+    opened = open_checkpoint(path, source, model, ema=ema)
     arrays = opened.arrays()
     return arrays, opened.document()
 
@@ -220,11 +222,11 @@ def convert(
 ) -> dict[str, Any]:
     """Read a checkpoint and write it for another source; returns what `zoo convert` reports as JSON.
 
-    `num_classes` of 1000 takes the background class off a file with 1001. Arguments and errors are those of `open_` and
-    `write`.
+    `num_classes` of 1000 takes the background class off a file with 1001. Arguments and errors are those of
+    `open_checkpoint` and `write`.
     """
     to, format = _target(out, to, format)
-    opened = open_(path, source, model, ema=ema)
+    opened = open_checkpoint(path, source, model, ema=ema)
     held = opened.model
     if num_classes is not None:
         held = replace(held, num_classes=integer(num_classes, "num_classes"))

@@ -37,8 +37,8 @@ def build(
 
     name           as in `zoo.list_models()`
     backend        "torch", "mindspore", "paddle", or "reference" (float64 NumPy, inference only)
-    checkpoint     a file of any format and source that `weights.open_` takes, of this network or of a flavour with the
-                   same outputs; by default weights are drawn from `seed`, alike in all backends
+    checkpoint     a file of any format and source that `weights.open_checkpoint` takes, of this network or of a
+                   flavour that can become it; by default weights are drawn from `seed`, alike in all backends
     num_classes    by default the checkpoint's (1000 where it has ImageNet's and a background), or 1000. Where it
                    differs from the checkpoint's, all classifiers are made anew
     in_channels    by default the checkpoint's, or 3; a first convolution for 3 is adapted as timm does
@@ -57,7 +57,7 @@ def build(
     from backends import get
     from backends.device import parse
 
-    opened = None if checkpoint is None else weights.open_(checkpoint, model=name)
+    opened = None if checkpoint is None else weights.open_checkpoint(checkpoint, model=name)
     held = configure(spec(name)) if opened is None else opened.model
     full = configure(
         spec(name),

@@ -212,9 +212,9 @@ def _parity(options: argparse.Namespace) -> int:
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from weights import open_
+    from weights import open_checkpoint
 
-    document = open_(options.file, options.source, options.model, ema=options.ema).document()
+    document = open_checkpoint(options.file, options.source, options.model, ema=options.ema).document()
     _report(options.json, document, lambda: tables.checkpoint(document))
     return 0
 

@@ -98,7 +98,7 @@ def compare(
     if checkpoint is not None:
         if len(specs) > 1:
             raise SpecError(f"one checkpoint goes with one model, not with {len(specs)}")
-        opened = weights.open_(checkpoint, model=models[0] if models else None)
+        opened = weights.open_checkpoint(checkpoint, model=models[0] if models else None)
         specs, arrays = [opened.model], opened.arrays()
     if not specs:
         raise SpecError("no model to compare: name some, or give a checkpoint")

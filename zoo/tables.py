@@ -14,7 +14,8 @@ from rich.table import Table
 from backends import REQUIREMENTS
 
 Cells = list[str]
-NAMES = {"zoo": "canonical weights", **{name: f"named as {name} saves zoo.build's network" for name in REQUIREMENTS}}
+OURS = {"zoo": "canonical weights", **{name: f"zoo.build's network, saved by {name}" for name in REQUIREMENTS}}
+"""Sources that are no publishers."""
 
 
 def models(rows: list[dict[str, Any]]) -> None:
@@ -129,6 +130,8 @@ def parity(report: dict[str, Any]) -> None:
 
 def checkpoint(document: dict[str, Any]) -> None:
     """`zoo inspect`."""
+    known = ("source", "licence") if document["preprocess_known"] else document["metadata"]
+    metadata = {key: value for key, value in document["metadata"].items() if key in known and value}
     one = document["model"] or "cannot be told from the names alone: give --model"
     preprocess = document["preprocess"]
     means = " ".join(f"{value:g}" for value in preprocess["mean"])
@@ -139,7 +142,7 @@ def checkpoint(document: dict[str, Any]) -> None:
     )
     lines = {
         "format": document["format"],
-        "source": " or ".join(document["sources"]),
+        "source": _sources(document),
         "model": one,
         "classes": str(document["num_classes"])
         + (" (the first is background: --num-classes 1000)" if document["num_classes"] == 1001 else ""),
@@ -152,7 +155,7 @@ def checkpoint(document: dict[str, Any]) -> None:
         if document["preprocess_known"]
         else f"not in the file; {document['preprocess_of']}'s: {feed}",
         "taken off": "; ".join(document["removed"]) or "nothing",
-        "metadata": ", ".join(f"{key}={value}" for key, value in document["metadata"].items()) or "none",
+        "metadata": ", ".join(f"{key}={value}" for key, value in metadata.items()) or "none",
     }
     print(document["file"])
     for name, value in lines.items():
@@ -165,14 +168,18 @@ def checkpoint(document: dict[str, Any]) -> None:
             print(f"  {possible['model']:30}  {f'unlike {first}: ' + '; '.join(texts[:3]) if texts else ''}".rstrip())
 
 
+def _sources(document: dict[str, Any]) -> str:
+    return " or ".join(OURS.get(source, source) for source in document["sources"])
+
+
 def conversion(document: dict[str, Any]) -> None:
     """`zoo convert`."""
-    print(f"{document['file']}: {document['model']}, {document['format']}, of {' or '.join(document['sources'])}")
+    print(f"{document['file']}: {document['model']}, {document['format']}, of {_sources(document)}")
     for line in document["removed"]:
         print(f"  taken off: {line}")
     for line in document["operations"]:
         print(f"  {line}")
-    print(f"{document['out']}: {NAMES.get(document['to'], 'named as ' + document['to'] + ' has it')}")
+    print(f"{document['out']}: as {OURS.get(document['to'], document['to'] + ' has it')}")
 
 
 @contextmanager

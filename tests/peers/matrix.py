@@ -33,15 +33,18 @@ UNRUNNABLE = {
 """Sources whose classes cannot be installed here, and what their tables rest on instead."""
 
 ROWS = [(source, model) for source, table in SOURCES.items() if source not in UNRUNNABLE for model in table.models]
-SUFFIXES = {"torch": ".pth", "mindspore": ".ckpt", "paddle": ".pdparams", "keras": ".weights.h5"}
+SUFFIXES = {"torch": [".pth"], "mindspore": [".ckpt"], "paddle": [".pdparams"], "keras": [".weights.h5", ".h5"]}
+"""Of the files that we write; Keras's network also saves a .keras."""
+
+KINDS = ", ".join(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
 
 INTRODUCTION = f"""# The publishers' own networks
 
 Made by `make peers`; do not edit. A row is the publisher's class at its published width, with random weights (gammas
 and variances from 0.75 to 1.25), on two images of noise at the native size.
 
-There and back through files: we write the weights as the publisher keeps them ({", ".join(SUFFIXES.values())}), without
-its framework; its own strict loader reads them, its own saver writes them; a process in which no framework can be
+There and back through files: we write the weights as the publisher keeps them ({KINDS}),
+without its framework; its own strict loader reads them, its own saver writes them; a process in which no framework can be
 imported recognises that file and makes canonical weights of it. *Weights* says whether those are the ones we began
 with (PaddleClas's classifiers are scaled), and the last columns run them: the largest max |ours - theirs| /
 max |theirs| over the outputs named, in float32. At most {TOLERANCE:g}; and at most {MEMORY:g} GB for the process that
@@ -65,12 +68,12 @@ def weights_for(source, model):
 
 
 def publisher(source, model, arrays, x, folder):
-    """The outputs of the publisher's own network, in its own process: our file loaded, its own file saved."""
-    suffix = SUFFIXES[SOURCES[source].framework]
-    weights.write(folder / f"ours{suffix}", arrays, model, to=source)
+    """The outputs of the publisher's own network, in its own process: our files loaded, its own ones saved."""
+    for suffix in SUFFIXES[SOURCES[source].framework]:
+        weights.write(folder / f"ours{suffix}", arrays, model, to=source)
     np.save(folder / "inputs.npy", x)
     run_python("-W", "ignore", HERE / "publishers.py", source, model.name, folder)
-    return load_file(folder / "outputs.safetensors"), folder / f"theirs{suffix}"
+    return load_file(folder / "outputs.safetensors")
 
 
 def read_alone(file, out):
@@ -94,17 +97,18 @@ def compare(source, name):
     arrays, x = weights_for(source, model), batch(model, model.size, count=2)
     errors, memory = {}, {}
     with tempfile.TemporaryDirectory() as folder:
-        theirs, file = publisher(source, model, arrays, x, Path(folder))
-        canonical = Path(folder, "canonical.safetensors")
-        about = read_alone(file, canonical)
-        assert source in about["sources"], about
-        assert about["model"] == name, about
-        again = load_file(canonical)
+        theirs = publisher(source, model, arrays, x, Path(folder))
+        canonical, back = Path(folder, "canonical.safetensors"), 0.0
+        for file in Path(folder).glob("theirs*"):
+            about = read_alone(file, canonical)
+            assert source in about["sources"], about
+            assert about["model"] == name, about
+            again = load_file(canonical)
+            back = max(back, *(error(again[key], array) for key, array in arrays.items() if array.any()))
         for backend in REQUIREMENTS:
             ours = worker.run(backend, model, canonical, x, tape=True)
             errors[backend] = max(error(ours.outputs[key], value) for key, value in theirs.items())
             memory[backend] = (ours.memory or 0) / 1e9
-    back = max(error(again[key], array) for key, array in arrays.items() if array.any())
     return sorted(theirs, reverse=True), back, errors, memory
 
 

@@ -110,8 +110,12 @@ def keras(model, folder, x):
         "xception.keras": "Xception",
     }
     net = getattr(keras.applications, name[model])(weights=None, classifier_activation=None)
+    net.load_weights(folder / "ours.h5")
+    legacy = [np.array(value) for value in net.get_weights()]
     net.load_weights(folder / "ours.weights.h5")
-    net.save_weights(folder / "theirs.weights.h5")
+    assert all(np.array_equal(a, b) for a, b in zip(legacy, net.get_weights(), strict=True))
+    for saved in ("theirs.weights.h5", "theirs.h5", "theirs.keras"):
+        net.save_weights(folder / saved) if "weights" in saved else net.save(folder / saved)
     return {"logits": keras.ops.convert_to_numpy(net(np.ascontiguousarray(x.transpose(0, 2, 3, 1)), training=False))}
 
 
