@@ -1,6 +1,7 @@
 # make parity   run the main job: every model in every framework, judged by the float64 reference
 # make test     the whole suite
 # make peers    our networks against every publisher's own class; writes docs/peers.md
+# make fuzz     the readers of checkpoints on spoilt files, for a quarter of an hour
 # make lint     ruff and mypy
 # make env      only the environment, .venv, which all of them share
 #
@@ -17,7 +18,7 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 
-.PHONY: parity test peers lint env
+.PHONY: parity test peers fuzz lint env
 
 parity: env
 	$(BIN)/zoo parity $(MODELS) --backends $(subst $(space),$(comma),$(strip $(BACKENDS))) $(ARGS)
@@ -30,6 +31,9 @@ test: env
 
 peers: env
 	$(BIN)/python tests/peers/matrix.py
+
+fuzz: env
+	ZOO_FUZZ_EXAMPLES=50000 $(BIN)/pytest tests/test_fuzz.py
 
 lint: env
 	$(BIN)/ruff format --check .

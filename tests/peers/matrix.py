@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 DOCUMENT = HERE.parents[1] / "docs" / "peers.md"
 
 UNRUNNABLE = {
-    "zhulf": "not on PyPI; run by hand at commit 04ca904, 7e-07 against the float64 reference",
+    "zhulf": "not on PyPI; by hand at commit 04ca904 all of it, the same bits, 4e-07 from the float64 reference",
     "mmpretrain": "needs mmengine and mmcv; its tensors are torchvision's behind `backbone.`",
 }
 """Sources whose classes cannot be installed here, and what their tables rest on instead."""
@@ -43,11 +43,11 @@ INTRODUCTION = f"""# The publishers' own networks
 Made by `make peers`; do not edit. A row is the publisher's class at its published width, with random weights (gammas
 and variances from 0.75 to 1.25), on two images of noise at the native size.
 
-There and back through files: we write the weights as the publisher keeps them ({KINDS}),
-without its framework; its own strict loader reads them, its own saver writes them; a process in which no framework can be
-imported recognises that file and makes canonical weights of it. *Weights* says whether those are the ones we began
-with (PaddleClas's classifiers are scaled), and the last columns run them: the largest max |ours - theirs| /
-max |theirs| over the outputs named, in float32. At most {TOLERANCE:g}; and at most {MEMORY:g} GB for the process that
+There and back through files ({KINDS}): we write the weights as the publisher keeps
+them, without its framework; its own strict loader reads them, its own saver writes them; a process in which no
+framework can be imported recognises that file and makes canonical weights of it. *Weights* says whether those are the
+ones we began with (PaddleClas's classifiers are scaled), and the last columns run them: the largest max |ours - theirs|
+/ max |theirs| over the outputs named, in float32. At most {TOLERANCE:g}; and at most {MEMORY:g} GB for the process that
 builds and runs ours, every stage's output kept.
 
 """
