@@ -77,6 +77,12 @@ ERRORS = [
     (["parity", "googlenet", "--device", "tpu"], "unknown device 'tpu': expected 'cpu', 'gpu' or 'gpu:1'"),
     (["parity", "googlenet", "--width", "-1"], "googlenet: width must be above 0"),
     (["parity"], "no model to compare: name some, or give a checkpoint"),
+    (["parity", "googlenet", "inception_v3", "--checkpoint", "w"], "one checkpoint goes with one model, not with 2"),
+    (["inspect", "/nowhere.pth"], "/nowhere.pth: no such file"),
+    (["inspect", "/"], "/: a folder"),
+    (["convert", "/nowhere.pth", "out"], "out: the name does not say which format is wanted; end it with one of"),
+    (["convert", "/nowhere.pth", "out.pth"], "/nowhere.pth: no such file"),
+    (["convert", "/nowhere.pth", "out.pth", "--to", "timn"], "unknown source 'timn': expected one of cadene, keras"),
     (["dance"], "invalid choice: 'dance'"),
     ([], "the following arguments are required: COMMAND"),
 ]
@@ -101,7 +107,7 @@ def test_the_module_is_the_command():
     assert len(run.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("command", ["list", "info", "parity"])
+@pytest.mark.parametrize("command", ["list", "info", "diff", "parity", "inspect", "convert"])
 def test_help(capsys, command):
     with pytest.raises(SystemExit) as caught:
         main([command, "--help"])

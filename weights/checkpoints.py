@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
 from weights import formats, store
 from weights.adapt import adapt
@@ -203,7 +204,7 @@ def write(
     try:
         with whole(path) as part:
             writer(part, native, metadata)
-    except Exception as error:
+    except (OSError, RuntimeError, SafetensorError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise WeightsError(f"{path}: cannot write the weights: {reason}") from None
     return done

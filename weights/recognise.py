@@ -20,6 +20,9 @@ from zoo.models import MODELS
 from zoo.nodes import Conv
 from zoo.trace import parameters, trace
 
+LEAST = 0.6
+"""Share of a table's rows that a file must have for the table to be called near."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -38,27 +41,40 @@ def recognise(tensors: Mapping[str, Tensor], source: str | None = None) -> list[
     if source is not None and source not in ALL:
         raise WeightsError(f"unknown source {source!r}: expected one of {', '.join(ALL)}")
     paths = {path for name in tensors for path in _paths(name)}
+    known = {
+        (name, model): _share(ALL[name], model, paths)
+        for name in (ALL if source is None else [source])
+        for model in ALL[name].models
+    }
     found: list[Candidate] = []
-    nearest: list[tuple[int, str]] = []
-    for name in ALL if source is None else [source]:
-        for model in _plausible(ALL[name], paths):
-            if any(c.source == name and same_network(MODELS[c.model.name], model) for c in found):
-                continue
-            try:
-                found.append(Candidate(name, variant(tensors, ALL[name], model)))
-            except WeightsError as error:
-                nearest.append((_known(tensors, ALL[name], model), f"{name}'s {error}"))
+    problems: dict[tuple[str, str], str] = {}
+    for (name, model), share in known.items():
+        published = MODELS[model]
+        if share < 1 or any(c.source == name and same_network(MODELS[c.model.name], published) for c in found):
+            continue
+        try:
+            found.append(Candidate(name, variant(tensors, ALL[name], published)))
+        except WeightsError as error:
+            problems[name, model] = str(error)
     if found:
         return found
-    known, problem = max(nearest, default=(0, ""))
-    if known:
-        raise WeightsError(f"not quite a file of any source; {known} of its {len(tensors)} tensors are {problem}")
-    first = ", ".join(list(tensors)[:3])
-    who = "any source that we know" if source is None else f"{source}'s"
-    raise WeightsError(
-        f"its {len(tensors)} tensors ({first}, ...) have not the names of a network of {who}; "
-        "`zoo list` shows the networks and their publishers"
-    )
+    nearest = max(problems or known, key=known.__getitem__)
+    if known[nearest] < LEAST:
+        first = ", ".join(list(tensors)[:3])
+        raise WeightsError(
+            f"its {len(tensors)} tensors ({first}, ...) have not the names of a network of "
+            f"{source or 'any source that we know'}; `zoo list` shows the networks and their publishers"
+        )
+    name, model = nearest
+    problem = problems.get(nearest) or _problem(tensors, ALL[name], MODELS[model])
+    raise WeightsError(f"not a file of any source; nearest is {name}'s {problem}")
+
+
+def _problem(tensors: Mapping[str, Tensor], source: Source, model: Model) -> str:
+    try:
+        return variant(tensors, source, model).name
+    except WeightsError as error:
+        return str(error)
 
 
 def variant(tensors: Mapping[str, Tensor], source: Source, published: Model) -> Model:
@@ -111,17 +127,12 @@ def _width(counts: list[tuple[int, int]]) -> float:
     return Counter(given / published for published, given in counts).most_common(1)[0][0]
 
 
-def _plausible(source: Source, paths: set[str]) -> Iterator[Model]:
-    """The source's networks of which the file has something below every row, auxiliary heads aside."""
-    for name, table in source.models.items():
-        heads = tuple(f"{aux.name}." for aux in MODELS[name].aux)
-        rows = (next(expand(row)) for row in table.rows)
-        if all(theirs in paths for theirs, ours in rows if not f"{ours}.".startswith(heads)):
-            yield MODELS[name]
-
-
-def _known(tensors: Mapping[str, Tensor], source: Source, model: Model) -> int:
-    return len(tensors.keys() & source.names(model).values())
+def _share(source: Source, model: str, paths: set[str]) -> float:
+    """Of the rows of a network's table, auxiliary heads aside, the share below which the file has something."""
+    heads = tuple(f"{aux.name}." for aux in MODELS[model].aux)
+    rows = (next(expand(row)) for row in source.models[model].rows)
+    present = [theirs in paths for theirs, ours in rows if not f"{ours}.".startswith(heads)]
+    return sum(present) / len(present)
 
 
 def _paths(name: str) -> Iterator[str]:
