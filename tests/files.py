@@ -1,7 +1,10 @@
 """Small files of every format, for tests of reading and writing."""
 
+import zipfile
+
 import numpy as np
 
+from weights.formats import FORMATS
 from weights.wrappers import unwrap
 
 
@@ -22,6 +25,19 @@ def arrays():
         "predictions/bias": (10,),
     }
     return {name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def write(path, format_):
+    """A good file; of Keras's archive only what holds the weights, as only Keras writes the rest."""
+    if format_ != "keras-zip":
+        FORMATS[format_].write(path, arrays(), {})
+        return
+    inner = path.with_name(f"{path.name}.h5")
+    FORMATS["keras"].write(inner, arrays(), {})
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("metadata.json", "{}")
+        archive.write(inner, "model.weights.h5")
+    inner.unlink()
 
 
 def tensors(contents):

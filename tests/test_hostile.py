@@ -23,8 +23,6 @@ from weights.wrappers import unwrap
 from zoo.cli import main
 from zoo.errors import WeightsError
 
-WRITTEN = [name for name, format_ in FORMATS.items() if format_.write]
-
 
 class Runs:
     """Unpickled, it would leave a file behind."""
@@ -329,10 +327,10 @@ def test_hdf5(tmp_path, case):
         read_everything(tmp_path / "a.weights.h5")
 
 
-@pytest.mark.parametrize("format_", WRITTEN)
+@pytest.mark.parametrize("format_", FORMATS)
 def test_files_cut_short(tmp_path, format_):
     """At fifty places: an error, or every tensor as it was (what is cut was padding)."""
-    FORMATS[format_].write(tmp_path / "whole", files.arrays(), {})
+    files.write(tmp_path / "whole", format_)
     data = (tmp_path / "whole").read_bytes()
     good = read_everything(tmp_path / "whole")
     errors = 0
@@ -345,9 +343,9 @@ def test_files_cut_short(tmp_path, format_):
     assert errors >= 45
 
 
-@pytest.mark.parametrize("format_", WRITTEN)
+@pytest.mark.parametrize("format_", FORMATS)
 def test_wrong_magic(tmp_path, format_):
-    FORMATS[format_].write(tmp_path / "a", files.arrays(), {})
+    files.write(tmp_path / "a", format_)
     data = (tmp_path / "a").read_bytes()
     (tmp_path / "a").write_bytes(b"\0\1\2\3\4\5\6\7" + data[8:])
     with pytest.raises(WeightsError, match="no checkpoint that we know: it begins with"):
