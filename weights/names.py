@@ -164,19 +164,15 @@ class Source:
         problems = matches(found, {key: convention.shape(schema[name]) for name, key in keys.items()})
         if problems:
             fail(model, problems)
-        space = np.empty(sum(parameter.count for parameter in schema.values()), np.float32)
         result: dict[str, Array] = {}
-        at = 0
         for name, parameter in schema.items():
-            array = space[at : at + parameter.count].reshape(parameter.shape)  # one block: pages are claimed once
-            at += parameter.count
             if name not in keys:
-                array.fill(1)
-            elif (given := np.asarray(found[keys[name]])).dtype in EXACT:
-                np.copyto(array, convention.restore(given, parameter))
-                release(given)
+                array: Array = np.ones(parameter.shape, np.float32)
             else:
-                array = np.array(convention.restore(given, parameter), order="C")
+                given = np.asarray(found[keys[name]])
+                dtype = np.float32 if given.dtype in EXACT else given.dtype
+                array = np.array(convention.restore(given, parameter), dtype, order="C")
+                release(given)
             if name in table.scale:
                 array *= array.dtype.type(table.scale[name])
             result[name] = array
