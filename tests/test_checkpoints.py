@@ -224,7 +224,7 @@ def test_names_that_fit_several_flavours(tmp_path):
     ]
     for name in ("inception_v3", "inception_v3.keras", "inception_v3.paddleclas"):
         arrays, about = weights.read(bare, model=name)
-        assert about["model"] == name
+        assert (about["model"], about["sources"]) == (name, ["torch"])
         assert all(np.array_equal(array, arrays[key]) for key, array in calibrated(narrow("inception_v3")).items()
                    if not key.startswith("aux"))  # fmt: skip
     assert weights.open_checkpoint(path).document()["possible"][0]["model"] == "inception_v3"
@@ -344,6 +344,9 @@ def test_preprocessing_goes_with_the_weights(tmp_path):
     """Keras's Xception, as mindcv's network, is still fed as Keras feeds it."""
     path = save(tmp_path, "keras", narrow("xception.keras"))
     assert MODELS["xception.mindcv"].preprocess != MODELS["xception.keras"].preprocess
+    _, about = weights.read(path, model="xception.mindcv")
+    assert (about["model"], about["converted_from"]) == ("xception.mindcv", "xception.keras")
+    assert about["operations"] == ["epsilon 0.001 moved into the variances, for 1e-05"]
     weights.convert(path, tmp_path / "x.safetensors", model="xception.mindcv")
     opened = weights.open_checkpoint(tmp_path / "x.safetensors")
     assert opened.model.name == "xception.mindcv"

@@ -96,22 +96,29 @@ class Checkpoint:
         return adapted, [*self.done, *done]
 
     def document(self) -> dict[str, Any]:
-        """What is known of the file, as JSON has it."""
+        """What is known of the file, and of the arrays that are read from it, as JSON has it.
+
+        `model` is the network that `arrays` are for; `converted_from` the file's own where that is another flavour;
+        `possible` what else its names fit.
+        """
         flavours = _flavours(self.candidates)
         chosen = self.chosen.model if self.chosen else None
         known = self.metadata.get("format") == store.FORMAT
-        one = chosen or flavours[0]
+        one = self.wanted or chosen or flavours[0]
+        its = [c for c in self.candidates if chosen is None or same_network(MODELS[c.model.name], MODELS[chosen.name])]
+        others = [other for other in flavours if chosen is None or other not in [c.model for c in its]]
         return {
             "file": str(self.path),
             "format": self.format,
-            "sources": list(
-                dict.fromkeys(c.source for c in self.candidates if c.model.name == (chosen or c.model).name)
-            ),
-            "model": chosen.name if chosen else None,
+            "sources": list(dict.fromkeys(c.source for c in its)),
+            "model": one.name if chosen else None,
+            "converted_from": chosen.name if chosen and self.wanted else None,
             "possible": [
-                {"model": other.name, "differs_in": [d._asdict() for d in differences(one, other) if matters(d)]}
-                for other in flavours
-                if chosen is None or other.name != chosen.name
+                {
+                    "model": other.name,
+                    "differs_in": [d._asdict() for d in differences(chosen or one, other) if matters(d)],
+                }
+                for other in others
             ],
             "num_classes": one.num_classes,
             "in_channels": one.in_channels,

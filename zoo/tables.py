@@ -174,7 +174,8 @@ def _sources(document: dict[str, Any]) -> str:
 
 def conversion(document: dict[str, Any]) -> None:
     """`zoo convert`."""
-    print(f"{document['file']}: {document['model']}, {document['format']}, of {_sources(document)}")
+    own = document["converted_from"] or document["model"]
+    print(f"{document['file']}: {own}, {document['format']}, of {_sources(document)}")
     for line in document["removed"]:
         print(f"  taken off: {line}")
     for line in document["operations"]:
