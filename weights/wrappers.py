@@ -16,10 +16,6 @@ AVERAGES = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "averaged")
 PREFIXES = ("module.", "_orig_mod.", "_layers.")
 """Before every name: nn.DataParallel, torch.compile, paddle.DataParallel."""
 
-SLOTS = ("moments", "moment1", "moment2", "accum", "accumulation", "momentum", "velocity", "stat", "mean_grad",
-         "mean_square", "exp_avg", "exp_avg_sq", "v", "vhat", "delta")  # fmt: skip
-"""Before the name of another tensor: an optimizer's state, as MindSpore saves it beside the weights."""
-
 DEEPEST = 4
 
 
@@ -77,9 +73,9 @@ def _without_prefixes(tensors: dict[str, Tensor], prefixes: Iterable[str], remov
 
 def _without_training(tensors: dict[str, Tensor], removed: list[str]) -> dict[str, Tensor]:
     slots = [name for name in tensors if name.startswith("ema.")]
-    slots += [n for n in tensors if n.partition(".")[0] in SLOTS and n.partition(".")[2] in tensors]
+    slots += [n for n, t in tensors.items() if _is_slot(t, tensors.get(n.partition(".")[2]))]
     counters = [name for name in tensors if name.endswith("num_batches_tracked")]
-    scalars = [n for n, t in tensors.items() if "." not in n and "/" not in n and t.nbytes <= 8 and n not in slots]
+    scalars = [n for n, t in tensors.items() if "." not in n and "/" not in n and len(t.shape) <= 1]
     if counters:
         removed.append(f"{len(counters)} counters, num_batches_tracked")
     if slots:
@@ -88,6 +84,11 @@ def _without_training(tensors: dict[str, Tensor], removed: list[str]) -> dict[st
         removed.append(f"numbers of the training loop: {_some(scalars)}")
     unwanted = {*slots, *counters, *scalars}
     return {name: tensor for name, tensor in tensors.items() if name not in unwanted}
+
+
+def _is_slot(tensor: Tensor, other: Tensor | None) -> bool:
+    """Whether `tensor`, called moments.a.b, is an optimizer's state beside `other`, a.b, as MindSpore saves them."""
+    return other is not None and tensor.shape == other.shape
 
 
 def _holds(value: Any) -> bool:

@@ -63,7 +63,7 @@ def index(path: str, start: int, length: int) -> dict[str, Any]:
 
 
 def _current(file: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Keras 3: layers/conv2d_3/vars/0, the layer's name an attribute of `vars`."""
+    """Keras 3: layers/conv2d_3/vars/0, from 3.6 with the layer's name as an attribute of `vars`."""
     groups = _member(file, "layers", "Group")
     for key in _keys(groups):
         variables = _member(groups, f"{key}/vars", "Group")
@@ -71,12 +71,12 @@ def _current(file: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         numbers = _keys(variables)
         if not numbers:
             continue
-        if kind not in VARIABLES or "name" not in variables.attrs:
-            raise ValueError(f"layer {key} is of no kind that these networks have, or has no name")
+        if kind not in VARIABLES:
+            raise ValueError(f"layer {key} is of no kind that these networks have")
         names = VARIABLES[kind]
         names = names[1:] if kind == "batch_normalization" and len(numbers) == len(names) - 1 else names
         found = {name: _member(variables, str(i), "Dataset") for i, name in enumerate(names[: len(numbers)])}
-        yield str(variables.attrs["name"]), found
+        yield str(variables.attrs.get("name", key)), found
 
 
 def _legacy(file: Any) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -84,12 +84,14 @@ def _legacy(file: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     root = _member(file, "model_weights", "Group") if "model_weights" in file else file
     for layer in _texts(root.attrs, "layer_names"):
         group = _member(root, layer, "Group")
-        paths = _texts(group.attrs, "weight_names")
-        if paths:
-            yield (
-                layer,
-                {path.rpartition("/")[2].partition(":")[0]: _member(group, path, "Dataset") for path in paths},
-            )
+        found: dict[str, Any] = {}
+        for path in _texts(group.attrs, "weight_names"):
+            name = path.rpartition("/")[2].partition(":")[0]
+            if name in found:
+                raise ValueError(f"layer {layer} has two variables {name!r}")
+            found[name] = _member(group, path, "Dataset")
+        if found:
+            yield layer, found
 
 
 def _texts(attributes: Any, name: str) -> list[str]:

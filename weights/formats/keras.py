@@ -49,8 +49,9 @@ def write(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, str]) 
 
     count: dict[str, int] = {}
     with h5py.File(path, "w") as file:
+        file.create_group("vars")  # Keras before 3.6 looks for the network's own variables
         for layer, variables in _layers(arrays).items():
-            kind = _kind(variables)
+            kind = kind_of(variables)
             number = count[kind] = count.get(kind, -1) + 1
             group = file.create_group(f"layers/{kind}{f'_{number}' if number else ''}/vars")
             group.attrs["name"] = layer
@@ -67,7 +68,7 @@ def write_legacy(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str,
         file.attrs["layer_names"] = [layer.encode() for layer in layers]
         file.attrs["backend"], file.attrs["keras_version"] = "tensorflow", "3.0.0"
         for layer, variables in layers.items():
-            names = sorted(variables, key=VARIABLES[_kind(variables)].index)
+            names = sorted(variables, key=VARIABLES[kind_of(variables)].index)
             group = file.create_group(layer)
             group.attrs["weight_names"] = [f"{layer}/{name}:0".encode() for name in names]
             for name in names:
@@ -82,9 +83,10 @@ def _layers(arrays: Mapping[str, Array]) -> dict[str, dict[str, Array]]:
     return layers
 
 
-def _kind(variables: Mapping[str, Array]) -> str:
+def kind_of(variables: Mapping[str, Any]) -> str:
+    """What Keras calls a layer with these variables."""
     if "kernel" in variables:
-        return "dense" if variables["kernel"].ndim == 2 else "conv2d"
+        return "dense" if len(variables["kernel"].shape) == 2 else "conv2d"
     return "separable_conv2d" if "depthwise_kernel" in variables else "batch_normalization"
 
 

@@ -69,7 +69,12 @@ class View:
         if self.strides == _contiguous(self.shape):
             data = self.storage.data[begin : begin + prod(self.shape) * size]
             return decode(data, self.storage.dtype, self.storage.order).reshape(self.shape)
-        flat = decode(self.storage.data[begin:], self.storage.dtype, self.storage.order)
+        span = (
+            1 + sum((n - 1) * stride for n, stride in zip(self.shape, self.strides, strict=True))
+            if prod(self.shape)
+            else 0
+        )
+        flat = decode(self.storage.data[begin : begin + span * size], self.storage.dtype, self.storage.order)
         return np.lib.stride_tricks.as_strided(
             flat, self.shape, tuple(s * flat.itemsize for s in self.strides), writeable=False
         )

@@ -2,7 +2,7 @@
 
 from weights.names import Source
 from weights.sources.cadene import CADENE
-from weights.sources.keras import KERAS
+from weights.sources.keras import KERAS, KERAS_POSITIONS
 from weights.sources.mindcv import MINDCV
 from weights.sources.mmpretrain import MMPRETRAIN
 from weights.sources.native import NATIVE
@@ -22,5 +22,7 @@ SOURCES: dict[str, Source] = {
     "zhulf": ZHULF,
 }
 
-ALL: dict[str, Source] = SOURCES | NATIVE
-"""Whatever a file's names may be: a publisher's, or those of `zoo.build` ("zoo": canonical; "torch", ...: as saved)."""
+ALL: dict[str, Source] = SOURCES | {"keras<3.6": KERAS_POSITIONS} | NATIVE
+"""Whatever a file's names may be: a publisher's, today's or earlier ones, or those of `zoo.build` ("zoo": canonical;
+"torch" and so on: as that framework saves it).
+"""

@@ -4,12 +4,14 @@ Inception-v3 and Inception-ResNet-v2 leave most layers unnamed: Keras numbers th
 of our trace, and their batch norms have no gamma.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from weights.formats.keras import kind_of
 from weights.names import Row, Source, Table
 from zoo.models import MODELS
 from zoo.nodes import Chain, Concat, Conv, Depthwise, Head, Node, Residual
-from zoo.trace import trace
+from zoo.trace import Parameter, parameters, trace
 
 
 def numbered(paths: Iterable[str]) -> tuple[Row, ...]:
@@ -64,6 +66,24 @@ def table(model: str, rows: tuple[Row, ...], without: tuple[str, ...] = ()) -> T
     return Table(rows, without=without, order=tuple(order))
 
 
+def positions(model: str, named: Table) -> Table:
+    """The same tensors where layers have no names, as in the .weights.h5 of Keras before 3.6: counted by kind."""
+    keys = Source("keras", {model: named}).names(MODELS[model])
+    variables: dict[str, dict[str, Parameter]] = {}
+    for name, key in keys.items():
+        layer, _, variable = key.rpartition("/")
+        variables.setdefault(layer, {})[variable] = parameters(MODELS[model])[name]
+    counted: Counter[str] = Counter()
+    place: dict[str, str] = {}
+    for layer in named.order:
+        kind = kind_of(variables[layer])
+        place[layer] = f"{kind}_{counted[kind]}" if counted[kind] else kind
+        counted[kind] += 1
+    rows = ((key, name) for name, key in keys.items())
+    moved = tuple((f"{place[key.rpartition('/')[0]]}/{key.rpartition('/')[2]}", name) for key, name in rows)
+    return Table(moved, without=named.without, order=tuple(place[layer] for layer in named.order))
+
+
 def layers(node: Node, path: str, after: int) -> Iterator[tuple[int, str]]:
     """Each of Keras's layers as its distance from the output, and a tensor of it if it has any; `after` lie behind.
 
@@ -108,3 +128,5 @@ KERAS = Source(
         "xception.keras": table("xception.keras", XCEPTION + HEAD),
     },
 )
+
+KERAS_POSITIONS = Source("keras", {model: positions(model, named) for model, named in KERAS.models.items()})
