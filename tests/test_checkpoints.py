@@ -8,7 +8,7 @@ import pytest
 from support import batch, calibrated, error, expected, narrow
 
 import weights
-from weights import ALL, SOURCES
+from weights import ALL, SOURCES, store
 from weights.adapt import adapt_channels
 from weights.flavours import transfer
 from weights.formats import FORMATS
@@ -16,7 +16,7 @@ from weights.sources.native import NATIVE
 from zoo.catalogue import same_network
 from zoo.cli import main
 from zoo.errors import WeightsError
-from zoo.model import Norm, configure
+from zoo.model import Norm, Preprocess, configure
 from zoo.models import MODELS
 from zoo.models.inception_v4 import join
 from zoo.nodes import AvgPool, Conv, Depthwise, Head, MaxPool, NormRelu, Relu, Residual, concat
@@ -69,10 +69,15 @@ def test_networks_of_ones_own(tmp_path, source, name):
     assert all(np.array_equal(array, again[key]) for key, array in calibrated(model).items())
 
 
-def test_a_width_that_is_no_round_number(tmp_path):
-    model = configure(MODELS["inception_v3"], width=0.37)
-    about = weights.open_checkpoint(save(tmp_path, "timm", model, weights.initial(model))).document()
-    assert parameters(configure(MODELS["inception_v3"], width=about["width"])) == parameters(model)
+@pytest.mark.parametrize("name", ["inception_v3", "googlenet", "inception_v4"])
+@pytest.mark.parametrize("width", [0.01, 0.07, 0.126, 0.13, 1 / 3, 0.99, 1.07])
+def test_a_width_that_is_no_round_number(tmp_path, name, width):
+    """Another width with the same channels may be found; it is as good as the one that was given."""
+    model = configure(MODELS[name], width=width)
+    path = save(tmp_path, "zhulf" if name == "inception_v4" else "torchvision", model, weights.initial(model))
+    opened = weights.open_checkpoint(path)
+    assert parameters(opened.model) == parameters(model)
+    assert opened.arrays_for(model)[0].keys() == parameters(model).keys()
 
 
 @pytest.mark.parametrize(("first", "second", "name"), PAIRS)
@@ -239,7 +244,7 @@ WRAPPED = {
         lambda t: t | {f"moments.{k}": v for k, v in t.items() if "weight" in k},
         "115 tensors of an optimizer or a moving average: moments.conv1.conv.weight, ",
     ),
-    "loop": (lambda t: t | {"learning_rate": np.float32(1), "epoch_num": np.int32(3)},
+    "loop": (lambda t: t | {"learning_rate": np.ones(50, np.float32), "epoch_num": np.int32(3)},
              "numbers of the training loop: learning_rate, epoch_num"),
 }  # fmt: skip
 
@@ -253,6 +258,59 @@ def test_what_is_around_the_weights_is_taken_off(tmp_path, case):
     assert any(line.startswith(report) for line in about["removed"])
     assert about["sources"] == ["torchvision"]
     assert all(np.array_equal(array, arrays[key]) for key, array in calibrated(model).items())
+
+
+def test_an_averaged_model_of_pytorch(tmp_path):
+    model = configure(MODELS["googlenet"], width=0.25, aux=False)
+    native = {f"module.{key}": array for key, array in SOURCES["torchvision"].write(calibrated(model), model).items()}
+    FORMATS["torch"].write(tmp_path / "w.pth", native | {"n_averaged": np.array(3)}, {})
+    assert weights.open_checkpoint(tmp_path / "w.pth").model.name == "googlenet"
+
+
+def test_auxiliary_heads_for_other_classes_are_left_out(tmp_path):
+    """A new classifier of ten, and the old auxiliary ones of a thousand."""
+    model = configure(MODELS["inception_v3"], width=0.25, num_classes=10)
+    native = dict(SOURCES["timm"].write(weights.initial(model), model))
+    native["AuxLogits.fc.weight"] = np.ones((1000, native["AuxLogits.fc.weight"].shape[1]), np.float32)
+    native["AuxLogits.fc.bias"] = np.ones(1000, np.float32)
+    FORMATS["torch"].write(tmp_path / "w.pth", native, {})
+    _, about = weights.read(tmp_path / "w.pth")
+    assert (about["num_classes"], about["aux"]) == (10, [])
+    assert "12 tensors of auxiliary heads for other classes: AuxLogits.conv0.conv.weight, ..." in about["removed"]
+
+
+def test_canonical_metadata_and_tensors_must_agree(tmp_path):
+    model = narrow("inception_v3.mindcv")
+    metadata = store.describe(model)
+    arrays = calibrated(model)
+    for change, message in (
+        ({"num_classes": "77"}, r"the weights do not fit: 4 of another shape"),
+        ({"norm": '{"eps": 0.1, "decay": 0.9}'}, "its metadata do not describe a network: .*with batch norm"),
+        ({"preprocess": "[" * 100_000}, "its metadata do not describe a network: RecursionError"),
+        ({"preprocess": metadata["preprocess"].replace("0.485", '"a"')}, "numbers were expected"),
+        ({"model": "resnet50"}, "its metadata do not describe a network: SpecError: unknown model 'resnet50'"),
+    ):
+        FORMATS["safetensors"].write(tmp_path / "w.safetensors", arrays, metadata | change)
+        with pytest.raises(WeightsError, match=message):
+            weights.open_checkpoint(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "other"), [("inception_v3.mindcv", "inception_v3.keras"), ("inception_v4", "inception_v4.slim")]
+)
+def test_a_files_preprocessing_outlives_another_name(tmp_path, name, other):
+    own = Preprocess(resize=333, mean=(0.1, 0.2, 0.3))
+    model = replace(narrow(name), aux=(), preprocess=own, size=224)
+    weights.write(tmp_path / "w.safetensors", weights.restrict(calibrated(narrow(name)), model, narrow(name)), model)
+    opened = weights.open_checkpoint(tmp_path / "w.safetensors", model=other)
+    assert (opened.model.name, opened.model.preprocess) == (other, own)
+    assert weights.open_checkpoint(tmp_path / "w.safetensors").model.size == 224
+
+
+def test_inspecting_for_a_network_that_it_cannot_become(tmp_path, capsys):
+    path = save(tmp_path, "timm", narrow("inception_v3"))
+    assert main(["inspect", str(path), "--model", "xception"]) == 2
+    assert "inception_v3 cannot become xception" in capsys.readouterr().err
 
 
 def test_mmpretrains_prefix_is_its_own(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,11 +32,11 @@ def adapt(arrays: Mapping[str, Array], held: Model, wanted: Model, seed: int = 0
     ones too, are made anew from `seed`, as are auxiliary heads that `held` lacks. Raises WeightsError for another width
     and for input channels that cannot be adapted.
     """
-    if held.width != wanted.width:
+    result, done = restrict(arrays, wanted, held), []
+    if held.width != wanted.width and not _as_wide(held, wanted):
         raise WeightsError(
             f"{held.name}: the weights have width {held.width:g}, not {wanted.width:g}: pass width={held.width:g}"
         )
-    result, done = restrict(arrays, wanted, held), []
     classifiers = [n for n in parameters(wanted) if n.endswith((".fc.weight", ".fc.bias")) and n in result]
     if held.num_classes == IMAGENET + 1 and wanted.num_classes == IMAGENET:
         result |= {name: result[name][1:] for name in classifiers}
@@ -57,6 +58,13 @@ def adapt(arrays: Mapping[str, Array], held: Model, wanted: Model, seed: int = 0
         fresh = initial(wanted, seed)
         result |= {name: fresh[name] for name in missing}
     return result, done
+
+
+def _as_wide(held: Model, wanted: Model) -> bool:
+    """Whether two widths come to the same: channel counts are multiples of 8."""
+    same = replace(wanted, num_classes=held.num_classes, in_channels=held.in_channels)
+    ours, theirs = parameters(held), parameters(same)
+    return all(theirs[name].shape == ours[name].shape for name in theirs if name in ours)
 
 
 def adapt_channels(weight: Array, channels: int) -> Array:

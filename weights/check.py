@@ -65,4 +65,4 @@ def _listed(what: str, names: list[str]) -> list[str]:
     if not names:
         return []
     more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return [f"{len(names)} {what}: {', '.join(names[:SHOWN])}{more}"]
+    return [f"{len(names)} {what}: {', '.join(name[:200] for name in names[:SHOWN])}{more}"]

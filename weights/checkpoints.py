@@ -14,14 +14,14 @@ from safetensors import SafetensorError
 
 from weights import formats, store
 from weights.adapt import adapt
-from weights.check import check
-from weights.flavours import transfer
+from weights.check import check, fail, matches
+from weights.flavours import pair, transfer
 from weights.formats.tensors import Tensor
 from weights.names import CONVENTIONS
 from weights.recognise import Candidate, recognise, variant
 from weights.sources import ALL
 from weights.sources.native import NATIVE
-from weights.wrappers import strip, unwrap
+from weights.wrappers import DEEPEST, PREFIXES, strip, unwrap
 from zoo.arguments import integer
 from zoo.catalogue import same_network, spec
 from zoo.diff import differences, matters
@@ -29,9 +29,10 @@ from zoo.errors import WeightsError
 from zoo.files import whole
 from zoo.model import Model, configure
 from zoo.models import MODELS
+from zoo.trace import parameters
 
 Array = NDArray[Any]
-OUTER = ("backbone.", "network.", "_network.", "_backbone.", "model.", "net.", "encoder.", "Student.")
+OUTER = ("backbone.", "network.", "_network.", "_backbone.", "model.", "net.", "encoder.", "student.", "Student.")
 """What else may stand before every name: the part of a larger module that the network is."""
 
 TAGS = {"torch": "pt", "mindspore": "ms", "paddle": "pd"}
@@ -153,11 +154,12 @@ def open_checkpoint(
         if declared > size:
             raise WeightsError(f"its tensors would take {declared:,} bytes, and the file has {size:,}")
         if contents.metadata.get("format") == store.FORMAT:
-            candidates = [_described(contents.metadata, tensors)]
+            candidates = [_described(contents.metadata, tensors, source)]
         else:
             tensors, candidates = _recognise(tensors, removed, source)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
+    tensors = _without_heads(tensors, candidates[0], removed)
     opened = Checkpoint(path, contents.format, tensors, contents.metadata, removed, candidates, None)
     if len(_flavours(candidates)) == 1:
         opened.chosen = candidates[0]
@@ -245,21 +247,39 @@ def convert(
     return {**opened.document(), "out": str(out), "to": to}
 
 
-def _described(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Candidate:
-    return Candidate("zoo", store.described(metadata))
+def _described(metadata: Mapping[str, str], tensors: Mapping[str, Tensor], source: str | None) -> Candidate:
+    """What a canonical file says it is, if its tensors say so too."""
+    if source not in (None, "zoo"):
+        raise WeightsError(f"canonical weights, of {metadata.get('source') or 'no known source'}: leave out --from")
+    model = store.described(metadata)
+    problems = matches(tensors, {name: parameter.shape for name, parameter in parameters(model).items()})
+    if problems:
+        fail(model, problems)
+    return Candidate("zoo", model)
 
 
 def _recognise(
     tensors: dict[str, Tensor], removed: list[str], source: str | None
 ) -> tuple[dict[str, Tensor], list[Candidate]]:
     """As `recognise`, with whatever stands before all names taken off when they mean nothing with it."""
-    try:
-        return tensors, recognise(tensors, source)
-    except WeightsError:
-        stripped = strip(tensors, OUTER, removed)
-        if stripped is None:
-            raise
-        return _recognise(stripped, removed, source)
+    for _ in range(DEEPEST):
+        try:
+            return tensors, recognise(tensors, source)
+        except WeightsError:
+            stripped = strip(tensors, (*OUTER, *PREFIXES), removed)
+            if stripped is None:
+                raise
+            tensors = stripped
+    return tensors, recognise(tensors, source)
+
+
+def _without_heads(tensors: dict[str, Tensor], one: Candidate, removed: list[str]) -> dict[str, Tensor]:
+    """The tensors that the recognised network has: all, or without auxiliary heads that do not fit it."""
+    keys = set(ALL[one.source].names(one.model).values())
+    others = [name for name in tensors if name not in keys]
+    if others:
+        removed.append(f"{len(others)} tensors of auxiliary heads for other classes: {others[0]}, ...")
+    return {name: tensor for name, tensor in tensors.items() if name in keys}
 
 
 def _flavours(candidates: list[Candidate]) -> list[Model]:
@@ -282,8 +302,15 @@ def _as_wanted(opened: Checkpoint, wanted: Model) -> tuple[Candidate, Model | No
     model, own = opened.model, opened.chosen
     assert own is not None
     if same_network(MODELS[model.name], wanted) and wanted.name in ALL[own.source].models:
-        return Candidate(own.source, variant(opened.tensors, ALL[own.source], wanted)), None
-    return own, _counterpart(model, wanted)
+        its = variant(opened.tensors, ALL[own.source], wanted)
+        known = opened.metadata.get("format") == store.FORMAT
+        return Candidate(own.source, replace(its, preprocess=model.preprocess) if known else its), None
+    other = _counterpart(model, wanted)
+    try:
+        pair(model, other)
+    except WeightsError as error:
+        raise WeightsError(f"{opened.path}: {error}") from None
+    return own, other
 
 
 def _counterpart(model: Model, published: Model) -> Model:

@@ -32,15 +32,7 @@ def transfer(arrays: Mapping[str, Array], first: Model, second: Model) -> tuple[
     Auxiliary heads are for training: they go along where the second network has the same. Raises WeightsError with the
     reasons when no weights of the second network compute what the first does.
     """
-    walk = _Walk(first, second)
-    walk.networks()
-    if walk.reasons:
-        reasons = [_places(where) + text for text, where in walk.reasons.items()]
-        more = f"; and {len(reasons) - SHOWN} more (`zoo diff {first.name} {second.name}`)" * (len(reasons) > SHOWN)
-        raise WeightsError(
-            f"{first.name} cannot become {second.name}, whatever the weights: {'; '.join(reasons[:SHOWN])}{more}. "
-            f"Every framework runs it as what it is: zoo.build({first.name!r}, ...)"
-        )
+    walk = pair(first, second)
     result = {
         name: arrays[source] if permutation is None else np.ascontiguousarray(arrays[source][permutation])
         for name, (source, permutation) in walk.tensors.items()
@@ -53,6 +45,20 @@ def transfer(arrays: Mapping[str, Array], first: Model, second: Model) -> tuple[
     if heads:
         done.append(f"auxiliary heads left out: {', '.join(heads)}")
     return result, done
+
+
+def pair(first: Model, second: Model) -> _Walk:
+    """Which tensors of `first` are which of `second`; no arrays are needed. Raises WeightsError as `transfer` does."""
+    walk = _Walk(first, second)
+    walk.networks()
+    if walk.reasons:
+        reasons = [_places(where) + text for text, where in walk.reasons.items()]
+        more = f"; and {len(reasons) - SHOWN} more (`zoo diff {first.name} {second.name}`)" * (len(reasons) > SHOWN)
+        raise WeightsError(
+            f"{first.name} cannot become {second.name}, whatever the weights: {'; '.join(reasons[:SHOWN])}{more}. "
+            f"Every framework runs it as what it is: zoo.build({first.name!r}, ...)"
+        )
+    return walk
 
 
 def move_epsilon(arrays: dict[str, Array], old: float, new: float) -> None:

@@ -17,8 +17,11 @@ from zoo.catalogue import same_network
 from zoo.errors import SpecError, WeightsError
 from zoo.model import Model, configure
 from zoo.models import MODELS
-from zoo.nodes import Conv
-from zoo.trace import parameters, trace
+from zoo.nodes import Conv, Head
+from zoo.trace import Op, parameters, trace
+
+LONGEST = 200
+"""Characters of a tensor's name: more than any network has."""
 
 LEAST = 0.6
 """Share of a table's rows that a file must have for the table to be called near."""
@@ -40,7 +43,7 @@ def recognise(tensors: Mapping[str, Tensor], source: str | None = None) -> list[
     """
     if source is not None and source not in ALL:
         raise WeightsError(f"unknown source {source!r}: expected one of {', '.join(ALL)}")
-    paths = {path for name in tensors for path in _paths(name)}
+    paths = {path for name in tensors if len(name) < LONGEST for path in _paths(name)}
     known = {
         (name, model): _share(ALL[name], model, paths)
         for name in (ALL if source is None else [source])
@@ -54,13 +57,13 @@ def recognise(tensors: Mapping[str, Tensor], source: str | None = None) -> list[
             continue
         try:
             found.append(Candidate(name, variant(tensors, ALL[name], published)))
-        except WeightsError as error:
+        except (SpecError, WeightsError) as error:
             problems[name, model] = str(error)
     if found:
         return found
     nearest = max(problems or known, key=known.__getitem__)
     if known[nearest] < LEAST:
-        first = ", ".join(list(tensors)[:3])
+        first = ", ".join(name[:80] for name in list(tensors)[:3])
         raise WeightsError(
             f"its {len(tensors)} tensors ({first}, ...) have not the names of a network of "
             f"{source or 'any source that we know'}; `zoo list` shows the networks and their publishers"
@@ -96,19 +99,30 @@ def variant(tensors: Mapping[str, Tensor], source: Source, published: Model) -> 
             return schema[tensor].shape[axis]
         return given.shape[list(order).index(axis)]
 
-    ops = [op for op in trace(bare).ops if isinstance(op.node, Conv)]
-    counts = [(op.outputs.channels, dimension(f"{op.path}.conv.weight", 0)) for op in ops]
+    def counts(op: Op) -> Iterator[tuple[int, int]]:
+        match op.node:
+            case Conv(channels=channels):
+                yield channels, dimension(f"{op.path}.conv.weight", 0)
+            case Head(hidden=int() as hidden):
+                yield hidden, dimension(f"{op.path}.hidden.weight", 0)
+
+    ops = trace(model).ops
+    first = next(op.path for op in ops if isinstance(op.node, Conv))
     try:
         model = configure(
             published,
             num_classes=dimension("head.fc.weight", 0),
-            in_channels=dimension(f"{ops[0].path}.conv.weight", 1),
+            in_channels=dimension(f"{first}.conv.weight", 1),
             aux=bool(model.aux),
-            width=_width(counts),
+            width=_width([pair for op in ops for pair in counts(op)]),
         )
+        schema = parameters(model)
     except SpecError as error:
         raise WeightsError(str(error)) from None
-    problems = matches(tensors, {names[n]: convention.shape(p) for n, p in parameters(model).items() if n in names})
+    problems = matches(tensors, {names[n]: convention.shape(p) for n, p in schema.items() if n in names})
+    if problems and model.aux:  # a new classifier on the old auxiliary heads, or one of two heads
+        trunk = {key: tensor for key, tensor in tensors.items() if key not in heads}
+        return variant(trunk, source, published)
     if problems:
         raise WeightsError(f"{model.name}, but: {'; '.join(problems)}")
     return model
@@ -118,7 +132,7 @@ def _width(counts: list[tuple[int, int]]) -> float:
     """The roundest factor that makes the given channel counts of the published ones; failing that, the commonest."""
     if all(published == given for published, given in counts):
         return 1.0
-    low = max((given - 4) / published if given > 8 else 0 for published, given in counts)
+    low = max((given - 4) / published if given > 8 else 1e-4 for published, given in counts)
     high = min((given + 4) / published for published, given in counts)
     for unit in (1, 2, 4, 8, 10, 16, 20, 100, 1000, 10_000):
         width = ceil(low * unit) / unit

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from typing import Any
 
+from zoo.arguments import within
 from zoo.catalogue import spec
 from zoo.errors import SpecError, WeightsError
 from zoo.model import Model, Preprocess, configure
@@ -35,9 +37,9 @@ def describe(model: Model, source: str = "", licence: str = "") -> dict[str, str
 
 
 def described(metadata: Mapping[str, str]) -> Model:
-    """The model that a canonical file's metadata describe, with its preprocessing.
+    """The model that a canonical file's metadata describe, with its size and preprocessing.
 
-    Raises WeightsError when they describe none.
+    Raises WeightsError when they describe none, or another batch norm than that network has.
     """
     try:
         model = configure(
@@ -47,8 +49,21 @@ def described(metadata: Mapping[str, str]) -> Model:
             width=float(metadata["width"]),
             aux=metadata["aux"] == "true",
         )
-        given = json.loads(metadata["preprocess"])
-        given |= {key: tuple(given[key]) for key in ("mean", "std")}
-        return replace(model, preprocess=Preprocess(**given))
-    except (KeyError, ValueError, TypeError, SpecError) as error:
-        raise WeightsError(f"its metadata do not describe a network: {type(error).__name__}: {error}") from None
+        norm = json.loads(metadata["norm"])
+        if (norm and norm["eps"]) != (model.norm and model.norm.eps):
+            raise ValueError(f"{model.name} with batch norm {metadata['norm'][:80]}")
+        return replace(model, size=int(metadata["size"]), preprocess=_preprocess(json.loads(metadata["preprocess"])))
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError, SpecError) as error:
+        reason = f"{type(error).__name__}: {str(error)[:200]}"
+        raise WeightsError(f"its metadata do not describe a network: {reason}") from None
+
+
+def _preprocess(given: Mapping[str, Any]) -> Preprocess:
+    """Raises ValueError for what no image can be put through."""
+    result = Preprocess(**{**given, "mean": tuple(given["mean"]), "std": tuple(given["std"])})
+    numbers = (result.resize, *result.mean, *result.std)
+    if not all(within(number, -1e6, 1e6) for number in numbers) or len(numbers) != 7:
+        raise ValueError("preprocess: numbers were expected, three for mean and std")
+    if result.interpolation not in ("bilinear", "bicubic") or result.channels not in ("RGB", "BGR"):
+        raise ValueError(f"preprocess: interpolation {result.interpolation!r}, channels {result.channels!r}")
+    return result

@@ -25,19 +25,20 @@ def unwrap(tree: Mapping[Any, Any], ema: bool = False) -> tuple[dict[str, Tensor
     With `ema`, the moving average of the weights instead. Raises WeightsError when there are no tensors, or no average.
     """
     removed: list[str] = []
-    found = tree if ema else {**tree}
-    averaged = False
+    found, averaged = tree, False
     for _ in range(DEEPEST):
-        averages = [key for key in AVERAGES if key in found and _tensors(found[key])]
-        states = [key for key in STATES if key in found and _holds(found[key])]
+        averages = [key for key in AVERAGES if _holds(found.get(key))]
+        states = [key for key in STATES if _holds(found.get(key))]
         if ema and not averaged and averages:
             key, averaged = averages[0], True
         elif states:
             key = states[0]
+        elif not _tensors(found) and len(only := [key for key, value in found.items() if _tensors(value)]) == 1:
+            key = only[0]
         else:
             break
         others = [str(other) for other in found if other != key]
-        removed.append(f"the dictionary around {key!r}" + (f", with {_some(others)}" if others else ""))
+        removed.append(f"the dictionary around {str(key)[:80]!r}" + (f", with {_some(others)}" if others else ""))
         found = found[key]
     tensors = _tensors(found)
     if ema and not averaged:
@@ -50,7 +51,9 @@ def unwrap(tree: Mapping[Any, Any], ema: bool = False) -> tuple[dict[str, Tensor
     others = [str(key) for key in found if key not in tensors]
     if others:
         removed.append(f"what is no tensor: {_some(others)}")
-    tensors = _without_training(_without_prefixes(tensors, PREFIXES, removed), removed)
+    tensors = _without_training(tensors, removed)
+    while (stripped := strip(tensors, PREFIXES, removed)) is not None:
+        tensors = _without_training(stripped, removed)
     if not tensors:
         raise WeightsError(f"no weights in it, but {'; '.join(removed)}")
     return tensors, removed
@@ -65,15 +68,9 @@ def strip(tensors: dict[str, Tensor], prefixes: Iterable[str], removed: list[str
     return None
 
 
-def _without_prefixes(tensors: dict[str, Tensor], prefixes: Iterable[str], removed: list[str]) -> dict[str, Tensor]:
-    while (stripped := strip(tensors, prefixes, removed)) is not None:
-        tensors = stripped
-    return tensors
-
-
 def _without_training(tensors: dict[str, Tensor], removed: list[str]) -> dict[str, Tensor]:
-    slots = [name for name in tensors if name.startswith("ema.")]
-    slots += [n for n, t in tensors.items() if _is_slot(t, tensors.get(n.partition(".")[2]))]
+    states = _states(tensors)
+    slots = [name for name in tensors if name.partition(".")[0] in states]
     counters = [name for name in tensors if name.endswith("num_batches_tracked")]
     scalars = [n for n, t in tensors.items() if "." not in n and "/" not in n and len(t.shape) <= 1]
     if counters:
@@ -86,9 +83,18 @@ def _without_training(tensors: dict[str, Tensor], removed: list[str]) -> dict[st
     return {name: tensor for name, tensor in tensors.items() if name not in unwanted}
 
 
-def _is_slot(tensor: Tensor, other: Tensor | None) -> bool:
-    """Whether `tensor`, called moments.a.b, is an optimizer's state beside `other`, a.b, as MindSpore saves them."""
-    return other is not None and tensor.shape == other.shape
+def _states(tensors: Mapping[str, Tensor]) -> set[str]:
+    """First words of names that stand before the names of other tensors only: moments.a.b beside a.b, for all a.b.
+
+    So MindSpore saves an optimizer's state beside the weights. AuxLogits.fc.bias beside fc.bias is none, as
+    AuxLogits.conv0 has no other.
+    """
+    found: dict[str, bool] = {}
+    for name, tensor in tensors.items():
+        word, dot, rest = name.partition(".")
+        beside = tensors.get(rest)
+        found[word] = found.get(word, True) and bool(dot) and beside is not None and beside.shape == tensor.shape
+    return {word for word, all_are in found.items() if all_are} | {"ema"}
 
 
 def _holds(value: Any) -> bool:

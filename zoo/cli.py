@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ZooError as error:
         return _fail(str(error))
     except MemoryError:
-        return _fail("out of memory: take a smaller --batch or --size")
+        return _fail("out of memory" + (": take a smaller --batch or --size" if options.run is _parity else ""))
     except KeyboardInterrupt:
         print("zoo: interrupted", file=sys.stderr)
         return 130

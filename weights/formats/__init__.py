@@ -61,6 +61,8 @@ def read(path: str | Path) -> Contents:
                     raise WeightsError(f"holds a {type(contents.tree).__name__}, expected a dictionary of tensors")
             except WeightsError as error:
                 raise WeightsError(f"{path}: {error}") from None
+            except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
+                raise WeightsError(f"{path}: damaged: {type(error).__name__}: {str(error)[:200]}") from None
             return contents
     raise WeightsError(
         f"{path}: no checkpoint that we know: it begins with {bytes(file.bytes[:8])!r}. Expected are PyTorch's .pth, "

@@ -156,7 +156,8 @@ def main(path: str, start: int, length: int) -> None:
 
 
 if __name__ == "__main__":
-    del sys.path[0]  # this folder, whose modules are called as the frameworks are
+    # this folder's modules are called as the frameworks are
+    sys.path[:] = [path for path in sys.path if os.path.abspath(path) != os.path.dirname(os.path.abspath(__file__))]
     import h5py  # noqa: F401  # before memory is confined
 
     confine(int(sys.argv[3]))

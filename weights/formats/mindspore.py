@@ -14,7 +14,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from weights.formats.tensors import Array, Contents, Mapped, Tensor, decode, encode, from_buffer, release
+from weights.formats.tensors import MOST_SIZES, Array, Contents, Mapped, Tensor, decode, encode, from_buffer, release
 from zoo.errors import WeightsError
 
 TYPES = {
@@ -64,7 +64,7 @@ def write(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, str]) 
             value.tensor.tensor_type = names[array.dtype.name]
             value.tensor.tensor_content = bytes(encode(array))
             data = value.SerializeToString()
-            file.write(VALUE + _varint(len(data)))
+            file.write(VALUE + varint(len(data)))
             file.write(data)
 
 
@@ -75,7 +75,7 @@ def _tensor(data: memoryview, value: Any) -> Any:
         return "a text"
     if kind not in TYPES:
         raise WeightsError(f"{value.tag!r} is of type {kind!r}, expected one of {', '.join(TYPES)}")
-    shape = () if dims == (0,) else dims
+    shape = () if dims == (0,) else dims[: MOST_SIZES + 1]
     try:
         from_buffer(value.tensor.tensor_content, TYPES[kind], shape)
     except ValueError as error:
@@ -122,7 +122,7 @@ def _length(data: memoryview, at: int) -> tuple[int, int]:
     raise WeightsError(f"not a MindSpore checkpoint: no length at byte {at}")
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
     data = bytearray()
     while value >= 0x80:
         data.append(value & 0x7F | 0x80)

@@ -12,22 +12,34 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from weights.formats.tensors import Tensor, from_buffer
+from weights.formats.tensors import ITEMSIZE, Tensor, from_buffer
 from zoo.errors import WeightsError
 
 MOST_OPERATIONS = 500_000
 """More than any training checkpoint of the family has (Inception-ResNet-v2 with Adam and EMA: 200,000)."""
+
+LONGEST_INTEGER = 1024
+"""Bytes; what Python writes out in decimals without complaint."""
 
 LONG_TEXT = 1 << 16
 """Bytes above which a text is kept as bytes until someone asks: Python needs up to four times as much for it."""
 
 STAND_INS = (
     "argparse.Namespace",
+    "builtins.complex",
+    "builtins.frozenset",
+    "builtins.getattr",  # mmengine's HistoryBuffer keeps bound methods
+    "builtins.range",
+    "builtins.set",
     "collections.Counter",
+    "collections.deque",
+    "datetime.date",
     "datetime.datetime",
+    "datetime.timedelta",
     "mmengine.config.config.ConfigDict",
     "mmengine.logging.history_buffer.HistoryBuffer",
     "pathlib.PosixPath",
+    "pathlib._local.PosixPath",
     "pathlib.WindowsPath",
     "torch.device",
     "types.SimpleNamespace",
@@ -53,9 +65,12 @@ class NumpyType:
     """A numpy.dtype: a code such as f4, then its byte order."""
 
     def __init__(self, code: Any, *_: Any) -> None:
+        if not isinstance(code, str) or len(code) > 20:
+            raise TypeError("an element type that is no short text")
         kinds = {"f": "float", "i": "int", "u": "uint", "b": "bool"}
-        code = str(code).lstrip("<>=|")
-        self.name = "bool" if code == "b1" else f"{kinds.get(code[:1], code[:1])}{int(code[1:] or 0) * 8}"
+        code = code.lstrip("<>=|")
+        bits = int(code[1:]) * 8 if code[1:].isdigit() else 0
+        self.name = "bool" if code == "b1" else f"{kinds.get(code[:1], code[:1])}{bits}"
         self.order = "<"
 
     def set_state(self, state: Any) -> None:
@@ -63,18 +78,19 @@ class NumpyType:
 
 
 class NumpyArray:
-    """A numpy.ndarray, whose state comes after it."""
+    """A numpy.ndarray, whose state comes after it; without a tensor where its elements are no numbers."""
 
     tensor: Tensor
 
     def set_state(self, state: Any) -> None:
         _, shape, dtype, fortran, data = state
-        self.fill(as_bytes(data), dtype, shape, fortran)
+        self.fill(data, dtype, shape, fortran)
 
-    def fill(self, data: memoryview, dtype: Any, shape: Any, fortran: Any) -> None:
+    def fill(self, data: Any, dtype: Any, shape: Any, fortran: Any) -> None:
         if not isinstance(dtype, NumpyType) or not isinstance(shape, tuple):
             raise TypeError("an array without type or shape")
-        self.tensor = from_buffer(data, dtype.name, shape, dtype.order, bool(fortran))
+        if dtype.name in ITEMSIZE:
+            self.tensor = from_buffer(as_bytes(data), dtype.name, shape, dtype.order, bool(fortran))
 
 
 class LongText:
@@ -86,19 +102,19 @@ class LongText:
 
 def _array(data: Any, dtype: Any, shape: Any, order: Any = "C") -> NumpyArray:
     array = NumpyArray()
-    array.fill(as_bytes(data), dtype, shape, order == "F")
+    array.fill(data, dtype, shape, order == "F")
     return array
 
 
 def _scalar(dtype: Any, data: Any) -> Any:
     array = NumpyArray()
-    array.fill(as_bytes(data), dtype, (), False)
-    return array.tensor.read().item()
+    array.fill(data, dtype, (), False)
+    return array.tensor.read().item() if hasattr(array, "tensor") else None
 
 
 def _encode(text: Any, encoding: Any = "utf-8") -> Any:
     if encoding != "latin1":
-        raise TypeError(f"a text in {encoding!r}")
+        raise TypeError("a text in another encoding than latin1")
     if not isinstance(text, LongText):
         return memoryview(text.encode("latin1"))
     result, decoder = bytearray(), codecs.getincrementaldecoder("utf-8")()
@@ -126,6 +142,11 @@ def as_tuple(values: Any = ()) -> tuple[Any, ...]:
     return tuple(values)
 
 
+def _no_bytes() -> memoryview:
+    """Protocol 2's way to write b""."""
+    return memoryview(b"")
+
+
 def _new_array(*_: Any) -> NumpyArray:
     return NumpyArray()
 
@@ -150,7 +171,8 @@ PLAIN: dict[str, Any] = {
     "builtins.list": None,
     "builtins.int": None,
     "builtins.float": None,
-    "builtins.set": Function(_stand_in),
+    "builtins.str": None,
+    "builtins.bytes": Function(_no_bytes),
     "_codecs.encode": Function(_encode),
     "numpy.ndarray": None,
     "numpy.dtype": Function(NumpyType),
@@ -192,6 +214,7 @@ class _Machine:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
+        self.credit = len(data) + LONG_TEXT
 
     def run(self) -> Any:
         for _ in range(MOST_OPERATIONS):
@@ -224,7 +247,7 @@ class _Machine:
 
     def long(self, size: int) -> int:
         length = self.unsigned(size)
-        if length > LONG_TEXT:
+        if length > LONGEST_INTEGER:
             raise ValueError(f"an integer of {length} bytes")
         return self.signed(length)
 
@@ -262,6 +285,8 @@ class _Machine:
             raise TypeError(f"{type(self.stack[-1]).__name__} takes no elements")
 
     def look_up(self, module: Any, name: Any) -> Any:
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise TypeError("an import of something that is no name")
         name = f"{module}.{name}"
         for old, new in (("__builtin__.", "builtins."), ("torch.cuda.", "torch.")):
             name = name.replace(old, new, 1) if name.startswith(old) else name
@@ -275,10 +300,20 @@ class _Machine:
     def call(self, function: Any, arguments: Any, names: Mapping[str, Any] | None = None) -> None:
         if not isinstance(function, Function) or not isinstance(arguments, tuple):
             raise TypeError("a call of something that is no function")
+        self.spend(arguments)
         self.stack.append(function.call(*arguments, **(names or {})))
+
+    def spend(self, values: Any) -> None:
+        """What functions may copy, all calls together, is about as much as the file has: a value can be named often."""
+        if isinstance(values, tuple):
+            sized = (value.data if isinstance(value, LongText) else value for value in values)
+            self.credit -= sum(len(value) for value in sized if isinstance(value, list | tuple | str | memoryview))
+        if self.credit < 0:
+            self.fail("it copies more than it holds")
 
     def build(self) -> None:
         state = self.stack.pop()
+        self.spend(state)
         if isinstance(self.stack[-1], NumpyArray | NumpyType):
             self.stack[-1].set_state(state)
         elif not isinstance(self.stack[-1], dict):  # a dictionary's attributes: state_dict()._metadata
@@ -320,6 +355,7 @@ PUSH = _operations(
         b"]": lambda m: [],
         b"}": lambda m: {},
         b"\x8f": lambda m: StandIn(),
+        b"\x91": lambda m: _stand_in(m.since_mark()),
         b"t": lambda m: tuple(m.since_mark()),
         b"l": lambda m: m.since_mark(),
         b"\x85": lambda m: m.last(1),

@@ -6,6 +6,7 @@ The library's NumPy reader knows no bfloat16 and copies; hence the second look a
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -53,12 +54,12 @@ def read(file: Mapped) -> Contents:
 
 def write(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
     """A file that every framework's safetensors loader reads."""
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path, dict(metadata))
+    save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, path, dict(metadata))
 
 
 def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise WeightsError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice")
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise WeightsError(f"{twice[:80]!r} is there twice")
     return result

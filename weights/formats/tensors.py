@@ -22,6 +22,9 @@ ITEMSIZE = {
 }  # fmt: skip
 """Bytes an element takes, for each type we read."""
 
+MOST_SIZES = 64
+"""Of a tensor's shape and strides together; NumPy allows 32 axes."""
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -76,12 +79,17 @@ class Mapped:
         return len(self.bytes)
 
 
+def plain_sizes(numbers: tuple[Any, ...]) -> bool:
+    """Whether these are sizes as a tensor may have: few, whole, not negative, and no larger than any memory."""
+    return len(numbers) <= MOST_SIZES and all(isinstance(n, int) and 0 <= n < 2**48 for n in numbers)
+
+
 def from_buffer(buffer: Buffer, dtype: str, shape: tuple[int, ...], order: str = "<", fortran: bool = False) -> Tensor:
     """The tensor that fills `buffer`. Raises ValueError when it does not, for an unknown type or a negative size."""
     if dtype not in ITEMSIZE:
         raise ValueError(f"elements of type {dtype}, expected one of {', '.join(ITEMSIZE)}")
-    if any(not isinstance(n, int) or n < 0 for n in shape) or prod(shape) * ITEMSIZE[dtype] != len(buffer):
-        raise ValueError(f"{len(buffer)} bytes for {dtype} {list(shape)}")
+    if not plain_sizes(shape) or prod(shape) * ITEMSIZE[dtype] != len(buffer):
+        raise ValueError(f"{len(buffer)} bytes for {dtype} {list(shape)[:8]}")
     return Tensor(shape, dtype, lambda: decode(buffer, dtype, order).reshape(shape, order="F" if fortran else "C"))
 
 
@@ -89,7 +97,8 @@ def decode(buffer: Buffer, dtype: str, order: str = "<") -> Array:
     """The elements of a buffer, of a length that fits; bfloat16 as float32, others as a view."""
     if dtype == "bfloat16":
         return (np.frombuffer(buffer, f"{order}u2").astype(np.uint32) << 16).view(np.float32)
-    return np.frombuffer(buffer, np.dtype(dtype).newbyteorder("<" if order == "<" else ">"))
+    array = np.frombuffer(buffer, np.dtype(dtype).newbyteorder("<" if order == "<" else ">"))
+    return array.astype(dtype) if order == ">" else array
 
 
 def release(read: Array | memoryview) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from weights.formats import archive, pickles
 from weights.formats.pickles import Function, as_tuple, emit, emit_global
-from weights.formats.tensors import ITEMSIZE, Array, Contents, Mapped, Tensor, decode, encode
+from weights.formats.tensors import ITEMSIZE, Array, Contents, Mapped, Tensor, decode, encode, plain_sizes
 from zoo.errors import WeightsError
 
 STORAGES = {
@@ -39,8 +39,8 @@ class Storage:
     """Elements of one type; where the bytes are may be known later."""
 
     def __init__(self, dtype: str, count: int, order: str = "<", start: int = 0) -> None:
-        if not isinstance(count, int) or not isinstance(start, int) or count < 0 or start < 0:
-            raise ValueError(f"a storage of {count} elements")
+        if not plain_sizes((count, start)):
+            raise ValueError("a storage of no plain number of elements")
         self.dtype, self.count, self.order, self.start = dtype, count, order, start
         self.data = memoryview(b"")
 
@@ -53,10 +53,11 @@ class View:
     """A tensor as PyTorch sees it: an offset, a shape and strides into a storage, in elements."""
 
     def __init__(self, storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> None:
-        numbers = (offset, *shape, *strides)
-        if not isinstance(storage, Storage) or not isinstance(shape, tuple) or len(shape) != len(strides):
-            raise TypeError("a tensor without storage or shape")
-        if any(not isinstance(n, int) or n < 0 for n in numbers):
+        if not isinstance(storage, Storage) or not isinstance(shape, tuple) or not isinstance(strides, tuple):
+            raise TypeError("a tensor without storage, shape or strides")
+        if len(shape) != len(strides):
+            raise TypeError(f"a tensor with {len(shape)} sizes and {len(strides)} strides")
+        if not plain_sizes((offset, *shape, *strides)):
             raise ValueError(f"a negative offset, size or stride: {offset}, {list(shape)}, {list(strides)}")
         last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
         if prod(shape) and (last >= storage.count or prod(shape) > storage.count):
@@ -69,12 +70,9 @@ class View:
         if self.strides == _contiguous(self.shape):
             data = self.storage.data[begin : begin + prod(self.shape) * size]
             return decode(data, self.storage.dtype, self.storage.order).reshape(self.shape)
-        span = (
-            1 + sum((n - 1) * stride for n, stride in zip(self.shape, self.strides, strict=True))
-            if prod(self.shape)
-            else 0
-        )
-        flat = decode(self.storage.data[begin : begin + span * size], self.storage.dtype, self.storage.order)
+        reach = sum((n - 1) * stride for n, stride in zip(self.shape, self.strides, strict=True)) + 1
+        end = begin + max(reach, 0) * size
+        flat = decode(self.storage.data[begin:end], self.storage.dtype, self.storage.order)
         return np.lib.stride_tricks.as_strided(
             flat, self.shape, tuple(s * flat.itemsize for s in self.strides), writeable=False
         )
@@ -136,7 +134,7 @@ def read_legacy(file: Mapped) -> Contents:
     for expected in LEGACY[:2]:
         value, at = pickles.load(file.bytes, at, {})
         if value != expected:
-            raise WeightsError(f"not a PyTorch file: {value!r} where {expected} was expected")
+            raise WeightsError(f"not a PyTorch file: a {type(value).__name__} where {expected} was expected")
     system, at = pickles.load(file.bytes, at, {})
     order = "<" if not isinstance(system, dict) or system.get("little_endian", True) else ">"
     storages: dict[Any, Storage] = {}
@@ -158,7 +156,8 @@ def read_legacy(file: Mapped) -> Contents:
 
     tree, at = pickles.load(file.bytes, at, FUNCTIONS, storage)
     keys, at = pickles.load(file.bytes, at, {})
-    if not isinstance(keys, list) or set(keys) != storages.keys() or len(keys) != len(storages):
+    plain = isinstance(keys, list) and all(isinstance(key, str | int) for key in keys)
+    if not plain or set(keys) != storages.keys() or len(keys) != len(storages):
         raise WeightsError("the storages that follow are not those that the tensors name")
     for key in keys:
         found = storages[key]
