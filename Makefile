@@ -2,6 +2,7 @@
 # make test     the whole suite
 # make peers    our networks against every publisher's own class; writes docs/peers.md
 # make fuzz     the readers of checkpoints on spoilt files, for a quarter of an hour
+# make bench    what reading and converting checkpoints costs, as ratios
 # make lint     ruff and mypy
 # make env      only the environment, .venv, which all of them share
 #
@@ -18,7 +19,7 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 
-.PHONY: parity test peers fuzz lint env
+.PHONY: parity test peers fuzz bench lint env
 
 parity: env
 	$(BIN)/zoo parity $(MODELS) --backends $(subst $(space),$(comma),$(strip $(BACKENDS))) $(ARGS)
@@ -34,6 +35,9 @@ peers: env
 
 fuzz: env
 	ZOO_FUZZ_EXAMPLES=50000 $(BIN)/pytest tests/test_fuzz.py
+
+bench: env
+	$(BIN)/python benchmarks/checkpoints.py
 
 lint: env
 	$(BIN)/ruff format --check .

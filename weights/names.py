@@ -228,6 +228,9 @@ def fold_gammas(arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 def expand(row: Row) -> Iterator[Row]:
     """The rows a row with braces stands for; the k-th brace of either side goes with the k-th of the other."""
+    if "{" not in row[0] + row[1]:
+        yield row
+        return
     templates = [re.sub(BRACE, "{}", side) for side in row]
     choices = [[_alternatives(brace) for brace in re.findall(BRACE, side)] for side in row]
     if [len(brace) for brace in choices[0]] != [len(brace) for brace in choices[1]]:

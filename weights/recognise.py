@@ -44,25 +44,23 @@ def recognise(tensors: Mapping[str, Tensor], source: str | None = None) -> list[
     if source is not None and source not in ALL:
         raise WeightsError(f"unknown source {source!r}: expected one of {', '.join(ALL)}")
     paths = {path for name in tensors if len(name) < LONGEST for path in _paths(name)}
-    known = {
-        (name, model): _share(ALL[name], model, paths)
-        for name in (ALL if source is None else [source])
-        for model in ALL[name].models
-    }
+    tables = [(name, model) for name in (ALL if source is None else [source]) for model in ALL[name].models]
     found: list[Candidate] = []
     problems: dict[tuple[str, str], str] = {}
-    for (name, model), share in known.items():
+    for name, model in tables:
         published = MODELS[model]
-        if share < 1 or any(c.source == name and same_network(MODELS[c.model.name], published) for c in found):
+        if any(c.source == name and same_network(MODELS[c.model.name], published) for c in found):
             continue
-        try:
-            found.append(Candidate(name, variant(tensors, ALL[name], published)))
-        except (SpecError, WeightsError) as error:
-            problems[name, model] = str(error)
+        if all(_present(ALL[name], model, paths)):
+            try:
+                found.append(Candidate(name, variant(tensors, ALL[name], published)))
+            except (SpecError, WeightsError) as error:
+                problems[name, model] = str(error)
     if found:
         return found
-    nearest = max(problems or known, key=known.__getitem__)
-    if known[nearest] < LEAST:
+    shares = {table: float(np.mean([*_present(ALL[table[0]], table[1], paths)])) for table in tables}
+    nearest = max(problems or shares, key=shares.__getitem__)
+    if shares[nearest] < LEAST:
         first = ", ".join(name[:80] for name in list(tensors)[:3])
         raise WeightsError(
             f"its {len(tensors)} tensors ({first}, ...) have not the names of a network of "
@@ -141,12 +139,13 @@ def _width(counts: list[tuple[int, int]]) -> float:
     return Counter(given / published for published, given in counts).most_common(1)[0][0]
 
 
-def _share(source: Source, model: str, paths: set[str]) -> float:
-    """Of the rows of a network's table, auxiliary heads aside, the share below which the file has something."""
+def _present(source: Source, model: str, paths: set[str]) -> Iterator[bool]:
+    """For each row of a network's table, auxiliary heads aside, whether the file has something below it."""
     heads = tuple(f"{aux.name}." for aux in MODELS[model].aux)
-    rows = (next(expand(row)) for row in source.models[model].rows)
-    present = [theirs in paths for theirs, ours in rows if not f"{ours}.".startswith(heads)]
-    return sum(present) / len(present)
+    for row in source.models[model].rows:
+        theirs, ours = next(expand(row))
+        if not f"{ours}.".startswith(heads):
+            yield theirs in paths
 
 
 def _paths(name: str) -> Iterator[str]:
