@@ -26,3 +26,7 @@ class UnavailableError(BackendError):
 
 class WeightsError(ZooError):
     """Weights that do not fit the model, or a file that does not hold weights."""
+
+
+class TrainingError(ZooError):
+    """A flag, recipe or state of training that cannot be."""

@@ -1,0 +1,159 @@
+"""Training: one module a framework, each a `Trainer`. Importing this imports no framework.
+
+What is the same everywhere stands here once: when gradients become an update, by what they are scaled, and what is
+saved. A framework computes gradients and applies updates.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backends import get
+from zoo.errors import TrainingError
+from zoo.model import Model
+from zoo.trace import parameters
+from zoo.training.plan import EMA_WARMUP, SCALE_GROWTH, Plan, trainable
+
+Array = NDArray[np.float32]
+
+
+class Trainer(ABC):
+    """A network in training by a plan.
+
+    `updates` counts the optimizer's updates; `pending` the batches whose gradients wait for one; `scale` is the loss
+    scale. Tensors the optimizer keeps and the average are saved and restored under canonical names and in canonical
+    layout, so that a run can go on in another framework.
+    """
+
+    backend: str
+
+    def __init__(self, net: Any, plan: Plan) -> None:
+        self.net = net
+        self.plan = plan
+        self.spec: Model = net.spec
+        self.names = list(plan.groups)
+        self.updates = 0
+        self.pending = 0
+        self.scale = plan.loss_scale
+        self._since_overflow = 0
+
+    def step(self, images: Array, targets: Array, lr: float) -> Any:
+        """Learn from a batch: images [N, C, H, W], soft targets [N, classes], the learning rate of this step.
+
+        Returns the loss before the update, a scalar of the framework; float() of it waits for the device.
+        """
+        loss = self.backward(images, targets, self.scale / self.plan.accumulate)
+        self.pending += 1
+        if self.pending == self.plan.accumulate:
+            self.update(lr)
+        return loss
+
+    def update(self, lr: float) -> None:
+        """Turn the gradients gathered so far into one update."""
+        plan, factor, self.pending = self.plan, 1 / self.scale, 0
+        guarded = plan.dynamic or plan.drop_overflow
+        if guarded or plan.clip is not None:
+            norm = self.gradient_norm() * factor
+            if guarded and not math.isfinite(norm):
+                self.clear()
+                self._since_overflow = 0
+                if plan.dynamic:
+                    self.scale = max(1.0, self.scale / 2)
+                return
+            if plan.clip is not None and norm > plan.clip:
+                factor *= plan.clip / norm
+        self.updates += 1
+        self.apply(factor, lr, plan.optimizer.numbers(self.updates))
+        self.clear()
+        if plan.ema is not None:
+            self.average(plan.ema * (1 - math.exp(-self.updates / EMA_WARMUP)))
+        self._since_overflow += 1
+        if plan.dynamic and self._since_overflow % SCALE_GROWTH == 0:
+            self.scale *= 2
+
+    def state(self) -> dict[str, Array]:
+        """What the next step depends on beside the weights: "SLOT/NAME" and "ema/NAME" arrays, and "progress"."""
+        arrays = {f"{slot}/{name}": array for slot, held in self.slots().items() for name, array in held.items()}
+        arrays["progress"] = np.array([self.updates, self.scale, self._since_overflow], np.float64)
+        return arrays
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from what `state` gave, in this framework or another. Raises TrainingError when it does not fit."""
+        held = self.slots()
+        wanted = {f"{slot}/{name}": array.shape for slot, part in held.items() for name, array in part.items()}
+        came = {name: array.shape for name, array in state.items() if name != "progress"}
+        if wanted != came or "progress" not in state:
+            odd = sorted(set(wanted.items()) ^ set(came.items())) or ["progress"]
+            raise TrainingError(
+                f"the optimizer's state is not {self.plan.optimizer.name}'s of this network and these flags: "
+                f"{len(odd)} tensors differ, the first {odd[0]}"
+            )
+        self.set_slots({slot: {name: state[f"{slot}/{name}"] for name in part} for slot, part in held.items()})
+        updates, self.scale, since = (float(number) for number in state["progress"])
+        self.updates, self._since_overflow = int(updates), int(since)
+
+    def dumped(self) -> dict[str, Array]:
+        """The weights as they are, by canonical name."""
+        return get(self.backend).dump(self.net)
+
+    @property
+    def averaged(self) -> dict[str, Array]:
+        """The moving average of all weights, batch-norm statistics included; {} without `ema`."""
+        return self.slots().get("ema", {})
+
+    def everything(self) -> list[str]:
+        """Canonical names of all weights, running statistics included: what is averaged."""
+        return list(parameters(self.spec))
+
+    def frozen_norms(self) -> list[str]:
+        """Paths of batch norms that are not trained, and so normalise by their running statistics."""
+        weights = [name for name in parameters(self.spec) if name.endswith((".bn.weight", ".bn.bias"))]
+        return sorted({name.rpartition(".")[0] for name in weights if name not in self.plan.groups})
+
+    @abstractmethod
+    def backward(self, images: Array, targets: Array, scale: float) -> Any:
+        """Add the gradients of `scale` times the loss to those gathered; returns the loss itself."""
+
+    @abstractmethod
+    def feed(self, gradients: Mapping[str, Array]) -> None:
+        """Add gradients by canonical name to those gathered, as `backward` does with its own."""
+
+    @abstractmethod
+    def gradients(self) -> dict[str, Array]:
+        """Gradients gathered so far, by canonical name."""
+
+    @abstractmethod
+    def gradient_norm(self) -> float:
+        """The Euclidean norm of all gradients gathered so far, as one vector."""
+
+    @abstractmethod
+    def apply(self, factor: float, lr: float, numbers: tuple[float, ...]) -> None:
+        """One update by `factor` times the gradients."""
+
+    @abstractmethod
+    def clear(self) -> None:
+        """Forget the gradients."""
+
+    @abstractmethod
+    def average(self, decay: float) -> None:
+        """average = decay * average + (1 - decay) * weights."""
+
+    @abstractmethod
+    def slots(self) -> dict[str, dict[str, Array]]:
+        """The optimizer's tensors by slot and canonical name, and under "ema" the average."""
+
+    @abstractmethod
+    def set_slots(self, slots: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:
+        """Put back what `slots` gave."""
+
+
+def trainer(backend: str, net: Any, plan: Plan) -> Trainer:
+    """The network in training, by its own framework. Raises TrainingError for what the framework does not have."""
+    return cast(Trainer, importlib.import_module(f"backends.training.{backend}").Trainer(net, plan))

@@ -1,0 +1,156 @@
+"""MindSpore: gradients by `value_and_grad`, in GRAPH mode under `jit`; updates by its primitives or the written rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, ParameterTuple, Tensor
+from mindspore import ops as F
+from numpy.typing import NDArray
+
+from backends import training
+from backends.mindspore import CONVENTION, Network
+from zoo.errors import TrainingError
+from zoo.training.optimizers import Optimizer, update
+from zoo.training.plan import Plan
+
+Array = NDArray[np.float32]
+
+
+class Trainer(training.Trainer):
+    """See `backends.training.Trainer`."""
+
+    backend = "mindspore"
+
+    def __init__(self, net: Network, plan: Plan) -> None:
+        super().__init__(net, plan)
+        if plan.amp != "O0":
+            raise TrainingError(f"mindspore: --amp_level {plan.amp} is not supported yet")
+        state = dict(net.parameters_and_names())
+        self.tensors: dict[str, Parameter] = {name: state[CONVENTION.rename(name)] for name in self.everything()}
+        for name in training.trainable(self.spec):
+            self.tensors[name].requires_grad = name in plan.groups
+        self.parameters = ParameterTuple([self.tensors[name] for name in self.names])
+        self.held = {
+            slot: [Parameter(F.full_like(p, value), name=f"{slot}/{name}") for name, p in zip(self.names, self.parameters)]
+            for slot, value in plan.optimizer.slots.items()
+        }
+        self.ema = [Parameter(p.copy(), name=f"ema/{n}") for n, p in self.tensors.items()] if plan.ema is not None else []
+        self.gathered: list[Tensor] = []
+        self.native = NATIVE.get(plan.optimizer.name, lambda o: None)(plan.optimizer)
+        aux_factor, mean, entropy = plan.aux_factor, plan.reduction == "mean", plan.loss == "CE"
+
+        def one(z: Tensor, t: Tensor) -> Tensor:
+            if entropy:
+                losses = -(t * F.log_softmax(z, 1)).sum(1)
+            else:
+                losses = F.relu(z) - z * t + F.log(1 + F.exp(-F.abs(z)))
+            return losses.mean() if mean else losses.sum()
+
+        def forward(x: Tensor, t: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+            outputs = net(x)
+            if isinstance(outputs, tuple):
+                loss = one(outputs[0], t)
+                for z in outputs[1:]:
+                    loss = loss + aux_factor * one(z, t)
+            else:
+                loss = one(outputs, t)
+            return loss * scale, loss
+
+        gradient = ms.value_and_grad(forward, None, self.parameters, has_aux=True)
+        self.gradient = ms.jit(gradient) if plan.graph else gradient
+
+    def backward(self, images: Array, targets: Array, scale: float) -> Tensor:
+        self.net.set_train(True)
+        cells = dict(self.net.cells_and_names())
+        for path in self.frozen_norms():
+            cells[path].set_train(False)
+        (_, loss), gradients = self.gradient(Tensor(images), Tensor(targets), Tensor(scale, ms.float32))
+        self._gather(gradients)
+        return loss
+
+    def _gather(self, gradients: Any) -> None:
+        self.gathered = [a + b for a, b in zip(self.gathered, gradients)] if self.gathered else list(gradients)
+
+    def feed(self, gradients: Mapping[str, Array]) -> None:
+        self._gather([Tensor(gradients[name]) for name in self.names])
+
+    def gradients(self) -> dict[str, Array]:
+        return {name: gradient.asnumpy().copy() for name, gradient in zip(self.names, self.gathered)}
+
+    def gradient_norm(self) -> float:
+        return float(F.sqrt(F.addn([F.reduce_sum(g * g) for g in self.gathered])).asnumpy())
+
+    def apply(self, factor: float, lr: float, numbers: tuple[float, ...]) -> None:
+        optimizer = self.plan.optimizer
+        for i, (name, p, g) in enumerate(zip(self.names, self.parameters, self.gathered, strict=True)):
+            group, slots = self.plan.groups[name], [held[i] for held in self.held.values()]
+            g = g if factor == 1 else g * factor
+            rate = lr * group.scale
+            if self.native is not None:
+                self.native(p, g + group.decay * p if group.decay else g, slots, rate)
+                continue
+            new, fresh = update(Rules, optimizer, p, g, tuple(slots), rate, group.decay, numbers)
+            F.assign(p, new)
+            for slot, value in zip(slots, fresh, strict=True):
+                F.assign(slot, value)
+
+    def clear(self) -> None:
+        self.gathered = []
+
+    def average(self, decay: float) -> None:
+        for average, tensor in zip(self.ema, self.tensors.values(), strict=True):
+            F.assign(average, decay * average + (1 - decay) * tensor)
+
+    def slots(self) -> dict[str, dict[str, Array]]:
+        held = {s: dict(zip(self.names, map(_array, tensors), strict=True)) for s, tensors in self.held.items()}
+        if self.ema:
+            held["ema"] = dict(zip(self.tensors, map(_array, self.ema), strict=True))
+        return held
+
+    def set_slots(self, slots: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:
+        for slot, arrays in slots.items():
+            for tensor, array in zip(self.ema if slot == "ema" else self.held[slot], arrays.values(), strict=True):
+                tensor.set_data(Tensor(np.asarray(array, np.float32)))
+
+
+class Rules:
+    """What the written rules compute with."""
+
+    sqrt, sign, where = F.sqrt, F.sign, F.where
+
+    @staticmethod
+    def norm(x: Tensor) -> Tensor:
+        return F.sqrt(F.reduce_sum(x * x))
+
+
+Update = Callable[[Parameter, Tensor, list[Parameter], float], Any]
+
+
+def _momentum(o: Optimizer) -> Update | None:
+    if o.nesterov:
+        return None
+    apply = F.operations.ApplyMomentum()
+    return lambda p, g, slots, lr: apply(p, slots[0], lr, g, o.momentum)
+
+
+def _adagrad(o: Optimizer) -> Update:
+    apply = F.operations.ApplyAdagradV2(epsilon=o.eps)
+    return lambda p, g, slots, lr: apply(p, slots[0], lr, g)
+
+
+NATIVE: dict[str, Callable[[Optimizer], Update | None]] = {
+    "sgd": _momentum,
+    "momentum": _momentum,
+    "adagrad": _adagrad,
+}
+"""MindSpore's primitives of the written meaning. What others do on the CPU in 2.8.0, by measurement: ApplyMomentum takes
+no notice of use_nesterov; ApplyRMSProp has epsilon inside the root in tensors of up to 7 numbers and outside it in
+others; Adam computes 1 - beta2 in float32, 1.3e-5 off."""
+
+
+def _array(tensor: Tensor) -> Array:
+    return tensor.asnumpy().copy()

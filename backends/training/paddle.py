@@ -1,0 +1,138 @@
+"""Paddle: gradients by autograd, updates by `paddle.optimizer` where it means the same, else by the written rule."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from numpy.typing import NDArray
+from paddle import Tensor
+
+from backends import training
+from backends.paddle import CONVENTION, Network
+from zoo.errors import TrainingError
+from zoo.training.optimizers import Optimizer, update
+from zoo.training.plan import Plan
+from zoo.trace import parameters
+
+Array = NDArray[np.float32]
+
+
+class Trainer(training.Trainer):
+    """See `backends.training.Trainer`. AMP: O1 is auto_cast, to float16 on a GPU and bfloat16 on a CPU."""
+
+    backend = "paddle"
+
+    def __init__(self, net: Network, plan: Plan) -> None:
+        super().__init__(net, plan)
+        if plan.amp not in ("O0", "O1"):
+            raise TrainingError(f"paddle: --amp_level {plan.amp}: O0 and O1 (auto_cast) are what is supported")
+        state = net.state_dict()
+        self.tensors: dict[str, Tensor] = {name: state[CONVENTION.rename(name)] for name in self.everything()}
+        self.layouts = parameters(self.spec)
+        for name in training.trainable(self.spec):
+            self.tensors[name].stop_gradient = name not in plan.groups
+        self.parameters = [self.tensors[name] for name in self.names]
+        self.held = {
+            slot: [paddle.full_like(p, value) for p in self.parameters] for slot, value in plan.optimizer.slots.items()
+        }
+        self.ema = [tensor.detach().clone() for tensor in self.tensors.values()] if plan.ema is not None else []
+        self.forward = paddle.jit.to_static(net.forward, full_graph=True) if plan.graph else net
+        on_gpu = self.parameters[0].place.is_gpu_place()
+        dtype = "float16" if on_gpu else "bfloat16"
+        self.precision: Callable[[], Any] = (
+            contextlib.nullcontext if plan.amp == "O0" else lambda: paddle.amp.auto_cast(level="O1", dtype=dtype)
+        )
+
+    def backward(self, images: Array, targets: Array, scale: float) -> Tensor:
+        self.net.train()
+        layers = dict(self.net.named_sublayers())
+        for path in self.frozen_norms():
+            layers[path].eval()
+        x, t = (paddle.to_tensor(array, place=self.parameters[0].place) for array in (images, targets))
+        with self.precision():
+            outputs = self.forward(x)
+        loss = self.loss(outputs if isinstance(outputs, list | tuple) else (outputs,), t)
+        (loss if scale == 1 else loss * scale).backward()
+        return loss.detach()
+
+    def loss(self, outputs: tuple[Tensor, ...], targets: Tensor) -> Tensor:
+        def one(z: Tensor) -> Tensor:
+            z = z.astype("float32")
+            if self.plan.loss == "CE":
+                losses = -(targets * F.log_softmax(z, 1)).sum(1)
+                return losses.mean() if self.plan.reduction == "mean" else losses.sum()
+            return F.binary_cross_entropy_with_logits(z, targets, reduction=self.plan.reduction)
+
+        losses = [one(z) for z in outputs]
+        return losses[0] + self.plan.aux_factor * sum(losses[1:]) if len(losses) > 1 else losses[0]
+
+    def feed(self, gradients: Mapping[str, Array]) -> None:
+        for name, parameter in zip(self.names, self.parameters, strict=True):
+            more = paddle.to_tensor(self._oriented(name, gradients[name]), place=parameter.place)
+            parameter.grad = more if parameter.grad is None else parameter.grad + more
+
+    def gradients(self) -> dict[str, Array]:
+        return {
+            n: self._array(n, p.grad) for n, p in zip(self.names, self.parameters, strict=True) if p.grad is not None
+        }
+
+    def gradient_norm(self) -> float:
+        return float(paddle.add_n([(p.grad * p.grad).sum() for p in self.parameters if p.grad is not None]).sqrt())
+
+    @paddle.no_grad()
+    def apply(self, factor: float, lr: float, numbers: tuple[float, ...]) -> None:
+        for i, (name, p) in enumerate(zip(self.names, self.parameters, strict=True)):
+            group = self.plan.groups[name]
+            g = p.grad if factor == 1 else p.grad * factor
+            slots = tuple(held[i] for held in self.held.values())
+            new, slots = update(Rules, self.plan.optimizer, p, g, slots, lr * group.scale, group.decay, numbers)
+            paddle.assign(new, p)
+            for held, slot in zip(self.held.values(), slots, strict=True):
+                held[i] = slot
+
+    def clear(self) -> None:
+        for parameter in self.parameters:
+            parameter.clear_gradient(set_to_zero=False)
+
+    @paddle.no_grad()
+    def average(self, decay: float) -> None:
+        for average, tensor in zip(self.ema, self.tensors.values(), strict=True):
+            average.lerp_(tensor, 1 - decay)
+
+    def slots(self) -> dict[str, dict[str, Array]]:
+        held = {
+            slot: {n: self._array(n, t) for n, t in zip(self.names, tensors, strict=True)}
+            for slot, tensors in self.held.items()
+        }
+        if self.ema:
+            held["ema"] = {n: self._array(n, t) for n, t in zip(self.tensors, self.ema, strict=True)}
+        return held
+
+    def set_slots(self, slots: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:
+        for slot, arrays in slots.items():
+            tensors = self.ema if slot == "ema" else self.held[slot]
+            for tensor, (name, array) in zip(tensors, arrays.items(), strict=True):
+                tensor.set_value(self._oriented(name, array))
+
+    def _oriented(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
+        """In Paddle's layout."""
+        return np.ascontiguousarray(CONVENTION.orient(array, self.layouts[name]))
+
+    def _array(self, name: str, tensor: Tensor) -> Array:
+        """In canonical layout, a copy."""
+        return np.array(CONVENTION.restore(tensor.numpy(), self.layouts[name]), np.float32, order="C")
+
+
+class Rules:
+    """What the written rules compute with."""
+
+    sqrt, sign, norm = paddle.sqrt, paddle.sign, paddle.linalg.norm
+
+    @staticmethod
+    def where(condition: Tensor, yes: float, no: Tensor | float) -> Tensor:
+        return paddle.where(condition, paddle.to_tensor(yes), paddle.to_tensor(no))
