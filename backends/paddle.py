@@ -106,6 +106,21 @@ class PreActivation(nn.Layer):
         return F.relu(self.bn(x))
 
 
+class BatchNorm2D(nn.BatchNorm2D):
+    """Keeps the unbiased batch variance, as PyTorch's and MindSpore's do; Paddle's own keeps the biased one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        biased = self._variance.clone()
+        y = F.batch_norm(x, self._mean, biased, self.weight, self.bias, True, self._momentum, self._epsilon)
+        with paddle.no_grad():
+            added = biased - self._momentum * self._variance
+            count = x.shape[0] * x.shape[2] * x.shape[3]
+            paddle.assign(biased + added / max(count - 1, 1), self._variance)
+        return y
+
+
 class Branches(nn.Layer):
     """Children side by side, joined along the channels."""
 
@@ -149,7 +164,7 @@ class Classifier(nn.Layer):
 
 
 def _norm(channels: int, norm: Norm | None) -> nn.Layer:
-    return nn.BatchNorm2D(channels, norm.decay, norm.eps) if norm else nn.Identity()
+    return BatchNorm2D(channels, norm.decay, norm.eps) if norm else nn.Identity()
 
 
 def _layer(node: Node, path: str, ops: Mapping[str, Op], model: Model) -> nn.Layer:

@@ -75,13 +75,8 @@ def run(
             )
             weights = folder / "weights.safetensors"
         np.save(folder / "inputs.npy", inputs)
-        job: dict[str, Any] = {"backend": backend, "model": options(model), "weights": str(weights.resolve())}
-        job |= {"device": device, "tape": tape, "dump": dump}
-        (folder / "job.json").write_text(json.dumps(job))
-        _start(backend, folder, timeout)
-        report = json.loads((folder / "result.json").read_text())
-        if "error" in report:
-            raise _error(report["error"], report["message"])
+        job = {"weights": str(weights.resolve()), "device": device, "tape": tape, "dump": dump}
+        report = call("predict", backend, model, folder, job, timeout)
         return Result(
             report["version"],
             report["seconds"],
@@ -89,6 +84,20 @@ def run(
             load_file(folder / "outputs.safetensors"),
             load_file(folder / "dump.safetensors") if dump else {},
         )
+
+
+def call(
+    task: str, backend: str, model: Model, folder: Path, job: Mapping[str, Any], timeout: float
+) -> dict[str, Any]:
+    """Have a worker do one of `TASKS` in `folder`; returns its report. Raises as `run` does."""
+    (folder / "result.json").unlink(missing_ok=True)
+    told = {"task": task, "backend": backend, "model": options(model), **job}
+    (folder / "job.json").write_text(json.dumps(told))
+    _start(backend, folder, timeout)
+    report: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    if "error" in report:
+        raise _error(report["error"], report["message"])
+    return report
 
 
 def _start(backend: str, folder: Path, timeout: float) -> None:
@@ -133,7 +142,10 @@ def _error(kind: str, message: str) -> ZooError:
 def _work(folder: Path) -> dict[str, Any]:
     job = json.loads((folder / "job.json").read_text())
     choices = job["model"]
-    model = configure(MODELS[choices.pop("name")], **choices)
+    return TASKS[job["task"]](configure(MODELS[choices.pop("name")], **choices), folder, job)
+
+
+def _predict(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, Any]:
     clock = [time.perf_counter()]
     backend = get(job["backend"])
     clock.append(time.perf_counter())
@@ -149,6 +161,27 @@ def _work(folder: Path) -> dict[str, Any]:
     steps = ("import", "build", "load", "run")
     seconds = {step: end - begin for step, begin, end in zip(steps, clock, clock[1:], strict=False)}
     return {"version": backend.version(), "seconds": seconds, "memory": _peak_memory()}
+
+
+def _judge(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, Any]:
+    backend = get(job["backend"])
+    from backends.training import parts
+
+    parts.judge(model, folder, job["seed"])
+    return {"version": backend.version()}
+
+
+def _differentiate(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, Any]:
+    backend = get(job["backend"])
+    from backends.training import parts
+
+    net = backend.build(parts.without_dropout(model), parse(job["device"]))
+    backend.load(net, load_file(folder / "weights.safetensors"))
+    parts.differentiate(job["backend"], net, folder, job["graph"])
+    return {"version": backend.version()}
+
+
+TASKS = {"predict": _predict, "judge": _judge, "differentiate": _differentiate}
 
 
 def _peak_memory() -> int | None:

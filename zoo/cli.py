@@ -108,6 +108,9 @@ def parser() -> Parser:
         "--width", type=float, default=1.0, metavar="X", help="multiply all channel counts (default: 1)"
     )
     parity.add_argument("--layers", action="store_true", help="judge every stage and auxiliary head too")
+    parity.add_argument("--gradients", action="store_true",
+                        help="judge training instead: every stage's output, gradients and batch statistics")  # fmt: skip
+    parity.add_argument("--graph", action="store_true", help="with --gradients: compiled (GRAPH mode, to_static, ...)")
     parity.add_argument("--device", metavar="cpu|gpu", help="gpu skips frameworks that have none (default: cpu)")
     parity.add_argument("--tolerance", type=float, metavar="X", help="largest relative error (default: 5e-6, gpu 2e-5)")
     parity.add_argument("--stored-reference", action="store_true", help="judge by the logits kept in the package")
@@ -185,6 +188,8 @@ def _diff(options: argparse.Namespace) -> int:
 def _parity(options: argparse.Namespace) -> int:
     from zoo.parity import Settings, compare
 
+    if options.gradients or options.graph:
+        return _gradients(options)
     choices = {} if options.backends is None else {"backends": options.backends}
     settings = Settings(
         device=options.device,
@@ -194,7 +199,7 @@ def _parity(options: argparse.Namespace) -> int:
         timeout=options.timeout,
         **choices,
     )
-    models = [name for model in options.models for name in (_matching(model) if set(model) & set("*?[") else [model])]
+    models = _named(options.models)
     with tables.progress(len(models) * (2 + len(settings.backends))) as step:
         report = compare(
             models,
@@ -209,6 +214,46 @@ def _parity(options: argparse.Namespace) -> int:
         )
     _report(options.json, report, lambda: tables.parity(report))
     return 0 if report["ok"] else 1
+
+
+def _gradients(options: argparse.Namespace) -> int:
+    from backends import REQUIREMENTS
+    from zoo.gradients import BATCH, TOLERANCE, compare
+
+    given = {
+        "--checkpoint": options.checkpoint,
+        "--image": options.images,
+        "--layers": options.layers,
+        "--stored-reference": options.stored_reference,
+    }
+    for flag, value in given.items():
+        if value:
+            raise SpecError(f"{flag} does not go with --gradients, which judges random weights on noise, part by part")
+    if not options.gradients:
+        raise SpecError("--graph goes with --gradients")
+    if not options.models:
+        raise SpecError("no model to compare: name some")
+    models, backends = _named(options.models), options.backends or tuple(REQUIREMENTS)
+    with tables.progress(len(models) * (1 + len(backends))) as step:
+        report = compare(
+            models,
+            backends,
+            width=options.width,
+            size=options.size,
+            batch=BATCH if options.batch is None else options.batch,
+            seed=options.seed,
+            graph=options.graph,
+            device=options.device,
+            tolerance=TOLERANCE if options.tolerance is None else options.tolerance,
+            timeout=options.timeout,
+            progress=step,
+        )
+    _report(options.json, report, lambda: tables.gradients(report))
+    return 0 if report["ok"] else 1
+
+
+def _named(patterns: Sequence[str]) -> list[str]:
+    return [name for model in patterns for name in (_matching(model) if set(model) & set("*?[") else [model])]
 
 
 def _inspect(options: argparse.Namespace) -> int:

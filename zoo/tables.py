@@ -128,6 +128,38 @@ def parity(report: dict[str, Any]) -> None:
         print("No framework was compared: nothing is proved.")
 
 
+def gradients(report: dict[str, Any]) -> None:
+    """`zoo parity --gradients`."""
+    kinds = ("output", "input", "gradient", "statistic")
+    table = _table("model", "backend", *(f">{kind}" for kind in kinds), "", "largest at")
+    notes = []
+    for result in report["models"]:
+        name = result["model"]
+        for backend, entry in result["backends"].items():
+            note = entry.get("skipped") or entry.get("error")
+            if note:
+                table.add_row(name, backend, *[""] * 4, "skipped" if "skipped" in entry else "[bold red]failed[/]", "")
+                notes.append(f"{backend}: {note}")
+            else:
+                worst = entry["worst"]
+                errors = [worst[kind]["error"] if kind in worst else 0.0 for kind in kinds]
+                largest = max(worst.values(), key=lambda at: float("inf") if at["error"] is None else at["error"])
+                verdict = "[green]ok[/]" if entry["ok"] else "[bold red]out of tolerance[/]"
+                cells = ("not finite" if error is None else f"{error:.1e}" for error in errors)
+                table.add_row(name, f"{backend} {entry['version']}", *cells, verdict, largest["where"])
+            name = ""
+    _print(table)
+    for note in dict.fromkeys(notes):
+        print(note)
+    first = report["models"][0]
+    print(
+        f"Each stage and head in training, batch {first['shape'][0]}, width {report['width']:g}: its output, the gradient "
+        "at its input, all parameters' gradients,\nbatch norm's new running statistics, for the same input and the same "
+        f"gradient of its output, against PyTorch {first['judge']} in float64."
+    )
+    print(f"Error: |value - reference| / |reference| (Frobenius), the largest; tolerance {report['tolerance']:g}.")
+
+
 def checkpoint(document: dict[str, Any]) -> None:
     """`zoo inspect`."""
     known = ("source", "licence") if document["preprocess_known"] else document["metadata"]

@@ -122,6 +122,14 @@ class Trainer(ABC):
         """Add the gradients of `scale` times the loss to those gathered; returns the loss itself."""
 
     @abstractmethod
+    def differentiate(self, part: str, x: Array, upstream: Array) -> dict[str, Array]:
+        """One stage or head alone, in training: given its input and the gradient of its output.
+
+        Returns "output", "input" (the gradient there), "gradient/NAME" for each of its parameters, and
+        "statistic/NAME" for batch norm's running statistics as they are afterwards. It has no dropout.
+        """
+
+    @abstractmethod
     def feed(self, gradients: Mapping[str, Array]) -> None:
         """Add gradients by canonical name to those gathered, as `backward` does with its own."""
 
@@ -152,6 +160,11 @@ class Trainer(ABC):
     @abstractmethod
     def set_slots(self, slots: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:
         """Put back what `slots` gave."""
+
+
+def statistics(model: Model, part: str) -> list[str]:
+    """Canonical names of a part's running means and variances."""
+    return [n for n in parameters(model) if n.startswith(f"{part}.") and n.endswith((".bn.mean", ".bn.var"))]
 
 
 def trainer(backend: str, net: Any, plan: Plan) -> Trainer:

@@ -72,6 +72,22 @@ class Trainer(training.Trainer):
         self._gather(gradients)
         return loss
 
+    def differentiate(self, part: str, x: Array, upstream: Array) -> dict[str, Array]:
+        self.net.set_train(True)
+        names = [name for name in self.names if name.partition(".")[0] == part]
+        module, given, weights = getattr(self.net, part), Tensor(x), ParameterTuple([self.tensors[n] for n in names])
+
+        def forward(given: Tensor, upstream: Tensor) -> tuple[Tensor, Tensor]:
+            output = module(given)
+            return (output * upstream).sum(), output
+
+        function = ms.value_and_grad(forward, 0, weights, has_aux=True)
+        function = ms.jit(function) if self.plan.graph else function
+        (_, output), (at_input, gradients) = function(given, Tensor(upstream))
+        found = {"output": _array(output), "input": _array(at_input)}
+        found |= {f"gradient/{n}": _array(g) for n, g in zip(names, gradients, strict=True)}
+        return found | {f"statistic/{n}": _array(self.tensors[n]) for n in training.statistics(self.spec, part)}
+
     def _gather(self, gradients: Any) -> None:
         self.gathered = [a + b for a, b in zip(self.gathered, gradients)] if self.gathered else list(gradients)
 

@@ -60,6 +60,16 @@ class Trainer(training.Trainer):
         (loss if scale == 1 else loss * scale).backward()
         return loss.detach()
 
+    def differentiate(self, part: str, x: Array, upstream: Array) -> dict[str, Array]:
+        self.net.train()
+        given = paddle.to_tensor(x, stop_gradient=False)
+        output = getattr(self.net, part)(given)
+        output.backward(paddle.to_tensor(upstream))
+        found = {"output": output.numpy(), "input": given.grad.numpy()}
+        found |= {f"gradient/{n}": g for n, g in self.gradients().items()}
+        self.clear()
+        return found | {f"statistic/{n}": self.tensors[n].numpy() for n in training.statistics(self.spec, part)}
+
     def loss(self, outputs: tuple[Tensor, ...], targets: Tensor) -> Tensor:
         def one(z: Tensor) -> Tensor:
             z = z.astype("float32")
@@ -97,7 +107,7 @@ class Trainer(training.Trainer):
 
     def clear(self) -> None:
         for parameter in self.parameters:
-            parameter.clear_gradient(set_to_zero=False)
+            parameter.grad = None
 
     @paddle.no_grad()
     def average(self, decay: float) -> None:

@@ -60,9 +60,20 @@ class Trainer(training.Trainer):
         (loss if scale == 1 else loss * scale).backward()
         return loss.detach()
 
+    def differentiate(self, part: str, x: Array, upstream: Array) -> dict[str, Array]:
+        self.net.train()
+        module = self.net.get_submodule(part)
+        given = torch.tensor(x, dtype=self.parameters[0].dtype, requires_grad=True)
+        output = module(given)
+        output.backward(torch.tensor(upstream, dtype=output.dtype))
+        found = {"output": _array(output), "input": _array(given.grad)}
+        found |= {f"gradient/{n}": g for n, g in self.gradients().items()}
+        self.clear()
+        return found | {f"statistic/{n}": _array(self.tensors[n]) for n in training.statistics(self.spec, part)}
+
     def loss(self, outputs: tuple[Tensor, ...], targets: Tensor) -> Tensor:
         function = F.cross_entropy if self.plan.loss == "CE" else F.binary_cross_entropy_with_logits
-        losses = [function(z.float(), targets, reduction=self.plan.reduction) for z in outputs]
+        losses = [function(z.to(targets.dtype), targets, reduction=self.plan.reduction) for z in outputs]
         return losses[0] + self.plan.aux_factor * sum(losses[1:]) if len(losses) > 1 else losses[0]
 
     def feed(self, gradients: Mapping[str, Array]) -> None:
