@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, Protocol, cast
 
@@ -52,6 +53,9 @@ class Backend(Protocol):
         With `tape`: every stage's output, "logits", and every auxiliary head's logits.
         """
 
+    def classifier(self, net: Any, graph: bool = False) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+        """A function of a batch [N, C, H, W] that gives its logits [N, classes] in eval mode, compiled with `graph`."""
+
 
 def get(name: str) -> Backend:
     """The backend of that name, its framework imported into this process.
@@ -69,6 +73,8 @@ def get(name: str) -> Backend:
             "mindspore: this process has imported paddle, after which MindSpore aborts it; "
             "import mindspore first, or give each framework a process of its own as `zoo parity` does"
         )
+    if name == "paddle" and "paddle" not in sys.modules:
+        os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))  # Paddle computes on one thread otherwise
     try:
         return cast(Backend, importlib.import_module(f"backends.{name}"))
     except (ImportError, OSError) as error:

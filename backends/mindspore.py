@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import mindspore as ms
 import numpy as np
@@ -242,6 +242,21 @@ def dump(net: Network) -> dict[str, NDArray[np.float32]]:
     """The network's weights as canonical arrays of their own."""
     state = dict(net.parameters_and_names())
     return {name: state[CONVENTION.rename(name)].asnumpy().copy() for name in parameters(net.spec)}
+
+
+def classifier(net: Network, graph: bool = False) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """A function of a batch [N, C, H, W] that gives its logits [N, classes] in eval mode, compiled with `graph`."""
+
+    def run(x: Tensor) -> Tensor:
+        return net(x)
+
+    forward = ms.jit(run) if graph else run
+
+    def classify(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        net.set_train(False)
+        return forward(Tensor(x)).asnumpy()
+
+    return classify
 
 
 def predict(net: Network, x: NDArray[np.float32], tape: bool = False) -> dict[str, NDArray[np.float32]]:

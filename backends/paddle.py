@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import paddle
@@ -235,6 +235,18 @@ def dump(net: Network) -> dict[str, NDArray[np.float32]]:
         name: np.ascontiguousarray(CONVENTION.restore(state[CONVENTION.rename(name)].numpy(), parameter))
         for name, parameter in parameters(net.spec).items()
     }
+
+
+def classifier(net: Network, graph: bool = False) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """A function of a batch [N, C, H, W] that gives its logits [N, classes] in eval mode, compiled with `graph`."""
+    forward = paddle.jit.to_static(net.forward, full_graph=True) if graph else net
+
+    @paddle.no_grad()
+    def classify(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        net.eval()
+        return forward(paddle.to_tensor(x, place=next(iter(net.parameters())).place)).numpy()
+
+    return classify
 
 
 def predict(net: Network, x: NDArray[np.float32], tape: bool = False) -> dict[str, NDArray[np.float32]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -229,6 +229,18 @@ def dump(net: Network) -> dict[str, NDArray[np.float32]]:
     """The network's weights as canonical arrays of their own."""
     state = net.state_dict()
     return {name: state[CONVENTION.rename(name)].cpu().numpy().copy() for name in parameters(net.spec)}
+
+
+def classifier(net: Network, graph: bool = False) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """A function of a batch [N, C, H, W] that gives its logits [N, classes] in eval mode, compiled with `graph`."""
+    forward = torch.compile(net) if graph else net
+
+    @torch.inference_mode()
+    def classify(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        net.eval()
+        return forward(torch.from_numpy(x).to(next(net.parameters()).device)).float().cpu().numpy()
+
+    return classify
 
 
 def predict(net: Network, x: NDArray[np.float32], tape: bool = False) -> dict[str, NDArray[np.float32]]:

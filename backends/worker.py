@@ -86,9 +86,7 @@ def run(
         )
 
 
-def call(
-    task: str, backend: str, model: Model, folder: Path, job: Mapping[str, Any], timeout: float
-) -> dict[str, Any]:
+def call(task: str, backend: str, model: Model, folder: Path, job: Mapping[str, Any], timeout: float) -> dict[str, Any]:
     """Have a worker do one of `TASKS` in `folder`; returns its report. Raises as `run` does."""
     (folder / "result.json").unlink(missing_ok=True)
     told = {"task": task, "backend": backend, "model": options(model), **job}
@@ -167,8 +165,8 @@ def _judge(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, Any]
     backend = get(job["backend"])
     from backends.training import parts
 
-    parts.judge(model, folder, job["seed"])
-    return {"version": backend.version()}
+    loss = parts.judge(model, folder, job["seed"])
+    return {"version": backend.version(), "loss": loss}
 
 
 def _differentiate(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,8 +175,8 @@ def _differentiate(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[s
 
     net = backend.build(parts.without_dropout(model), parse(job["device"]))
     backend.load(net, load_file(folder / "weights.safetensors"))
-    parts.differentiate(job["backend"], net, folder, job["graph"])
-    return {"version": backend.version()}
+    loss = parts.differentiate(job["backend"], net, folder, job["graph"])
+    return {"version": backend.version(), "loss": loss}
 
 
 TASKS = {"predict": _predict, "judge": _judge, "differentiate": _differentiate}

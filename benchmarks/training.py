@@ -115,7 +115,8 @@ class Worker:
         )
 
     def step(self) -> float:
-        assert self.process.stdin and self.process.stdout
+        assert self.process.stdin
+        assert self.process.stdout
         print(file=self.process.stdin, flush=True)
         for line in self.process.stdout:
             if line.startswith("seconds "):

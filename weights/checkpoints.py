@@ -35,6 +35,9 @@ Array = NDArray[Any]
 OUTER = ("backbone.", "network.", "_network.", "_backbone.", "model.", "net.", "encoder.", "student.", "Student.")
 """What else may stand before every name: the part of a larger module that the network is."""
 
+DESCRIBED = (store.FORMAT, "mindspore")
+"""Sources whose files can say themselves what network they hold."""
+
 TAGS = {"torch": "pt", "mindspore": "ms", "paddle": "pd"}
 """What each framework writes as `format` into a safetensors file's metadata."""
 
@@ -192,12 +195,14 @@ def write(
     format: str | None = None,
     source: str = "",
     licence: str = "",
+    notes: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Write canonical arrays of `model` as a source names and keeps them; returns what was done to them.
 
     `to` is a key of `ALL`; by default the canonical store for .safetensors, and the names of `zoo.build`'s networks for
     PyTorch's, MindSpore's and Paddle's files. `format` is a key of `FORMATS`, by default the one that the file's name
-    asks for. `source` and `licence` go into canonical metadata. The file appears whole, at the end, or not at all.
+    asks for. The canonical store and MindSpore's files of `zoo.build`'s networks say what network they hold and how it
+    is fed; `source`, `licence` and `notes` go there too. The file appears whole, at the end, or not at all.
     Raises WeightsError when the arrays do not fit the model, when the source has no network with the same outputs, or
     when the file cannot be written.
     """
@@ -207,7 +212,9 @@ def write(
     check(arrays, model)
     arrays, model, done = _for_source(arrays, model, to)
     native = ALL[to].write(arrays, model)
-    metadata = store.describe(model, source, licence) if to == "zoo" else {"format": TAGS.get(ALL[to].framework, to)}
+    metadata = {"format": TAGS.get(ALL[to].framework, to)}
+    if to == store.FORMAT or to == format == "mindspore":
+        metadata = {**store.describe(model, source, licence), **(notes or {}), "names": to}
     writer = formats.FORMATS[format].write
     assert writer is not None
     try:
@@ -249,13 +256,17 @@ def convert(
 
 def _described(metadata: Mapping[str, str], tensors: Mapping[str, Tensor], source: str | None) -> Candidate:
     """What a canonical file says it is, if its tensors say so too."""
-    if source not in (None, "zoo"):
+    names = metadata.get("names", store.FORMAT)
+    if names not in DESCRIBED:
+        raise WeightsError(f"its metadata say that its names are {names[:80]!r}, not one of {', '.join(DESCRIBED)}")
+    if source not in (None, names):
         raise WeightsError(f"canonical weights, of {metadata.get('source') or 'no known source'}: leave out --from")
     model = store.described(metadata)
-    problems = matches(tensors, {name: parameter.shape for name, parameter in parameters(model).items()})
+    keys = ALL[names].names(model)
+    problems = matches(tensors, {keys[name]: parameter.shape for name, parameter in parameters(model).items()})
     if problems:
         fail(model, problems)
-    return Candidate("zoo", model)
+    return Candidate(names, model)
 
 
 def _recognise(

@@ -109,7 +109,7 @@ def parser() -> Parser:
     )
     parity.add_argument("--layers", action="store_true", help="judge every stage and auxiliary head too")
     parity.add_argument("--gradients", action="store_true",
-                        help="judge training instead: every stage's output, gradients and batch statistics")  # fmt: skip
+                        help="judge training instead: every stage's outputs, gradients, statistics")  # fmt: skip
     parity.add_argument("--graph", action="store_true", help="with --gradients: compiled (GRAPH mode, to_static, ...)")
     parity.add_argument("--device", metavar="cpu|gpu", help="gpu skips frameworks that have none (default: cpu)")
     parity.add_argument("--tolerance", type=float, metavar="X", help="largest relative error (default: 5e-6, gpu 2e-5)")

@@ -1,8 +1,9 @@
 """`zoo parity --gradients`: training, part by part, in every backend, judged by PyTorch in float64.
 
 Each stage and head is run alone in training mode, with the same input and the same gradient of its output; judged are
-its output, the gradient at its input, every parameter's gradient, and batch norm's new running statistics. End to end,
-float32's own rounding would fill any tolerance: docs/training.md.
+its output, the gradient at its input, every parameter's gradient, and batch norm's new running statistics; and, of the
+whole network, the loss of a first step. End to end, float32's own rounding would fill any tolerance of the gradients:
+docs/training.md.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from zoo.trace import InputCheck
 
 TOLERANCE = 1e-5
 """Largest relative error, in the Frobenius norm, of anything that is judged."""
+
+LOSS_TOLERANCE = 5e-5
+"""Of the loss of the whole network, in its first training step: all of its rounding adds up there."""
 
 BATCH = 4
 CLASSES = 10
@@ -71,19 +75,22 @@ def compare(
             shape = (batch, model.in_channels, side, side)
             np.save(folder / "inputs.npy", np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32))
             weights.write(folder / "weights.safetensors", weights.initial(model, seed), model)
-            report = worker.call("judge", "torch", model, folder, {"seed": seed}, timeout)
+            judge = worker.call("judge", "torch", model, folder, {"seed": seed}, timeout)
             entries = {}
             for backend in backends:
                 progress(model.name, backend)
                 job = {"device": device, "graph": graph}
                 try:
-                    version = worker.call("differentiate", backend, model, folder, job, timeout)["version"]
-                    entries[backend] = {"version": version, **_judge(model, folder, backend, tolerance)}
+                    report = worker.call("differentiate", backend, model, folder, job, timeout)
+                    entry = {"version": report["version"], **_judge(model, folder, backend, tolerance)}
+                    entry["loss_error"] = abs(report["loss"] / judge["loss"] - 1)
+                    entry["ok"] &= entry["loss_error"] <= LOSS_TOLERANCE
+                    entries[backend] = entry
                 except UnavailableError as error:
                     entries[backend] = {"skipped": str(error)}
                 except ZooError as error:
                     entries[backend] = {"error": str(error), "ok": False}
-        results.append({"model": model.name, "judge": report["version"], "shape": list(shape), "backends": entries})
+        results.append({"model": model.name, "judge": judge["version"], "shape": list(shape), "backends": entries})
     judged = [entry for result in results for entry in result["backends"].values() if "ok" in entry]
     return {
         "ok": bool(judged) and all(entry["ok"] for entry in judged),

@@ -20,7 +20,7 @@ OURS = {"zoo": "canonical weights", **{name: f"zoo.build's network, saved by {na
 
 def models(rows: list[dict[str, Any]]) -> None:
     """`zoo list`."""
-    table = _table("model", ">size", ">parameters", ">GMACs", "published by", "same network as")
+    table = new("model", ">size", ">parameters", ">GMACs", "published by", "same network as")
     for row in rows:
         table.add_row(
             row["model"],
@@ -30,7 +30,7 @@ def models(rows: list[dict[str, Any]]) -> None:
             ", ".join(row["publishers"]) or "the paper",
             ", ".join(row["same_network_as"]),
         )
-    _print(table)
+    show(table)
 
 
 def diff(document: dict[str, Any]) -> None:
@@ -40,11 +40,11 @@ def diff(document: dict[str, Any]) -> None:
     for row in document["differences"]:
         groups.setdefault((row["what"], row["first"], row["second"]), []).append(row["where"])
     if groups:
-        table = _table("what", first, second, "where", wrap=True)
+        table = new("what", first, second, "where", wrap=True)
         for (what, ours, theirs), places in groups.items():
             where = places[0] if len(places) == 1 else f"{len(places)} places: {', '.join(places[:3])}"
             table.add_row(what, ours, theirs, where + (", ..." if len(places) > 3 else ""))
-        _print(table)
+        show(table)
     same = "the same network in inference" if document["same_network"] else "different networks"
     for name, asked in zip(document["models"], document["asked_for"], strict=True):
         if name != asked:
@@ -77,7 +77,7 @@ def model(figures: dict[str, Any]) -> None:
         else "none",
         "auxiliary heads": ", ".join(f"{name} after {after}" for name, after in figures["aux"].items()) or "none",
     }
-    table = _table("stage", ">output", ">reduction", ">receptive field", ">parameters", ">MMACs")
+    table = new("stage", ">output", ">reduction", ">receptive field", ">parameters", ">MMACs")
     for stage in figures["stages"]:
         table.add_row(
             stage["name"],
@@ -90,7 +90,7 @@ def model(figures: dict[str, Any]) -> None:
     print(figures["model"])
     for name, value in lines.items():
         print(f"  {name:15}  {value}")
-    _print(table)
+    show(table)
 
 
 def parity(report: dict[str, Any]) -> None:
@@ -109,7 +109,7 @@ def parity(report: dict[str, Any]) -> None:
         ">peak GB",
         "",
     )
-    table = _table(*columns)
+    table = new(*columns)
     notes = []
     for result in report["models"]:
         first = [result["model"], f"{result['parameters']:,}", f"{result['macs'] / 1e9:.3f}"]
@@ -120,7 +120,7 @@ def parity(report: dict[str, Any]) -> None:
             if note:
                 notes.append(f"{result['model']}, {name}: {note}")
         table.add_section()
-    _print(table)
+    show(table)
     _print_layers(report)
     for text in (*notes, *_facts(report)):
         print(text)
@@ -131,33 +131,55 @@ def parity(report: dict[str, Any]) -> None:
 def gradients(report: dict[str, Any]) -> None:
     """`zoo parity --gradients`."""
     kinds = ("output", "input", "gradient", "statistic")
-    table = _table("model", "backend", *(f">{kind}" for kind in kinds), "", "largest at")
+    table = new("model", "backend", *(f">{kind}" for kind in kinds), ">loss", "", "largest at")
     notes = []
     for result in report["models"]:
         name = result["model"]
         for backend, entry in result["backends"].items():
             note = entry.get("skipped") or entry.get("error")
             if note:
-                table.add_row(name, backend, *[""] * 4, "skipped" if "skipped" in entry else "[bold red]failed[/]", "")
+                table.add_row(name, backend, *[""] * 5, "skipped" if "skipped" in entry else "[bold red]failed[/]", "")
                 notes.append(f"{backend}: {note}")
             else:
                 worst = entry["worst"]
-                errors = [worst[kind]["error"] if kind in worst else 0.0 for kind in kinds]
+                errors = [*(worst[kind]["error"] if kind in worst else 0.0 for kind in kinds), entry["loss_error"]]
                 largest = max(worst.values(), key=lambda at: float("inf") if at["error"] is None else at["error"])
                 verdict = "[green]ok[/]" if entry["ok"] else "[bold red]out of tolerance[/]"
                 cells = ("not finite" if error is None else f"{error:.1e}" for error in errors)
                 table.add_row(name, f"{backend} {entry['version']}", *cells, verdict, largest["where"])
             name = ""
-    _print(table)
+    show(table)
     for note in dict.fromkeys(notes):
         print(note)
     first = report["models"][0]
     print(
-        f"Each stage and head in training, batch {first['shape'][0]}, width {report['width']:g}: its output, the gradient "
-        "at its input, all parameters' gradients,\nbatch norm's new running statistics, for the same input and the same "
-        f"gradient of its output, against PyTorch {first['judge']} in float64."
+        f"Each stage and head in training, batch {first['shape'][0]}, width {report['width']:g}: its output, the "
+        "gradient at its input, all parameters' gradients,\nbatch norm's new running statistics, for the same input "
+        f"and the same gradient of its output, against PyTorch {first['judge']} in float64;\n"
+        "and the loss of the whole network in a first step."
     )
     print(f"Error: |value - reference| / |reference| (Frobenius), the largest; tolerance {report['tolerance']:g}.")
+
+
+def study(results: list[dict[str, Any]]) -> None:
+    """`validate.py --study`: a row for each network that one file was judged as."""
+    rows = new("checkpoint", ">eps", "padding counted", ">top-1", ">top-5", ">loss")
+    name = ""
+    for result in results:
+        counts = (result["top1_correct"], result["top5_correct"])
+        shares = (
+            f"{k} of {result['images']} ({100 * k / result['images']:.2f}%)" if k is not None else "" for k in counts
+        )
+        shown = result["checkpoint"] if result["checkpoint"] != name else ""
+        name = result["checkpoint"]
+        rows.add_row(
+            shown,
+            f"{result['eps']:g}",
+            "yes" if result["count_include_pad"] else "no",
+            *shares,
+            f"{result['summary']['loss']:.4f}",
+        )
+    show(rows)
 
 
 def checkpoint(document: dict[str, Any]) -> None:
@@ -256,11 +278,11 @@ def _print_layers(report: dict[str, Any]) -> None:
         entries = {name: entry["layers"] for name, entry in result["backends"].items() if "layers" in entry}
         if not entries:
             continue
-        table = _table(f"{result['model']}: error of", *(f">{name}" for name in entries))
+        table = new(f"{result['model']}: error of", *(f">{name}" for name in entries))
         for layer in next(iter(entries.values())):
             errors = (layers[layer] for layers in entries.values())
             table.add_row(layer, *("not finite" if error is None else f"{error:.1e}" for error in errors))
-        _print(table)
+        show(table)
 
 
 def _facts(report: dict[str, Any]) -> Iterator[str]:
@@ -279,7 +301,7 @@ def _facts(report: dict[str, Any]) -> Iterator[str]:
     yield f"Error: max |logits - reference| / max |reference|; tolerance {report['tolerance']:g}."
 
 
-def _table(*columns: str, wrap: bool = False) -> Table:
+def new(*columns: str, wrap: bool = False) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(
@@ -288,7 +310,7 @@ def _table(*columns: str, wrap: bool = False) -> Table:
     return table
 
 
-def _print(table: Table) -> None:
+def show(table: Table) -> None:
     """Figures are never cut: a table is as wide as they need; where it may wrap, it does."""
     console = Console()
     if all(column.no_wrap for column in table.columns):

@@ -19,7 +19,7 @@ from backends import get
 from zoo.errors import TrainingError
 from zoo.model import Model
 from zoo.trace import parameters
-from zoo.training.plan import EMA_WARMUP, SCALE_GROWTH, Plan, trainable
+from zoo.training.plan import EMA_WARMUP, SCALE_GROWTH, Plan
 
 Array = NDArray[np.float32]
 
@@ -108,6 +108,19 @@ class Trainer(ABC):
         """The moving average of all weights, batch-norm statistics included; {} without `ema`."""
         return self.slots().get("ema", {})
 
+    def saved(self) -> dict[str, Array]:
+        """What a run needs to go on beside its checkpoint: `state`, and the weights where that holds the average."""
+        weights = {} if self.plan.ema is None else {f"weights/{n}": array for n, array in self.dumped().items()}
+        return {**self.state(), **weights}
+
+    def resume(self, saved: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from what `saved` gave. Raises TrainingError when it does not fit."""
+        prefix = "weights/"
+        self.restore({name: array for name, array in saved.items() if not name.startswith(prefix)})
+        if self.plan.ema is not None:
+            held = {n.removeprefix(prefix): a for n, a in saved.items() if n.startswith(prefix)}
+            get(self.backend).load(self.net, held)
+
     def everything(self) -> list[str]:
         """Canonical names of all weights, running statistics included: what is averaged."""
         return list(parameters(self.spec))
@@ -116,6 +129,10 @@ class Trainer(ABC):
         """Paths of batch norms that are not trained, and so normalise by their running statistics."""
         weights = [name for name in parameters(self.spec) if name.endswith((".bn.weight", ".bn.bias"))]
         return sorted({name.rpartition(".")[0] for name in weights if name not in self.plan.groups})
+
+    @abstractmethod
+    def seed(self, number: int) -> None:
+        """Seed the framework's own randomness, which dropout masks are drawn from."""
 
     @abstractmethod
     def backward(self, images: Array, targets: Array, scale: float) -> Any:
@@ -151,7 +168,7 @@ class Trainer(ABC):
 
     @abstractmethod
     def average(self, decay: float) -> None:
-        """average = decay * average + (1 - decay) * weights."""
+        """Average = decay * average + (1 - decay) * weights."""
 
     @abstractmethod
     def slots(self) -> dict[str, dict[str, Array]]:

@@ -1,4 +1,4 @@
-"""MindSpore: gradients by `value_and_grad`, in GRAPH mode under `jit`; updates by its primitives or the written rule."""
+"""MindSpore: gradients by `value_and_grad`, under `jit` in GRAPH mode; updates by primitives or the written rule."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from backends import training
 from backends.mindspore import CONVENTION, Network
 from zoo.errors import TrainingError
 from zoo.training.optimizers import Optimizer, update
-from zoo.training.plan import Plan
+from zoo.training.plan import Plan, trainable
 
 Array = NDArray[np.float32]
 
@@ -31,23 +31,26 @@ class Trainer(training.Trainer):
             raise TrainingError(f"mindspore: --amp_level {plan.amp} is not supported yet")
         state = dict(net.parameters_and_names())
         self.tensors: dict[str, Parameter] = {name: state[CONVENTION.rename(name)] for name in self.everything()}
-        for name in training.trainable(self.spec):
+        for name in trainable(self.spec):
             self.tensors[name].requires_grad = name in plan.groups
         self.parameters = ParameterTuple([self.tensors[name] for name in self.names])
         self.held = {
-            slot: [Parameter(F.full_like(p, value), name=f"{slot}/{name}") for name, p in zip(self.names, self.parameters)]
+            slot: [
+                Parameter(F.full_like(p, value), name=f"{slot}/{name}")
+                for name, p in zip(self.names, self.parameters, strict=True)
+            ]
             for slot, value in plan.optimizer.slots.items()
         }
-        self.ema = [Parameter(p.copy(), name=f"ema/{n}") for n, p in self.tensors.items()] if plan.ema is not None else []
+        self.ema = (
+            [Parameter(p.copy(), name=f"ema/{n}") for n, p in self.tensors.items()] if plan.ema is not None else []
+        )
         self.gathered: list[Tensor] = []
         self.native = NATIVE.get(plan.optimizer.name, lambda o: None)(plan.optimizer)
-        aux_factor, mean, entropy = plan.aux_factor, plan.reduction == "mean", plan.loss == "CE"
+        aux_factor, mean = plan.aux_factor, plan.reduction == "mean"
+        losses_of = cross_entropy if plan.loss == "CE" else binary_cross_entropy
 
         def one(z: Tensor, t: Tensor) -> Tensor:
-            if entropy:
-                losses = -(t * F.log_softmax(z, 1)).sum(1)
-            else:
-                losses = F.relu(z) - z * t + F.log(1 + F.exp(-F.abs(z)))
+            losses = losses_of(z, t)
             return losses.mean() if mean else losses.sum()
 
         def forward(x: Tensor, t: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,6 +65,9 @@ class Trainer(training.Trainer):
 
         gradient = ms.value_and_grad(forward, None, self.parameters, has_aux=True)
         self.gradient = ms.jit(gradient) if plan.graph else gradient
+
+    def seed(self, number: int) -> None:
+        ms.set_seed(number)
 
     def backward(self, images: Array, targets: Array, scale: float) -> Tensor:
         self.net.set_train(True)
@@ -89,13 +95,15 @@ class Trainer(training.Trainer):
         return found | {f"statistic/{n}": _array(self.tensors[n]) for n in training.statistics(self.spec, part)}
 
     def _gather(self, gradients: Any) -> None:
-        self.gathered = [a + b for a, b in zip(self.gathered, gradients)] if self.gathered else list(gradients)
+        self.gathered = (
+            [a + b for a, b in zip(self.gathered, gradients, strict=True)] if self.gathered else list(gradients)
+        )
 
     def feed(self, gradients: Mapping[str, Array]) -> None:
         self._gather([Tensor(gradients[name]) for name in self.names])
 
     def gradients(self) -> dict[str, Array]:
-        return {name: gradient.asnumpy().copy() for name, gradient in zip(self.names, self.gathered)}
+        return {name: gradient.asnumpy().copy() for name, gradient in zip(self.names, self.gathered, strict=True)}
 
     def gradient_norm(self) -> float:
         return float(F.sqrt(F.addn([F.reduce_sum(g * g) for g in self.gathered])).asnumpy())
@@ -163,9 +171,19 @@ NATIVE: dict[str, Callable[[Optimizer], Update | None]] = {
     "momentum": _momentum,
     "adagrad": _adagrad,
 }
-"""MindSpore's primitives of the written meaning. What others do on the CPU in 2.8.0, by measurement: ApplyMomentum takes
-no notice of use_nesterov; ApplyRMSProp has epsilon inside the root in tensors of up to 7 numbers and outside it in
-others; Adam computes 1 - beta2 in float32, 1.3e-5 off."""
+"""MindSpore's primitives of the written meaning. What others do on the CPU in 2.8.0, by measurement: ApplyMomentum
+takes no notice of use_nesterov; ApplyRMSProp has epsilon inside the root in tensors of up to 7 numbers and outside it
+in others; Adam computes 1 - beta2 in float32, 1.3e-5 off."""
+
+
+def cross_entropy(z: Tensor, t: Tensor) -> Tensor:
+    """Of each image [N], over soft targets t [N, classes]."""
+    return -(t * F.log_softmax(z, 1)).sum(1)
+
+
+def binary_cross_entropy(z: Tensor, t: Tensor) -> Tensor:
+    """Of each logit [N, classes]: max(z, 0) - z t + log(1 + exp(-|z|))."""
+    return F.relu(z) - z * t + F.log(1 + F.exp(-F.abs(z)))
 
 
 def _array(tensor: Tensor) -> Array:

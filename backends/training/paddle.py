@@ -15,9 +15,9 @@ from paddle import Tensor
 from backends import training
 from backends.paddle import CONVENTION, Network
 from zoo.errors import TrainingError
-from zoo.training.optimizers import Optimizer, update
-from zoo.training.plan import Plan
 from zoo.trace import parameters
+from zoo.training.optimizers import update
+from zoo.training.plan import Plan, trainable
 
 Array = NDArray[np.float32]
 
@@ -34,7 +34,7 @@ class Trainer(training.Trainer):
         state = net.state_dict()
         self.tensors: dict[str, Tensor] = {name: state[CONVENTION.rename(name)] for name in self.everything()}
         self.layouts = parameters(self.spec)
-        for name in training.trainable(self.spec):
+        for name in trainable(self.spec):
             self.tensors[name].stop_gradient = name not in plan.groups
         self.parameters = [self.tensors[name] for name in self.names]
         self.held = {
@@ -47,6 +47,9 @@ class Trainer(training.Trainer):
         self.precision: Callable[[], Any] = (
             contextlib.nullcontext if plan.amp == "O0" else lambda: paddle.amp.auto_cast(level="O1", dtype=dtype)
         )
+
+    def seed(self, number: int) -> None:
+        paddle.seed(number)
 
     def backward(self, images: Array, targets: Array, scale: float) -> Tensor:
         self.net.train()

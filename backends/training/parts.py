@@ -23,6 +23,9 @@ from zoo.training.plan import Plan, groups
 
 Array = NDArray[Any]
 
+AUX_FACTOR = 0.3
+"""GoogLeNet's (Szegedy et al. 2014, https://arxiv.org/abs/1409.4842, section 5)."""
+
 
 def without_dropout(model: Model) -> Model:
     """The model with every dropout at 0: masks are each framework's own."""
@@ -37,37 +40,46 @@ def without_dropout(model: Model) -> Model:
     )
 
 
-def judge(model: Model, folder: Path, seed: int) -> None:
+def judge(model: Model, folder: Path, seed: int) -> float:
     """From `inputs.npy` and `weights`: what goes into each part, and what comes out in float64.
 
     The gradients given are noise of unit variance. The loss's own would not do: what a batch norm after the part takes
-    out again, sums to 0 over the batch, and a relative error of 0 says nothing.
+    out again, sums to 0 over the batch, and a relative error of 0 says nothing. Returns the loss of the whole network.
     """
     from backends.training import reference
 
     model = without_dropout(model)
     arrays = load_file(folder / "weights.safetensors")
     net = reference.double(model, arrays)
-    random = np.random.default_rng(seed)
+    random, images = np.random.default_rng(seed), np.load(folder / "inputs.npy")
     given = {
         part: {"x": x, "upstream": random.standard_normal(shape).astype(np.float32)}
-        for part, (x, shape) in reference.inputs(net, np.load(folder / "inputs.npy")).items()
+        for part, (x, shape) in reference.inputs(net, images).items()
     }
     arrays = reference.clear_of_kinks(model, arrays, {part: held["x"] for part, held in given.items()})
     save_file(arrays, folder / "weights.safetensors")
     for part, held in given.items():
         _save(folder, "given", part, held)
+    targets = np.eye(model.num_classes)[np.arange(len(images)) % model.num_classes]
+    np.save(folder / "targets.npy", targets)
+    judged = trainer("torch", reference.double(model, arrays), plan(model))
+    loss = float(judged.backward(images.astype(np.float64), targets, 1.0))
+    judged.clear()
     _run(trainer("torch", reference.double(model, arrays), plan(model)), folder, "reference")
+    return loss
 
 
-def differentiate(name: str, net: Any, folder: Path, graph: bool) -> None:
-    """Every part of the network `net` with the judge's weights, in the framework `name`."""
-    _run(trainer(name, net, plan(net.spec, graph)), folder, name)
+def differentiate(name: str, net: Any, folder: Path, graph: bool) -> float:
+    """Every part of the network `net` with the judge's weights, in the framework `name`; returns the loss."""
+    training = trainer(name, net, plan(net.spec, graph))
+    _run(training, folder, name)
+    images, targets = np.load(folder / "inputs.npy"), np.load(folder / "targets.npy")
+    return float(training.backward(images, targets.astype(np.float32), 1.0))
 
 
 def plan(model: Model, graph: bool = False) -> Plan:
     """Everything is trained, by anything."""
-    return Plan(Optimizer(), groups(model), graph=graph)
+    return Plan(Optimizer(), groups(model), aux_factor=AUX_FACTOR, graph=graph)
 
 
 def _run(training: Any, folder: Path, name: str) -> None:

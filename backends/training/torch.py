@@ -49,6 +49,9 @@ class Trainer(training.Trainer):
             contextlib.nullcontext if plan.amp == "O0" else lambda: torch.autocast(self.device.type, dtype)
         )
 
+    def seed(self, number: int) -> None:
+        torch.manual_seed(number)
+
     def backward(self, images: Array, targets: Array, scale: float) -> Tensor:
         self.net.train()
         for path in self.frozen_norms():

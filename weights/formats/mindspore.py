@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from weights.formats.tensors import MOST_SIZES, Array, Contents, Mapped, Tensor, decode, encode, from_buffer, release
 from zoo.errors import WeightsError
@@ -24,6 +24,12 @@ TYPES = {
 }  # fmt: skip
 VALUE = b"\x0a"
 """What stands before each value: field 1, with a length."""
+
+TEXT, MOST_TEXT = "utf-32-le", 1 << 20
+"""How save_checkpoint's `append_dict` keeps a text (NumPy's type U), and how many bytes of it are read."""
+
+OURS = "zoo."
+"""Before the names of texts that are metadata of this project."""
 
 CHECKSUM = 17
 """Bytes of "crc_num" and the checksum: ten, big-endian."""
@@ -39,7 +45,7 @@ def claims(file: Mapped) -> bool:
 
 
 def read(file: Mapped) -> Contents:
-    """The tensors by name; a text is a plain value."""
+    """The tensors by name; a text is a plain value, or metadata."""
     data = file.bytes
     if len(data) > CHECKSUM and bytes(data[-CHECKSUM:-10]) == b"crc_num":
         data, checksum = data[:-CHECKSUM], int.from_bytes(data[-10:], "big")
@@ -51,28 +57,44 @@ def read(file: Mapped) -> Contents:
         if value.tag in tree:
             raise WeightsError(f"{value.tag!r} is there twice")
         tree[value.tag] = _tensor(data[start:end], value)
-    return Contents("mindspore", tree)
+    metadata = {tag: text for tag, text in tree.items() if isinstance(text, str) and tag.startswith(OURS)}
+    for tag in metadata:
+        del tree[tag]
+    return Contents("mindspore", tree, {tag.removeprefix(OURS): text for tag, text in metadata.items()})
 
 
 def write(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
-    """A checkpoint that mindspore.load_checkpoint reads."""
+    """A checkpoint that mindspore.load_checkpoint reads; metadata of this project as texts, as `append_dict` does."""
     names = {dtype: name for name, dtype in TYPES.items()}
+    texts = metadata if "model" in metadata else {}
     with path.open("wb") as file:
         for name, array in arrays.items():
             value = value_type()(tag=name)
             value.tensor.dims.extend(array.shape or (0,))
             value.tensor.tensor_type = names[array.dtype.name]
             value.tensor.tensor_content = bytes(encode(array))
-            data = value.SerializeToString()
-            file.write(VALUE + varint(len(data)))
-            file.write(data)
+            _write(file, value)
+        for name, text in texts.items():
+            if not text:  # NumPy has none of no length
+                continue
+            value = value_type()(tag=OURS + name)
+            value.tensor.dims.append(0)
+            value.tensor.tensor_type = "str"
+            value.tensor.tensor_content = text.encode(TEXT)
+            _write(file, value)
+
+
+def _write(file: BinaryIO, value: Any) -> None:
+    data = value.SerializeToString()
+    file.write(VALUE + varint(len(data)))
+    file.write(data)
 
 
 def _tensor(data: memoryview, value: Any) -> Any:
     """A text; or a tensor, which is parsed again when it is read."""
     kind, dims = value.tensor.tensor_type, tuple(value.tensor.dims)
     if kind == "str":
-        return "a text"
+        return bytes(value.tensor.tensor_content[:MOST_TEXT]).decode(TEXT, errors="replace")
     if kind not in TYPES:
         raise WeightsError(f"{value.tag!r} is of type {kind!r}, expected one of {', '.join(TYPES)}")
     shape = () if dims == (0,) else dims[: MOST_SIZES + 1]

@@ -16,7 +16,7 @@ EMA_WARMUP = 2000
 """Updates over which the average's decay climbs, as in mindcv: decay * (1 - exp(-updates / 2000))."""
 
 SCALE_GROWTH = 2000
-"""Updates without overflow after which a dynamic loss scale is doubled (PyTorch's, MindSpore's and Paddle's default)."""
+"""Updates without overflow after which a dynamic loss scale is doubled (all three's default)."""
 
 
 @dataclass(frozen=True)

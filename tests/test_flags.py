@@ -1,0 +1,409 @@
+"""The flags: mindcv's defaults, what is read as what, what is refused with which words, and the way out and back."""
+
+import ast
+import copy
+import logging
+import pickle
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_imports import loaded_by
+
+from backends import REQUIREMENTS
+from zoo.catalogue import list_models
+from zoo.errors import TrainingError
+from zoo.training.flags import GROUPS, parse, save_yaml, to_yaml, unused
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+V4 = "--model=inception_v4"
+
+MINDCV = """
+mode=0 distribute=False val_while_train=False val_interval=1 log_interval=100 seed=42
+dataset='imagenet' data_dir='./' train_split='train' val_split='val' dataset_download=False num_parallel_workers=8
+shuffle=True num_samples=None batch_size=128 drop_remainder=True
+scale=(0.08,1.0) ratio=(0.75,1.333) hflip=0.5 vflip=0.0 color_jitter=0.4 auto_augment=None aug_splits=0 re_prob=0.0
+re_scale=(0.02,0.33) re_ratio=(0.3,3.3) re_value=0 re_max_attempts=10 mixup=0.0 cutmix=0.0 cutmix_prob=1.0 aug_repeats=0
+num_classes=None in_channels=3 drop_rate=None drop_path_rate=None pretrained=False ckpt_path='' resume_opt=False
+keep_checkpoint_max=10 ckpt_save_dir='./ckpt' ckpt_save_interval=1 ckpt_save_policy='latest_k' epoch_size=90
+dataset_sink_mode=True ema=False ema_decay=0.9999 clip_grad=False clip_value=15.0 layer_decay=None
+gradient_accumulation_steps=1 opt='adam' momentum=0.9 weight_decay=1e-6 use_nesterov=False
+weight_decay_filter='disable' scheduler='cosine_decay' lr=0.001 min_lr=1e-6 warmup_epochs=3 warmup_factor=0.0
+decay_epochs=100 decay_rate=0.9 multi_step_decay_milestones=(30,60,90) lr_epoch_stair=False num_cycles=1 cycle_decay=1.0
+loss='CE' label_smoothing=0.0 aux_factor=0.0 reduction='mean' amp_level='O0' val_amp_level='O0' amp_cast_list=None
+loss_scale_type='fixed' loss_scale=1.0 drop_overflow_update=False eval_shuffle=False
+"""
+OURS = {"image_resize", "interpolation", "mean", "std", "crop_pct", "eps", "device_target", "model"}
+"""mindcv's flags whose default here is None."""
+
+
+@pytest.fixture
+def warnings(caplog):
+    """What was logged, as one text."""
+    caplog.set_level(logging.WARNING, logger="zoo")
+    return lambda: "\n".join(caplog.messages)
+
+
+def recipe(folder, text):
+    (folder / "recipe.yaml").write_text(text)
+    return str(folder / "recipe.yaml")
+
+
+def test_defaults_are_mindcvs():
+    values = parse([V4]).values
+    mindcv = {name: ast.literal_eval(value) for name, _, value in (word.partition("=") for word in MINDCV.split())}
+    assert len(mindcv) + len(OURS) == 86
+    assert {name: values[name] for name in mindcv} == mindcv
+    assert {name: values[name] for name in OURS - {"model"}} == dict.fromkeys(OURS - {"model"})
+
+
+def test_a_name_stands_in_the_table_once_a_program():
+    rows = [(flag.name, flag.program) for group in GROUPS.values() for flag in group]
+    both = [name for name, program in rows if program is None]
+    assert len(set(rows)) == len(rows)
+    assert not set(both) & {name for name, program in rows if program}
+
+
+def test_defaults_are_what_their_kinds_read():
+    for group in GROUPS.values():
+        for flag in group:
+            assert flag.kind.read(flag.default) == flag.default, flag.name
+
+
+def test_the_document_s_commands(warnings):
+    words = "--model=inception_v4 --pretrained --opt=momentum --lr=0.001 dataset=cifar10 --num_classes=10 --dataset_download"  # noqa: E501
+    train = parse(words.split())
+    assert (train.model, train.pretrained, train.opt, train.lr) == ("inception_v4", True, "momentum", 0.001)
+    assert (train.dataset, train.num_classes, train.dataset_download) == ("cifar10", 10, True)
+    assert warnings() == "dataset=cifar10: taken for --dataset=cifar10"
+    words = "--model=inception_v4 --dataset=imagenet --val_split=val"
+    assert parse([*words.split(), "--pretrained"], "validate").pretrained
+    path = parse([*words.split(), "--ckpt_path=./ckpt/inception_v4-best.ckpt"], "validate").ckpt_path
+    assert path == ("./ckpt/inception_v4-best.ckpt",)
+
+
+VALUES = [
+    ("--ema", "ema", True),
+    ("--ema True", "ema", True),
+    ("--ema yes", "ema", True),
+    ("--ema=1", "ema", True),
+    ("--ema ON", "ema", True),
+    ("--shuffle False", "shuffle", False),
+    ("--shuffle no", "shuffle", False),
+    ("--shuffle 0", "shuffle", False),
+    ("--shuffle off", "shuffle", False),
+    ("--drop_overflow_update False", "drop_overflow_update", False),
+    ("--scale 0.08 1", "scale", (0.08, 1.0)),
+    ("--scale (0.08, 1.0)", "scale", (0.08, 1.0)),
+    ("--scale=0.08,1", "scale", (0.08, 1.0)),
+    ("--scale=[.08,1]", "scale", (0.08, 1.0)),
+    ("--scale 1 1", "scale", (1.0, 1.0)),
+    ("--mean 123.675 116.28 103.53", "mean", (123.675, 116.28, 103.53)),
+    ("--std 1", "std", (1.0,)),
+    ("--multi_step_decay_milestones 3 6 9", "multi_step_decay_milestones", (3, 6, 9)),
+    ("--color_jitter 0.3", "color_jitter", 0.3),
+    ("--color_jitter 0.3 0.2 0.1", "color_jitter", (0.3, 0.2, 0.1)),
+    ("--re_value random", "re_value", "random"),
+    ("--re_value 1 2 3", "re_value", (1.0, 2.0, 3.0)),
+    ("--num_classes None", "num_classes", None),
+    ("--drop_rate 0", "drop_rate", 0.0),
+    ("--ckpt_save_policy None", "ckpt_save_policy", None),
+    ("--aug_splits 0", "aug_splits", 0),
+    ("--opt AdamW", "opt", "adamw"),
+    ("--loss bce", "loss", "BCE"),
+    ("--amp_level o2", "amp_level", "O2"),
+    ("--scheduler warmup_cosine_decay", "scheduler", "cosine_decay"),
+    ("--freeze stem,mixed_5* --freeze head", "freeze", ("stem", "mixed_5*", "head")),
+    ("--resume", "resume", "auto"),
+    ("--resume ckpt/state.ckpt", "resume", "ckpt/state.ckpt"),
+    ("--resume no", "resume", None),
+    ("--device GPU:1", "device", "gpu:1"),
+    ("--device_target gpu", "device", "gpu"),
+    ("--device_target Ascend", "device", None),
+    ("--device cpu --device_target GPU", "device", "cpu"),
+    ("--data_dir a=b", "data_dir", "a=b"),
+    ("--lr 1 --lr 2", "lr", 2.0),
+]
+
+
+@pytest.mark.parametrize(("words", "name", "value"), VALUES, ids=[words for words, _, _ in VALUES])
+def test_values_of_the_command_line(words, name, value):
+    read = getattr(parse([V4, *words.split()]), name)
+    assert (read, type(read)) == (value, type(value))
+
+
+def test_checkpoints_to_judge_may_be_many():
+    words = [V4, "--ckpt_path", "a.ckpt", "runs/", "--ckpt_path=b,c.pth"]
+    assert parse(words, "validate").ckpt_path == ("a.ckpt", "runs/", "b,c.pth")
+
+
+YAML = [
+    ("lr: 1e-5", "lr", 1e-5),
+    ("lr: 1", "lr", 1.0),
+    ("loss_scale: 1024", "loss_scale", 1024.0),
+    ("scale: [0.08, 1.0]", "scale", (0.08, 1.0)),
+    ("scale: (0.08, 1.0)", "scale", (0.08, 1.0)),
+    ("color_jitter: [0.4, 0.4, 0.4]", "color_jitter", (0.4, 0.4, 0.4)),
+    ("shuffle: off", "shuffle", False),
+    ("num_classes: None", "num_classes", None),
+    ("num_classes: null", "num_classes", None),
+    ("ckpt_save_policy: None", "ckpt_save_policy", None),
+    ("resume: true", "resume", "auto"),
+    ("resume: false", "resume", None),
+    ("freeze: [stem, 'mixed_5*']", "freeze", ("stem", "mixed_5*")),
+    ("aug_splits: 3\nauto_augment: autoaug", "aug_splits", 3),
+    ("json: result.json", "lr", 0.001),
+    ("config: other.yaml", "lr", 0.001),
+    ("", "lr", 0.001),
+]
+
+
+@pytest.mark.parametrize(("text", "name", "value"), YAML, ids=[text for text, _, _ in YAML])
+def test_values_of_a_recipe(tmp_path, text, name, value):
+    read = getattr(parse([V4, "-c", recipe(tmp_path, text)]), name)
+    assert (read, type(read)) == (value, type(value))
+
+
+def test_default_then_recipe_then_command_line(tmp_path):
+    path = recipe(tmp_path, "model: googlenet\nlr: 0.1\nbatch_size: 8\ndevice: gpu\n")
+    arguments = parse(["--config", path, "--lr=0.2", "--device_target=CPU"])
+    assert (arguments.model, arguments.lr, arguments.batch_size) == ("googlenet", 0.2, 8)
+    assert (arguments.epoch_size, arguments.device) == (90, "cpu")
+    assert arguments.config == path
+    assert arguments.given == {"model", "lr", "batch_size", "device", "device_target"}
+    assert arguments.typed == {"lr", "device_target"}
+
+
+def test_the_command_line_s_weights_go_before_the_recipe_s(tmp_path):
+    fine_tuned = recipe(tmp_path, "pretrained: true")
+    arguments = parse([V4, "-c", fine_tuned, "--ckpt_path=best.ckpt"], "validate")
+    assert (arguments.pretrained, arguments.ckpt_path) == (False, ("best.ckpt",))
+    resumed = recipe(tmp_path, "ckpt_path: best.ckpt")
+    assert parse([V4, "-c", resumed, "--pretrained"]).ckpt_path == ""
+    assert parse([V4, "-c", resumed], "validate").ckpt_path == ("best.ckpt",)
+
+
+ERRORS = [
+    ("--lr=1", "--model is required: a name that `zoo list` shows, e.g. inception_v4"),
+    ("--model=inception-v4", "--model: unknown network 'inception-v4'; did you mean inception_v4"),
+    ("--model=resnet50", "--model: unknown network 'resnet50' (`zoo list` shows them all)"),
+    (f"{V4} --lr=nan", "--lr: expected a number in [0, inf), not 'nan'"),
+    (f"{V4} --lr=inf", "--lr: expected a number in [0, inf), not 'inf'"),
+    (f"{V4} --lr", "--lr: expected one argument (see train.py --help)"),
+    (f"{V4} --batch_size=0", "--batch_size: expected an integer in [1, inf), not '0'"),
+    (f"{V4} --batch_size=1.5", "--batch_size: expected an integer in [1, inf), not '1.5'"),
+    (f"{V4} --label_smoothing=1", "--label_smoothing: expected a number in [0, 1), not '1'"),
+    (f"{V4} --ema_decay=1", "--ema_decay: expected a number in (0, 1), not '1'"),
+    (f"{V4} --ema_decay=0", "--ema_decay: expected a number in (0, 1), not '0'"),
+    (f"{V4} --num_classes=0", "--num_classes: expected None or an integer in [1, inf), not '0'"),
+    (f"{V4} --ema=maybe", "--ema: expected yes or no, not 'maybe'"),
+    (f"{V4} --scale 0.2", "--scale: expected two numbers, each a number in (0, 1], in rising order, e.g. 0.08 1, not"),
+    (f"{V4} --scale 1 0.5", "in rising order, e.g. 0.08 1, not '1 0.5'"),
+    (f"{V4} --scale 0.1 x", "not '0.1 x'"),
+    (f"{V4} --multi_step_decay_milestones 30 30", "in rising order, e.g. 30 60 90, not '30 30'"),
+    (f"{V4} --mean 1 2", "--mean: expected one number or 3, as --in_channels says, not 2"),
+    (f"{V4} --opt=sdg", "--opt: expected one of sgd, momentum, adam, adamw, lion, rmsprop, adagrad, lamb, nadam, not"),
+    (f"{V4} --amp_level=O4", "--amp_level: expected one of O0, O1, O2, O3, not 'O4'"),
+    (f"{V4} --device=tpu", "--device: expected None or cpu, gpu or gpu:1, not 'tpu'"),
+    (f"{V4} --aug_splits=2", "--aug_splits: expected 0 or 3, not '2'"),
+    (f"{V4} --aug_splits=3", "--aug_splits 3: needs a policy to augment by: give --auto_augment"),
+    (f"{V4} --pretrained --ckpt_path=x", "--pretrained and --ckpt_path: expected one source of weights, not both"),
+    (f"{V4} --momentun=1", "--momentun: no such flag; did you mean --momentum"),
+    (f"{V4} momentun=1", "--momentun: no such flag; did you mean --momentum"),
+    (f"{V4} --ckpt_save_d=1", "--ckpt_save_d: no such flag; did you mean --ckpt_save_dir"),
+    (f"{V4} --json=x", "--json: a flag of validate.py only"),
+    (f"{V4} cifar10", "cifar10: unexpected; flags are given as --name value"),
+    ("-c /nowhere.yaml", "/nowhere.yaml: cannot read the recipe: No such file or directory"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), ERRORS, ids=[words for words, _ in ERRORS])
+def test_errors_of_the_command_line(words, message):
+    with pytest.raises(TrainingError) as caught:
+        parse(words.split())
+    assert message in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+YAML_ERRORS = [
+    ("model: inception_v4\n\nmomentun: 0.9", "line 3: momentun: no such flag; did you mean momentum"),
+    ("model: inception_v4\nlr: fast", "line 2: lr: expected a number in [0, inf), not 'fast'"),
+    ("lr: true", "line 1: lr: expected a number in [0, inf), not True"),
+    ("batch_size: 32.0", "line 1: batch_size: expected an integer in [1, inf), not 32.0"),
+    ("dataset: 5", "line 1: dataset: expected text, not 5"),
+    ("scale: [0.1, {}]", "line 1: scale: expected two numbers"),
+    ("lr: 1\nlr: 2", "line 2: lr is there twice"),
+    ("lr: [1", "line 1: not YAML: "),
+    ("- lr", "line 1: expected a recipe, `flag: value` line by line"),
+    ("lr: 2020-13-45", "not YAML: month must be in 1..12"),
+    ("lr: !!python/name:os.system", "line 1: not YAML: could not determine a constructor"),
+    ("json: [1]", "line 1: json: expected None or text"),
+    ("pretrained: yes\nckpt_path: x", "--pretrained and --ckpt_path: expected one source"),
+    ("a: \x07", "not YAML: unacceptable character"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), YAML_ERRORS, ids=[text for text, _ in YAML_ERRORS])
+def test_errors_of_a_recipe(tmp_path, text, message):
+    with pytest.raises(TrainingError) as caught:
+        parse([V4, "-c", recipe(tmp_path, text)])
+    assert message in str(caught.value)
+
+
+def test_a_recipe_that_is_no_text(tmp_path):
+    (tmp_path / "recipe.yaml").write_bytes(b"\xff\xfe\xfd")
+    with pytest.raises(TrainingError, match="not YAML"):
+        parse([V4, "-c", str(tmp_path / "recipe.yaml")])
+
+
+def test_flags_without_effect():
+    words = "--drop_path_rate=0.1 --dataset_sink_mode=no --aux_factor=0.4 --num_cycles=2 --scheduler=constant --lr=1"
+    assert unused(parse([V4, *words.split()])) == [
+        "--dataset_sink_mode has no effect outside MindSpore.",
+        "--num_cycles has no effect with --scheduler constant.",
+        "--drop_path_rate has no effect on Inception networks: none of them drops paths.",
+        "--aux_factor has no effect on inception_v4, which has no auxiliary heads.",
+    ]
+
+
+def test_flags_without_effect_are_no_matter_where_they_are_the_default_or_the_recipe_s(tmp_path):
+    path = recipe(tmp_path, "drop_path_rate: 0.1\naux_factor: 0.4")
+    assert unused(parse([V4, "-c", path, "--dataset_sink_mode", "--clip_value=15"])) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "flag"),
+    [
+        ("--backend=mindspore", "--dataset_sink_mode=no"),
+        ("--model=inception_v3", "--aux_factor=0.4"),
+        ("--opt=rmsprop", "--eps=1"),
+        ("--scheduler=step_decay", "--decay_epochs=2"),
+        ("--re_prob=0.2", "--re_value=random"),
+        ("--cutmix=1", "--cutmix_prob=0.5"),
+        ("--amp_level=O2", "--loss_scale=1024"),
+        ("--ema", "--ema_decay=0.9"),
+        ("--clip_grad", "--clip_value=2"),
+        ("--val_while_train", "--val_interval=2"),
+    ],
+)
+def test_flags_that_have_an_effect_where_they_apply(words, flag):
+    assert unused(parse([V4, *words.split(), flag])) == []
+    assert len(unused(parse([V4, "--opt=momentum", "--scheduler=constant", flag]))) == 1
+
+
+def test_validate_takes_train_s_flags(tmp_path, warnings):
+    path = recipe(tmp_path, "lr: 0.1\nopt: momentum")
+    assert parse([V4, "-c", path], "validate").lr == 0.1
+    assert warnings() == ""
+    assert unused(parse([V4, "--opt=sgd", "--lr=1", "--ema_decay=0.9"], "validate")) == []
+    assert warnings() == "validate.py ignores --opt, --lr, --ema_decay: for training only"
+
+
+@pytest.mark.parametrize(
+    ("program", "shown", "hidden"), [("train", "--lr ", "--json"), ("validate", "--json ", "--lr ")]
+)
+def test_help(capsys, program, shown, hidden):
+    with pytest.raises(SystemExit) as caught:
+        parse(["--help"], program)
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    assert shown in out
+    assert hidden not in out
+    assert "(default: the network's own; mindcv: 224)" in out
+
+
+def texts():
+    return st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda text: text.lower() not in ("none", "null"))
+
+
+NUMBERS = st.floats(0.01, 0.99)
+CHANGES = st.fixed_dictionaries(
+    {"model": st.sampled_from(list_models())},
+    optional={
+        "backend": st.sampled_from(["torch", "mindspore", "paddle"]),
+        "device": st.sampled_from([None, "cpu", "gpu:1"]),
+        "lr": st.floats(0, 1e30),
+        "weight_decay": st.floats(0, 1e-300),
+        "batch_size": st.integers(1, 10**12),
+        "num_classes": st.none() | st.integers(1, 2000),
+        "scale": st.tuples(NUMBERS, NUMBERS).map(sorted),
+        "mean": st.none() | st.tuples(*[st.floats(0, 255)] * 3),
+        "re_value": st.just("random") | st.floats(0, 255) | st.tuples(*[st.floats(0, 255)] * 3),
+        "color_jitter": st.floats(0, 9) | st.tuples(*[st.floats(0, 9)] * 3),
+        "multi_step_decay_milestones": st.sets(st.integers(1, 999), min_size=1).map(sorted),
+        "ema": st.booleans(),
+        "data_dir": st.text(st.characters(codec="utf-8")),
+        "resume": st.none() | st.just("auto"),
+        "auto_augment": st.none() | texts(),
+        "freeze": st.lists(st.from_regex(r"[a-z*.0-9_]+", fullmatch=True)),
+        "opt": st.sampled_from(["sgd", "adamw", "rmsprop"]),
+        "ckpt_save_policy": st.sampled_from([None, "top_k", "latest_k"]),
+    },
+)
+
+
+@given(CHANGES, st.sampled_from(["train", "validate"]))
+@settings(max_examples=60, deadline=None)
+def test_what_is_saved_comes_back(tmp_path_factory, changes, program):
+    arguments = parse([V4], program).replace(**changes)
+    path = tmp_path_factory.mktemp("saved") / "saved.yaml"
+    save_yaml(arguments, path)
+    again = parse(["-c", str(path)], program)
+    assert again == arguments
+    assert to_yaml(again) == to_yaml(arguments)
+    assert {key: type(value) for key, value in again.values.items()} == {
+        key: type(value) for key, value in arguments.values.items()
+    }
+
+
+def test_what_is_saved_is_by_section_and_for_both_programs(tmp_path):
+    arguments = parse([V4, "--lr=0.3", "--freeze", "stem", "--data_dir", "ü\udcff"])
+    save_yaml(arguments, tmp_path / "inception_v4.yaml")
+    text = (tmp_path / "inception_v4.yaml").read_text()
+    assert text.startswith("# train.py -c THIS_FILE\n\n# System\nbackend: torch\n")
+    assert "\n# Learning rate\nscheduler: cosine_decay\nlr: 0.3\n" in text
+    assert "\nscale: [0.08, 1.0]\n" in text
+    assert yaml.safe_load(text)["freeze"] == ["stem"]
+    judged = parse(["-c", str(tmp_path / "inception_v4.yaml"), "--ckpt_path", "a", "b"], "validate")
+    assert (judged.lr, judged.data_dir, judged.ckpt_path) == (0.3, "ü\udcff", ("a", "b"))
+    with pytest.raises(TrainingError, match=r"/nowhere/x\.yaml: cannot write the flags there: No such file"):
+        save_yaml(arguments, "/nowhere/x.yaml")
+
+
+def test_nothing_is_imported_that_a_run_does_not_need():
+    code = "from zoo.training import flags, metrics, report; flags.parse(['--model=inception_v4'])"
+    assert not loaded_by(code) & {*REQUIREMENTS, "yaml", "rich", "matplotlib", "tensorboardX", "google"}
+
+
+def test_arguments_are_a_value():
+    arguments = parse([V4])
+    assert arguments == parse([V4, "--lr=0.001"])
+    assert arguments != arguments.replace(lr=1)
+    assert arguments.replace(lr="1e-5", scale=[0.5, 1]).scale == (0.5, 1.0)
+    assert arguments != parse([V4], "validate")
+    assert pickle.loads(pickle.dumps(arguments)) == copy.deepcopy(arguments) == arguments
+    with pytest.raises(AttributeError, match="no flag 'learning_rate'"):
+        arguments.learning_rate  # noqa: B018
+    with pytest.raises(TrainingError, match="lr: expected a number"):
+        arguments.replace(lr=-1)
+
+
+@pytest.mark.parametrize("program", ["train", "validate"])
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_project_s_recipes(path, program, warnings):
+    arguments = parse(["-c", str(path)], program)
+    assert path.stem in ("digits", "cifar10") or arguments.model in (path.stem, path.stem.partition(".")[0])
+    assert warnings() == ""
+    assert path.read_text().startswith("# ")
+
+
+def test_every_network_of_a_paper_has_a_recipe():
+    assert {name for name in list_models() if "." not in name} <= {path.stem for path in CONFIGS}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_project_s_recipes_hold_nothing_in_vain(path):
+    words = [f"--{key}={value}".replace(", ", ",") for key, value in yaml.safe_load(path.read_text()).items()]
+    assert unused(parse(words)) == []

@@ -1,0 +1,155 @@
+"""Measure how well networks of the zoo classify, in any framework: mindcv's flags plus --backend.
+
+    python validate.py --model inception_v4 --dataset imagenet --data_dir DIR --ckpt_path FILE_OR_FOLDER ...
+
+`python validate.py --help` lists all flags. A file of any source will do; it is fed as its publisher, or the run that
+wrote it, evaluates. --study judges one file as four networks: eps 1e-3 or 1e-5 in batch norm, the border of average
+pools counted or not: what ports of one network most often differ in.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from zoo.data import Dataset
+
+from backends import get
+from backends.device import parse as device
+from zoo.errors import TrainingError
+from zoo.files import whole
+from zoo.model import Model, Norm
+from zoo.nodes import AvgPool, Leaf, transform
+from zoo.tables import study
+from zoo.training import recipe
+from zoo.training.evaluation import Evaluation, evaluate
+from zoo.training.flags import Arguments, parse, unused
+from zoo.training.metrics import Tally
+from zoo.training.program import run
+from zoo.training.report import batches, validation_table
+
+EPSILONS = (1e-3, 1e-5)
+"""Of the study: TensorFlow's and PyTorch's."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    a = parse(arguments, "validate")
+    for sentence in unused(a):
+        recipe.logger.warning(sentence)
+    get(a.backend)
+    for path in (a.json, a.csv, a.confusion):
+        if path and not Path(path).parent.is_dir():
+            raise TrainingError(f"{path}: cannot write there: no such folder")
+    data = recipe.dataset(a, a.val_split)
+    files: list[Path | None] = [*recipe.checkpoints(a.ckpt_path)]
+    if not files:
+        if not a.pretrained:
+            recipe.logger.warning("no --ckpt_path: %s is judged with random weights", a.model)
+        files = [None]
+    networks = [recipe.network(a, data, file) for file in files]
+    results = []
+    for file, network in zip(files, networks, strict=True):
+        name = str(file or f"{a.model}, random weights")
+        for variant, changes in _variants(a, network.model):
+            result = _judge(a, data, network, variant)
+            results.append({"checkpoint": name, **changes, **_figures(a, variant, result)})
+            if not a.study:
+                validation_table(name, result.tally, _classes(data, variant), a.worst, a.per_class)
+                print(_speed(result))
+                _write_tables(a, data, variant, result.tally, file if len(files) > 1 else None)
+    if a.study:
+        study(results)
+    if a.json:
+        with whole(a.json) as part:
+            part.write_text(json.dumps(results, indent=2) + "\n")
+    print(results[-1]["summary"])
+    return 0
+
+
+def _variants(a: Arguments, model: Model) -> Iterator[tuple[Model, dict[str, Any]]]:
+    """The network; or, in a study, what it might have been meant to be."""
+    if not a.study:
+        yield model, {}
+        return
+    if model.norm is None:
+        raise TrainingError(f"--study: {model.name} has no batch norm")
+    for eps in EPSILONS:
+        for counted in (True, False):
+
+            def pool(leaf: Leaf, counted: bool = counted) -> Leaf:
+                return replace(leaf, count_include_pad=counted) if isinstance(leaf, AvgPool) else leaf
+
+            stages = tuple(replace(stage, node=transform(stage.node, pool)) for stage in model.stages)
+            yield (
+                replace(model, norm=Norm(eps, model.norm.decay), stages=stages),
+                {"eps": eps, "count_include_pad": counted},
+            )
+
+
+def _judge(a: Arguments, data: Dataset, network: recipe.Network, model: Model) -> Evaluation:
+    backend = get(a.backend)
+    net = backend.build(model, device(a.device))
+    backend.load(net, network.arrays(a.seed))
+    loader = recipe.validation_loader(a, data, model)
+    with batches(a.progress, a.log_interval) as progress:
+        return evaluate(backend.classifier(net, recipe.graph(a)), loader, model.num_classes, progress)
+
+
+def _figures(a: Arguments, model: Model, result: Evaluation) -> dict[str, Any]:
+    """A result as JSON has it."""
+    tally = result.tally
+    return {
+        "model": model.name,
+        "backend": a.backend,
+        "version": get(a.backend).version(),
+        "size": model.size,
+        "images": len(tally),
+        "top1_correct": tally.correct("top1"),
+        "top5_correct": tally.correct("top5") if tally.classes >= 5 else None,
+        "summary": tally.summary(),
+        "images_per_second": result.images_per_second,
+        "network_ms_per_image": result.network_milliseconds,
+        "loop_ms_per_image": 1000 / result.images_per_second,
+    }
+
+
+def _speed(result: Evaluation) -> str:
+    return (
+        f"{result.images_per_second:.1f} images/s; {1000 / result.images_per_second:.1f} ms an image, "
+        f"of which the network alone {result.network_milliseconds:.1f} ms"
+    )
+
+
+def _classes(data: Dataset, model: Model) -> list[str]:
+    """The dataset's, and numbers for what the network has beyond them."""
+    return [*data.classes, *(f"class {k}" for k in range(len(data.classes), model.num_classes))]
+
+
+def _write_tables(a: Arguments, data: Dataset, model: Model, tally: Tally, file: Path | None) -> None:
+    """--csv and --confusion; of several checkpoints, each in a file of its own, named after it."""
+
+    def target(path: str) -> Path:
+        whole_path = Path(path)
+        return whole_path if file is None else whole_path.with_stem(f"{whole_path.stem}-{file.stem}")
+
+    classes = _classes(data, model)
+    if a.confusion:
+        tally.write_confusion(target(a.confusion), classes)
+    if a.csv:
+        rows = tally.rows(classes)
+        try:
+            with whole(target(a.csv)) as part, part.open("w", newline="", encoding="utf-8") as out:
+                writer = csv.DictWriter(out, rows[0])
+                writer.writeheader()
+                writer.writerows(rows)
+        except OSError as error:
+            raise TrainingError(f"--csv {a.csv}: cannot write it: {error.strerror}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,261 @@
+"""Datasets: trees of images in ImageNet's layout, CIFAR-10 and 100, MNIST, and scikit-learn's digits.
+
+Whatever is unpickled would be run, so CIFAR is read in its binary version only.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Self
+
+from zoo.data.download import FILES, fetch
+from zoo.errors import InputError
+from zoo.images import read_image
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+Pixels = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+Reader = Callable[[Path, str], tuple[Pixels, Labels, tuple[str, ...]]]
+
+
+@dataclass(frozen=True)
+class Dataset(ABC):
+    """Images and their classes: `labels` is int64 [N], each from 0 to len(classes) - 1."""
+
+    name: str
+    split: str
+    classes: tuple[str, ...]
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @abstractmethod
+    def image(self, index: int) -> Image:
+        """The image in RGB. Raises InputError, with its path, when it cannot be read."""
+
+    @abstractmethod
+    def path(self, index: int) -> str:
+        """Its name: the path below the split's folder, or the split and a number ("test/00017")."""
+
+    @abstractmethod
+    def select(self, indices: Sequence[int] | NDArray[np.int64]) -> Self:
+        """These images only, in this order."""
+
+    def without(self, names: Iterable[str]) -> Self:
+        """Without the images of these names: their paths, or the last part of them.
+
+        Raises InputError for a name that no image has.
+        """
+        unwanted = set(names)
+        paths = [self.path(index) for index in range(len(self))]
+        known = {name for path in paths for name in (path, path.rpartition("/")[2])}
+        if strangers := sorted(unwanted - known):
+            more = f" and {len(strangers) - 3} more" if len(strangers) > 3 else ""
+            raise InputError(f"{self.name}, {self.split}: no image {', '.join(strangers[:3])}{more}, e.g. {paths[0]}")
+        return self.select(
+            [i for i, p in enumerate(paths) if p not in unwanted and p.rpartition("/")[2] not in unwanted]
+        )
+
+    def take(self, count: int) -> Self:
+        """So many images, as even over the classes as can be: the first of each class, then the second, ..."""
+        place = np.empty(len(self), np.int64)
+        for label in range(len(self.classes)):
+            its = np.flatnonzero(self.labels == label)
+            place[its] = np.arange(len(its))
+        return self.select(np.sort(np.lexsort((self.labels, place))[:count]))
+
+
+@dataclass(frozen=True)
+class ImageFolder(Dataset):
+    """ROOT/CLASS/.../IMAGE: classes by name, images by path."""
+
+    root: Path
+    paths: tuple[str, ...]
+
+    def image(self, index: int) -> Image:
+        return read_image(self.root / self.paths[index])
+
+    def path(self, index: int) -> str:
+        return self.paths[index]
+
+    def select(self, indices: Sequence[int] | NDArray[np.int64]) -> Self:
+        indices = np.asarray(indices, np.int64)
+        return replace(self, labels=self.labels[indices], paths=tuple(self.paths[index] for index in indices))
+
+
+@dataclass(frozen=True)
+class Arrays(Dataset):
+    """Images in memory: uint8 [N, H, W] grey, or [N, H, W, 3] RGB; `numbers` are theirs in the split."""
+
+    pixels: Pixels
+    numbers: Labels
+
+    def image(self, index: int) -> Image:
+        from PIL import Image
+
+        return Image.fromarray(self.pixels[index]).convert("RGB")
+
+    def path(self, index: int) -> str:
+        return f"{self.split}/{self.numbers[index]:05}"
+
+    def select(self, indices: Sequence[int] | NDArray[np.int64]) -> Self:
+        at = np.asarray(indices, np.int64)
+        return replace(self, labels=self.labels[at], pixels=self.pixels[at], numbers=self.numbers[at])
+
+
+def open_dataset(name: str, root: str | Path, split: str, *, download: bool = False) -> Dataset:
+    """A dataset's split: `imagenet` or any other name of a tree ROOT/SPLIT/CLASS/IMAGE, or one of `KNOWN`.
+
+    Those have train and test, for which val stands too. With `download` they are fetched into `root` first where they
+    are missing. Raises InputError for whatever is missing, empty, damaged or of one class only.
+    """
+    if name not in KNOWN:
+        if download:
+            raise InputError(
+                f"{name} cannot be downloaded: put it into {root}/{split}/CLASS/IMAGE (ImageNet is to be had from "
+                f"image-net.org after registration); {', '.join(KNOWN)} can be"
+            )
+        return _folder(name, Path(root), split)
+    part = "test" if split in ("val", "validation", "test") else split
+    if part not in ("train", "test"):
+        raise InputError(f"{name} has no split {split!r}: expected train or test (val means test)")
+    if download and name in FILES:
+        fetch(name, root)
+    pixels, labels, classes = KNOWN[name](Path(root), part)
+    if len(labels) == 0 or labels.max() >= len(classes):
+        what = f"label {labels.max()} with {len(classes)} classes" if len(labels) else "no images"
+        raise InputError(f"{name}, {part}: damaged: {what}")
+    return Arrays(name, part, classes, labels.astype(np.int64), pixels, np.arange(len(labels)))
+
+
+def _folder(name: str, root: Path, split: str) -> ImageFolder:
+    for folder in (root / split, root / name / split, root):
+        if folder.is_dir() and any(child.is_dir() for child in folder.iterdir()):
+            break
+    else:
+        if not root.is_dir():
+            raise InputError(f"{root}: no such folder; {name} is expected at {root}/{split}/CLASS/IMAGE")
+        raise InputError(f"{root}: no folders of classes in it: expected {split}/CLASS/IMAGE ({_known()})")
+    if folder == root and any((root / other).is_dir() for other in ("train", "val", "test", "validation")):
+        there = sorted(child.name for child in root.iterdir() if child.is_dir())
+        raise InputError(f"{root}: no split {split!r} in it: there are {', '.join(there[:5])}")
+    classes = sorted(child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+    paths: list[str] = []
+    labels: list[int] = []
+    for label, one in enumerate(classes):
+        its = sorted(
+            path.relative_to(folder).as_posix()
+            for path in (folder / one).rglob("*")
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        )
+        if not its:
+            raise InputError(f"{folder / one}: no images in this class: expected files {' '.join(SUFFIXES)}")
+        paths += its
+        labels += [label] * len(its)
+    if len(classes) < 2:
+        raise InputError(f"{folder}: {len(classes)} folder of a class in it, and to tell apart there must be two")
+    return ImageFolder(name, split, tuple(classes), np.array(labels, np.int64), folder, tuple(paths))
+
+
+def _known() -> str:
+    return f"datasets known by name: {', '.join(KNOWN)}"
+
+
+def _digits(root: Path, part: str) -> tuple[Pixels, Labels, tuple[str, ...]]:
+    """scikit-learn's 1,797 digits of 8 x 8 pixels and 17 greys; held out is every third image of each class."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise InputError("digits come with scikit-learn, which is not installed: pip install scikit-learn") from None
+    bunch = load_digits()
+    labels = np.asarray(bunch.target, np.int64)
+    place = np.empty(len(labels), np.int64)
+    for label in range(10):
+        its = np.flatnonzero(labels == label)
+        place[its] = np.arange(len(its))
+    chosen = (place % 3 == 2) == (part == "test")
+    pixels = (bunch.images[chosen] * (255 / 16)).round().astype(np.uint8)
+    return pixels, labels[chosen], tuple(map(str, range(10)))
+
+
+def _cifar(label_bytes: int, folder: str, files: dict[str, list[str]], names: str) -> Reader:
+    def read(root: Path, part: str) -> tuple[Pixels, Labels, tuple[str, ...]]:
+        home = next((path for path in (root / folder, root) if (path / files[part][0]).exists()), None)
+        if home is None:
+            pickled = [path for path in root.glob("cifar-10*-py*") if path.exists()] if root.is_dir() else []
+            hint = f"{pickled[0].name} is the pickled version, which is not read; " if pickled else ""
+            raise InputError(
+                f"{root}: {folder}/{files[part][0]} is not there: {hint}give --dataset_download, or unpack the binary "
+                f"version, {next(iter(FILES['cifar10' if label_bytes == 1 else 'cifar100']))}, there"
+            )
+        record = label_bytes + 3072
+        parts = []
+        for name in files[part]:
+            data = np.frombuffer(_bytes(home / name), np.uint8)
+            if len(data) == 0 or len(data) % record:
+                raise InputError(f"{home / name}: damaged: {len(data)} bytes are no records of {record}")
+            parts.append(data.reshape(-1, record))
+        records = np.concatenate(parts)
+        pixels = records[:, label_bytes:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        try:
+            classes = tuple((home / names).read_text(encoding="utf-8").split())
+        except (OSError, ValueError):
+            raise InputError(f"{home / names}: the names of the classes are not there") from None
+        return np.ascontiguousarray(pixels), records[:, label_bytes - 1].astype(np.int64), classes
+
+    return read
+
+
+def _mnist(root: Path, part: str) -> tuple[Pixels, Labels, tuple[str, ...]]:
+    """The idx format (LeCun): a magic number, sizes as big-endian 32-bit integers, bytes."""
+    prefix = {"train": "train", "test": "t10k"}[part]
+    homes = (root, root / "mnist", root / "MNIST" / "raw", root / part)
+    arrays = []
+    for name, axes in ((f"{prefix}-images-idx3-ubyte", 3), (f"{prefix}-labels-idx1-ubyte", 1)):
+        path = next((p for home in homes for p in (home / f"{name}.gz", home / name) if p.exists()), None)
+        if path is None:
+            raise InputError(
+                f"{root}: {name}.gz is not there: give --dataset_download, or put MNIST's four files there"
+            )
+        data = _bytes(path)
+        sizes = np.frombuffer(data[4 : 4 + 4 * axes], ">u4")
+        if data[:4] != bytes([0, 0, 8, axes]) or len(data) != 4 + 4 * axes + int(np.prod(sizes.astype(np.int64))):
+            raise InputError(f"{path}: damaged: not an idx file of {axes} axes")
+        arrays.append(np.frombuffer(data[4 + 4 * axes :], np.uint8).reshape(sizes.astype(np.int64)))
+    if len(arrays[0]) != len(arrays[1]):
+        raise InputError(f"{root}: {len(arrays[0])} images with {len(arrays[1])} labels")
+    return arrays[0], arrays[1].astype(np.int64), tuple(map(str, range(10)))
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+KNOWN: dict[str, Reader] = {
+    "cifar10": _cifar(
+        1,
+        "cifar-10-batches-bin",
+        {"train": [f"data_batch_{k}.bin" for k in range(1, 6)], "test": ["test_batch.bin"]},
+        "batches.meta.txt",
+    ),
+    "cifar100": _cifar(2, "cifar-100-binary", {"train": ["train.bin"], "test": ["test.bin"]}, "fine_label_names.txt"),
+    "mnist": _mnist,
+    "digits": _digits,
+}
+"""Datasets by name: functions of a folder and a part, train or test."""

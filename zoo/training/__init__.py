@@ -1,0 +1,1 @@
+"""Training and validating: flags, data, optimizers, schedules, reports; frameworks are in backends.training."""

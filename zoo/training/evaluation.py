@@ -1,0 +1,58 @@
+"""One pass over a dataset: what a network says of every image, and how long it took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.data import Loader
+from zoo.training.metrics import Tally
+
+Predict = Callable[[NDArray[np.float32]], NDArray[Any]]
+"""Images [N, C, H, W] to logits [N, classes]."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The tally, seconds of the whole loop, and seconds of the network alone with the images it had in them.
+
+    The network's time leaves the first batch out, which compiles and allocates, unless there is no other.
+    """
+
+    tally: Tally
+    seconds: float
+    network_seconds: float
+    network_images: int
+
+    @property
+    def images_per_second(self) -> float:
+        """Of the whole loop: reading, preprocessing, the network."""
+        return len(self.tally) / self.seconds
+
+    @property
+    def network_milliseconds(self) -> float:
+        """The network alone, for an image."""
+        return 1000 * self.network_seconds / max(self.network_images, 1)
+
+
+def evaluate(
+    predict: Predict, loader: Loader, classes: int, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Evaluation:
+    """Classify all images of `loader`; `progress` is called with batches done and their number."""
+    tally, timed = Tally(classes), []
+    start = time.perf_counter()
+    for done, batch in enumerate(loader.epoch(0), 1):
+        before = time.perf_counter()
+        logits = predict(batch.images)
+        timed.append((time.perf_counter() - before, len(batch.images)))
+        tally.add(logits, batch.labels, batch.indices)
+        progress(done, len(loader))
+    alone = timed[1:] or timed
+    return Evaluation(
+        tally, time.perf_counter() - start, sum(seconds for seconds, _ in alone), sum(images for _, images in alone)
+    )

@@ -1,0 +1,260 @@
+"""From flags to what a run is made of: datasets, network, preprocessing, plan, schedule. Everything that can be wrong
+is found here, before any long work starts.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import weights
+from weights.checkpoints import Checkpoint
+from zoo.catalogue import spec
+from zoo.data import Augment, Dataset, Evaluate, Loader, Mixing, open_dataset
+from zoo.errors import TrainingError
+from zoo.model import Model, Preprocess, configure
+from zoo.trace import InputCheck
+from zoo.training.flags import Arguments
+from zoo.training.optimizers import Optimizer
+from zoo.training.plan import Plan, groups
+from zoo.training.schedules import Schedule
+
+logger = logging.getLogger("zoo")
+
+CHECKPOINTS = (".ckpt", ".safetensors", ".pth", ".pt", ".bin", ".pdparams", ".h5", ".keras")
+"""What is taken for a checkpoint in a folder that --ckpt_path names."""
+
+AREA = "area"
+
+
+@dataclass(frozen=True)
+class Network:
+    """The network of a run, and the file it begins with: its weights, and how it is fed, are the file's own."""
+
+    model: Model
+    opened: Checkpoint | None
+
+    def arrays(self, seed: int) -> dict[str, Any]:
+        """Its weights: the file's, adapted where the flags want another variant, or drawn from the seed."""
+        if self.opened is None:
+            return dict(weights.initial(self.model, seed))
+        arrays, done = self.opened.arrays_for(self.model, seed)
+        for line in done:
+            logger.warning("%s: %s", self.opened.path, line)
+        return arrays
+
+    def build(self, a: Arguments) -> Any:
+        """The network in the framework of the flags, with its weights."""
+        from backends import get
+        from backends.device import parse
+
+        arrays = self.arrays(a.seed)
+        backend = get(a.backend)
+        net = backend.build(self.model, parse(a.device))
+        backend.load(net, arrays)
+        return net
+
+
+def dataset(a: Arguments, split: str) -> Dataset:
+    """The dataset of the flags; without the images of --blacklist in validation. Raises ZooError."""
+    opened = open_dataset(a.dataset, a.data_dir, split, download=a.dataset_download)
+    if split == a.val_split and a.blacklist:
+        try:
+            lines = Path(a.blacklist).read_text(encoding="utf-8").splitlines()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "not text"
+            raise TrainingError(f"--blacklist {a.blacklist}: cannot read it: {reason}") from None
+        opened = opened.without(line.strip() for line in lines if line.strip() and not line.startswith("#"))
+    return opened if a.num_samples is None else opened.take(a.num_samples)
+
+
+def network(a: Arguments, data: Dataset, checkpoint: str | Path | None = None) -> Network:
+    """The network of the flags for the classes of `data`, to be read from `checkpoint` if there is one.
+
+    Its classes are --num_classes', or the dataset's; in validation the checkpoint's own. Raises ZooError where the
+    flags, the file and the dataset do not go together.
+    """
+    if a.pretrained:
+        raise TrainingError(
+            f"--pretrained: no source of published weights for {a.model} can be reached from here: "
+            "download its checkpoint, of any publisher, and give it with --ckpt_path FILE"
+        )
+    opened = None if checkpoint is None else weights.open_checkpoint(checkpoint, model=a.model, ema=_averaged(a))
+    held = configure(spec(a.model)) if opened is None else opened.model
+    classes = a.num_classes or (held.num_classes if opened and a.program == "validate" else len(data.classes))
+    if classes < len(data.classes):
+        raise TrainingError(
+            f"{a.dataset} has {len(data.classes)} classes, labels 0 to {len(data.classes) - 1}, and the network "
+            f"{classes}: give --num_classes {len(data.classes)}"
+        )
+    model = configure(
+        spec(a.model),
+        num_classes=classes,
+        in_channels=a.in_channels,
+        drop_rate=a.drop_rate,
+        aux=a.program == "train" and a.aux_factor > 0,
+        width=held.width if a.width is None else a.width,
+    )
+    model = replace(model, size=held.size, preprocess=held.preprocess)
+    if a.image_resize is not None or not _plain(a):
+        model = replace(model, preprocess=_preprocess(a, model), size=a.image_resize or model.size)
+    size = model.size
+    InputCheck(model)((2, model.in_channels, size, size), a.program == "train")
+    return Network(model, opened)
+
+
+def plan(a: Arguments, model: Model) -> Plan:
+    """What the flags do to the weights of `model`."""
+    dynamic = a.loss_scale_type == "dynamic" or (a.loss_scale_type == "auto" and a.amp_level != "O0")
+    return Plan(
+        Optimizer(a.opt, a.momentum, a.use_nesterov, a.eps),
+        groups(model, a.weight_decay, a.weight_decay_filter, a.layer_decay, a.freeze),
+        loss=a.loss,
+        reduction=a.reduction,
+        aux_factor=a.aux_factor,
+        clip=a.clip_value if a.clip_grad else None,
+        accumulate=a.gradient_accumulation_steps,
+        ema=a.ema_decay if a.ema else None,
+        amp=a.amp_level,
+        loss_scale=a.loss_scale,
+        dynamic=dynamic,
+        drop_overflow=a.drop_overflow_update,
+        graph=graph(a),
+    )
+
+
+def graph(a: Arguments) -> bool:
+    """Whether to compile: as --mode says; by default in MindSpore only, where it pays on a CPU and compiles fast."""
+    return bool(a.backend == "mindspore" if a.mode is None else a.mode == 0)
+
+
+def schedule(a: Arguments, steps: int) -> Schedule:
+    """The learning rates of the flags, for epochs of so many steps."""
+    own = a.scheduler in ("one_cycle", "cyclic") and "warmup_epochs" not in a.given  # they have no warm-up
+    warmup = 0 if own else a.warmup_epochs
+    if warmup >= a.epoch_size:
+        raise TrainingError(f"--warmup_epochs {warmup}: it must end before --epoch_size {a.epoch_size}")
+    return Schedule(
+        a.scheduler,
+        a.lr,
+        steps,
+        a.epoch_size,
+        a.min_lr,
+        warmup,
+        a.warmup_factor,
+        a.decay_epochs,
+        a.decay_rate,
+        a.multi_step_decay_milestones,
+        a.num_cycles,
+        a.cycle_decay,
+        a.lr_epoch_stair,
+    )
+
+
+def training_loader(a: Arguments, data: Dataset, model: Model) -> Loader:
+    """Shuffled, augmented, mixed batches of the training set."""
+    how = model.preprocess
+    augment = Augment(
+        size=model.size,
+        in_channels=model.in_channels,
+        scale=a.scale,
+        ratio=a.ratio,
+        hflip=a.hflip,
+        vflip=a.vflip,
+        color_jitter=a.color_jitter,
+        interpolation=a.interpolation or how.interpolation,
+        auto_augment=a.auto_augment,
+        re_prob=a.re_prob,
+        re_scale=a.re_scale,
+        re_ratio=a.re_ratio,
+        re_value=a.re_value,
+        re_max_attempts=a.re_max_attempts,
+        mean=tuple(255 * value for value in how.mean),
+        std=tuple(255 * value for value in how.std),
+        channels=how.channels,
+    )
+    loader = Loader(
+        data,
+        augment,
+        a.batch_size,
+        seed=a.seed,
+        shuffle=a.shuffle,
+        drop_remainder=a.drop_remainder,
+        workers=a.num_parallel_workers,
+        repeats=a.aug_repeats,
+        splits=a.aug_splits,
+        mixing=Mixing(model.num_classes, a.mixup, a.cutmix, a.cutmix_prob, a.label_smoothing),
+    )
+    if not len(loader):
+        raise TrainingError(
+            f"--batch_size {a.batch_size}: {a.dataset} has {len(data)} images, which make no batch: take a "
+            "smaller one, or --drop_remainder no"
+        )
+    return loader
+
+
+def validation_loader(a: Arguments, data: Dataset, model: Model) -> Loader:
+    """All images once, the last batch as small as it is."""
+    return Loader(
+        data,
+        Evaluate(model, model.size),
+        a.batch_size,
+        seed=a.seed,
+        shuffle=a.eval_shuffle,
+        drop_remainder=False,
+        workers=a.num_parallel_workers,
+    )
+
+
+def checkpoints(paths: Iterable[str]) -> Iterator[Path]:
+    """The files of --ckpt_path: as given, or those of a folder, by name. Raises TrainingError."""
+    for given in paths:
+        path = Path(given)
+        if not path.exists():  # mindcv's documents write -best, its code _best
+            other = path.with_name(path.name.replace("-best.", "_best."))
+            other = other if other.exists() else path.with_name(path.name.replace("_best.", "-best."))
+            if not other.exists():
+                raise TrainingError(f"--ckpt_path {given}: no such file or folder")
+            path = other
+        if not path.is_dir():
+            yield path
+            continue
+        found = sorted(p for p in path.iterdir() if p.suffix in CHECKPOINTS and not p.name.startswith(("optim_", ".")))
+        if not found:
+            raise TrainingError(f"--ckpt_path {given}: no checkpoint in it: none of {', '.join(CHECKPOINTS)}")
+        yield from found
+
+
+def _averaged(a: Arguments) -> bool:
+    """--ema judges the average; train.py's own files hold it where there is one."""
+    return a.program == "validate" and bool(a.ema)
+
+
+def _plain(a: Arguments) -> bool:
+    return all(getattr(a, name) is None for name in ("interpolation", "mean", "std", "crop_pct"))
+
+
+def _preprocess(a: Arguments, model: Model) -> Preprocess:
+    """The model's, but for what the flags say; at another size the shorter side is resized in proportion."""
+    how = model.preprocess
+    size = a.image_resize or model.size
+    if a.interpolation not in (None, "bilinear", "bicubic"):
+        raise TrainingError(f"--interpolation {a.interpolation}: validation resizes by bilinear or bicubic")
+    return Preprocess(
+        round(size / a.crop_pct) if a.crop_pct else round(how.resize * size / model.size),
+        a.interpolation or how.interpolation,
+        _three(a.mean, how.mean),
+        _three(a.std, how.std),
+        how.channels,
+    )
+
+
+def _three(given: tuple[float, ...] | None, own: tuple[float, float, float]) -> tuple[float, float, float]:
+    """Flags are on a scale of 0 to 255."""
+    if given is None:
+        return own
+    values = tuple(value / 255 for value in (given * 3 if len(given) == 1 else given))
+    return cast("tuple[float, float, float]", values)

@@ -1,0 +1,83 @@
+"""Checkpoints of a run: weights as .ckpt files that any framework reads, and the optimizer's state beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import weights
+from weights import formats
+from weights.formats import mindspore
+from zoo.errors import TrainingError, WeightsError
+from zoo.files import whole
+from zoo.model import Model
+
+Array = NDArray[Any]
+
+
+class Keeper:
+    """Writes a run's checkpoints into a folder, and removes those that its policy does not keep.
+
+    Names are mindcv's: MODEL-EPOCH_STEP.ckpt, MODEL_best.ckpt, optim_MODEL.ckpt. The files say which network they hold
+    and how it is fed; MindSpore's own load_checkpoint reads them too. With a moving average, they hold the average, and
+    the optimizer's file the weights themselves.
+    """
+
+    def __init__(self, folder: str | Path, model: Model, keep: int = 10, policy: str | None = "latest_k") -> None:
+        self.folder, self.model, self.most, self.policy = Path(folder), model, keep, policy
+        self.kept: list[tuple[float, Path]] = []
+        self.best = -1.0
+
+    def save(self, arrays: Mapping[str, Array], state: Mapping[str, Array], epoch: int, step: int, top1: float) -> Path:
+        """Write the weights after `epoch` (from 1) and the state; top1 in percent, NaN where it was not measured."""
+        path = self.folder / f"{self.model.name}-{epoch}_{step}.ckpt"
+        notes = {"epoch": str(epoch), "step": str(step)} | ({} if top1 != top1 else {"top1": f"{top1:.4f}"})
+        weights.write(path, arrays, self.model, notes=notes)
+        write_state(self.folder / f"optim_{self.model.name}.ckpt", state)
+        if top1 > self.best:
+            self.best = top1
+            weights.write(self.folder / f"{self.model.name}_best.ckpt", arrays, self.model, notes=notes)
+        rank = top1 if self.policy == "top_k" else float(epoch)
+        self.kept.append((-1.0 if rank != rank else rank, path))
+        if self.policy is not None and len(self.kept) > self.most:
+            self.kept.sort(key=lambda item: item[0])
+            self.kept.pop(0)[1].unlink(missing_ok=True)
+        return path
+
+
+def write_state(path: Path, state: Mapping[str, Array]) -> None:
+    """A trainer's state, as a MindSpore checkpoint. Raises TrainingError when it cannot be written."""
+    try:
+        with whole(path) as part:
+            mindspore.write(part, state, {})
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot write the state there: {error.strerror}") from None
+
+
+def read_state(path: str | Path) -> dict[str, Array]:
+    """What `write_state` wrote. Raises TrainingError when it cannot be read."""
+    try:
+        contents = formats.read(Path(path))
+    except WeightsError as error:
+        raise TrainingError(str(error)) from None
+    return {name: np.array(tensor.read()) for name, tensor in contents.tree.items() if not isinstance(tensor, str)}
+
+
+def epoch_of(path: str | Path) -> int:
+    """The epoch that a checkpoint of `Keeper` was written after, from the file itself."""
+    note = weights.open_checkpoint(path).metadata.get("epoch", "")
+    if not note.isdigit():
+        raise TrainingError(f"{path}: it does not say after which epoch it was written: it is not of train.py")
+    return int(note)
+
+
+def newest(folder: str | Path, model: str) -> Path:
+    """The newest checkpoint of a run's folder. Raises TrainingError when there is none."""
+    found = [path for path in Path(folder).glob(f"{model}-*_*.ckpt") if not path.name.startswith(".")]
+    if not found:
+        raise TrainingError(f"--resume: no checkpoint {model}-EPOCH_STEP.ckpt in {folder}")
+    return max(found, key=epoch_of)
