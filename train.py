@@ -15,10 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from backends import get
+from backends.device import parse as device
 from backends.training import Trainer, trainer
+from zoo.catalogue import spec
 from zoo.errors import TrainingError
 from zoo.training import recipe, state
-from zoo.training.evaluation import Evaluation, evaluate
+from zoo.training.evaluation import Evaluation, Predict, evaluate
 from zoo.training.flags import Arguments, parse, save_yaml, unused
 from zoo.training.program import run
 from zoo.training.report import Reporter
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     done = state.epoch_of(begin) if begin and (a.resume or a.resume_opt) else 0
     if done >= a.epoch_size:
         raise TrainingError(f"{begin}: it was written after epoch {done}, and --epoch_size is {a.epoch_size}")
-    folder = Path(a.ckpt_save_dir)
+    folder = _folder(a.ckpt_save_dir)
     keeper = state.Keeper(folder, model, a.keep_checkpoint_max, a.ckpt_save_policy)
     save_yaml(a, folder / f"{model.name}.yaml")
 
@@ -63,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         start_epoch=done,
     ) as report:
         report.message(_what(a, training, len(data), len(loader)))
-        judge = Judge(a, training)
+        judge = Judge(a, training) if validation else None
         for epoch in range(done + 1, a.epoch_size + 1):
             start, losses = time.perf_counter(), []
             for step, batch in enumerate(loader.epoch(epoch - 1), 1):
@@ -78,8 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 report.step(epoch, step, loss, lr, len(batch.images))
             trained = time.perf_counter()
             result: Evaluation | None = None
-            if validation is not None and (epoch % a.val_interval == 0 or epoch == a.epoch_size):
-                result = evaluate(judge.classify, validation, model.num_classes)
+            if judge and validation and (epoch % a.val_interval == 0 or epoch == a.epoch_size):
+                result = evaluate(judge.classifier(), validation, model.num_classes)
             top1 = result.tally.percent("top1") if result else None
             report.epoch(
                 epoch,
@@ -91,33 +93,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 time.perf_counter() - trained,
             )
             if epoch % a.ckpt_save_interval == 0 or epoch == a.epoch_size:
-                keeper.save(judge.arrays(), training.saved(), epoch, len(loader), math.nan if top1 is None else top1)
+                keeper.save(
+                    training.averaged or training.dumped(),
+                    training.saved(),
+                    epoch,
+                    len(loader),
+                    math.nan if top1 is None else top1,
+                )
         if result is not None:
             report.message(str(result.tally.summary()))
     return 0
 
 
 class Judge:
-    """What is validated and saved: the weights, or with --ema their moving average, in a network of its own."""
+    """What is validated: the network in training, or with --ema the average of its weights in a network of its own."""
 
     def __init__(self, a: Arguments, training: Trainer) -> None:
         self.backend, self.training = get(a.backend), training
-        self.net = training.net if training.plan.ema is None else self.backend.build(training.spec)
-        self._classify = self.backend.classifier(self.net, training.plan.graph)
+        self.net = training.net if training.plan.ema is None else self.backend.build(training.spec, device(a.device))
+        self._classify = self.backend.classifier(self.net, training.plan.graph, a.val_amp_level != "O0")
 
-    def arrays(self):
-        return self.training.averaged or self.training.dumped()
-
-    def classify(self, images):
+    def classifier(self) -> Predict:
+        """A function of images, with the weights as they are now."""
         if self.training.plan.ema is not None:
-            self.backend.load(self.net, self.arrays())
-        return self._classify(images)
+            self.backend.load(self.net, self.training.averaged)
+        return self._classify
+
+
+def _folder(name: str) -> Path:
+    """The folder of the run's files, made where it is missing. Raises TrainingError."""
+    try:
+        Path(name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"--ckpt_save_dir {name}: cannot make this folder: {error.strerror}") from None
+    return Path(name)
 
 
 def _begin(a: Arguments) -> Path | None:
     """The checkpoint that the run begins with."""
     if a.resume == "auto":
-        return state.newest(a.ckpt_save_dir, recipe.spec(a.model).name)
+        return state.newest(a.ckpt_save_dir, spec(a.model).name)
     if a.resume_opt and not a.ckpt_path and not a.resume:
         raise TrainingError("--resume_opt: give the checkpoint to go on from with --ckpt_path FILE, or --resume")
     path = a.resume or a.ckpt_path

@@ -17,10 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from zoo.data import Dataset
-
 from backends import get
 from backends.device import parse as device
+from zoo.data import Dataset
 from zoo.errors import TrainingError
 from zoo.files import whole
 from zoo.model import Model, Norm
@@ -97,7 +96,9 @@ def _judge(a: Arguments, data: Dataset, network: recipe.Network, model: Model) -
     backend.load(net, network.arrays(a.seed))
     loader = recipe.validation_loader(a, data, model)
     with batches(a.progress, a.log_interval) as progress:
-        return evaluate(backend.classifier(net, recipe.graph(a)), loader, model.num_classes, progress)
+        return evaluate(
+            backend.classifier(net, recipe.graph(a), a.val_amp_level != "O0"), loader, model.num_classes, progress
+        )
 
 
 def _figures(a: Arguments, model: Model, result: Evaluation) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, cast
 
@@ -53,8 +54,14 @@ class Backend(Protocol):
         With `tape`: every stage's output, "logits", and every auxiliary head's logits.
         """
 
-    def classifier(self, net: Any, graph: bool = False) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-        """A function of a batch [N, C, H, W] that gives its logits [N, classes] in eval mode, compiled with `graph`."""
+    def classifier(
+        self, net: Any, graph: bool = False, half: bool = False
+    ) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+        """A function of a batch [N, C, H, W] that gives its logits [N, classes] in eval mode.
+
+        It is compiled with `graph`; with `half`, convolutions and matrix products are in half precision, as the
+        framework's automatic mixed precision has it. Raises UnavailableError where the device has none.
+        """
 
 
 def get(name: str) -> Backend:
@@ -75,10 +82,30 @@ def get(name: str) -> Backend:
         )
     if name == "paddle" and "paddle" not in sys.modules:
         os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))  # Paddle computes on one thread otherwise
+        if kernels := _mkl_kernels():
+            os.environ.setdefault("MKL_DEBUG_CPU_TYPE", kernels)
     try:
         return cast(Backend, importlib.import_module(f"backends.{name}"))
     except (ImportError, OSError) as error:
         raise UnavailableError(f"{name} is installed but cannot be imported: {error}") from error
+
+
+def _mkl_kernels(cpuinfo: str = "/proc/cpuinfo") -> str | None:
+    """What MKL_DEBUG_CPU_TYPE has Paddle's own MKL take on a processor that is not Intel's: 7, AVX-512; 5, AVX2.
+
+    Left alone it takes its slowest kernels there, a fourth of the speed (benchmarks/training.py). None: leave it.
+    """
+    try:
+        lines = Path(cpuinfo).read_text().partition("\n\n")[0].splitlines()
+    except (OSError, ValueError):
+        return None
+    facts = {name.strip(): value.split() for name, _, value in (line.partition(":") for line in lines)}
+    flags = set(facts.get("flags", ()))
+    if facts.get("vendor_id") not in (["AuthenticAMD"], ["HygonGenuine"]):
+        return None
+    if flags >= {"avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512cd"}:
+        return "7"
+    return "5" if flags >= {"avx2", "fma"} else None
 
 
 def _found(name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -244,17 +245,25 @@ def dump(net: Network) -> dict[str, NDArray[np.float32]]:
     return {name: state[CONVENTION.rename(name)].asnumpy().copy() for name in parameters(net.spec)}
 
 
-def classifier(net: Network, graph: bool = False) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """A function of a batch [N, C, H, W] that gives its logits [N, classes] in eval mode, compiled with `graph`."""
+def mixed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function in MindSpore's mixed precision: convolutions and products in float16."""
+    return ms.amp.auto_mixed_precision(function, "auto", ms.float16)
+
+
+def classifier(
+    net: Network, graph: bool = False, half: bool = False
+) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """A function of a batch [N, C, H, W] that gives its logits [N, classes]: see `backends.Backend.classifier`."""
 
     def run(x: Tensor) -> Tensor:
         return net(x)
 
-    forward = ms.jit(run) if graph else run
+    forward = mixed(run) if half else run
+    forward = ms.jit(forward) if graph else forward
 
     def classify(x: NDArray[np.float32]) -> NDArray[np.float32]:
         net.set_train(False)
-        return forward(Tensor(x)).asnumpy()
+        return forward(Tensor(x)).astype(ms.float32).asnumpy()
 
     return classify
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -231,14 +232,23 @@ def dump(net: Network) -> dict[str, NDArray[np.float32]]:
     return {name: state[CONVENTION.rename(name)].cpu().numpy().copy() for name in parameters(net.spec)}
 
 
-def classifier(net: Network, graph: bool = False) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """A function of a batch [N, C, H, W] that gives its logits [N, classes] in eval mode, compiled with `graph`."""
-    forward = torch.compile(net) if graph else net
+def autocast(device: torch.device) -> torch.autocast:
+    """PyTorch's mixed precision: float16 on a GPU, bfloat16 on a CPU."""
+    return torch.autocast(device.type, torch.float16 if device.type == "cuda" else torch.bfloat16)
+
+
+def classifier(
+    net: Network, graph: bool = False, half: bool = False
+) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """A function of a batch [N, C, H, W] that gives its logits [N, classes]: see `backends.Backend.classifier`."""
+    forward, device = (torch.compile(net) if graph else net), next(net.parameters()).device
 
     @torch.inference_mode()
     def classify(x: NDArray[np.float32]) -> NDArray[np.float32]:
         net.eval()
-        return forward(torch.from_numpy(x).to(next(net.parameters()).device)).float().cpu().numpy()
+        with autocast(device) if half else contextlib.nullcontext():
+            logits = forward(torch.from_numpy(x).to(device))
+        return logits.float().cpu().numpy()
 
     return classify
 

@@ -261,7 +261,7 @@ def test_a_recipe_that_is_no_text(tmp_path):
 def test_flags_without_effect():
     words = "--drop_path_rate=0.1 --dataset_sink_mode=no --aux_factor=0.4 --num_cycles=2 --scheduler=constant --lr=1"
     assert unused(parse([V4, *words.split()])) == [
-        "--dataset_sink_mode has no effect outside MindSpore.",
+        "--dataset_sink_mode has no effect as every framework is fed by one input pipeline.",
         "--num_cycles has no effect with --scheduler constant.",
         "--drop_path_rate has no effect on Inception networks: none of them drops paths.",
         "--aux_factor has no effect on inception_v4, which has no auxiliary heads.",

@@ -90,7 +90,7 @@ class Trainer(ABC):
         wanted = {f"{slot}/{name}": array.shape for slot, part in held.items() for name, array in part.items()}
         came = {name: array.shape for name, array in state.items() if name != "progress"}
         if wanted != came or "progress" not in state:
-            odd = sorted(set(wanted.items()) ^ set(came.items())) or ["progress"]
+            odd = sorted(name for name, _ in set(wanted.items()) ^ set(came.items())) or ["progress"]
             raise TrainingError(
                 f"the optimizer's state is not {self.plan.optimizer.name}'s of this network and these flags: "
                 f"{len(odd)} tensors differ, the first {odd[0]}"

@@ -12,8 +12,7 @@ from mindspore import ops as F
 from numpy.typing import NDArray
 
 from backends import training
-from backends.mindspore import CONVENTION, Network
-from zoo.errors import TrainingError
+from backends.mindspore import CONVENTION, Network, mixed
 from zoo.training.optimizers import Optimizer, update
 from zoo.training.plan import Plan, trainable
 
@@ -27,8 +26,6 @@ class Trainer(training.Trainer):
 
     def __init__(self, net: Network, plan: Plan) -> None:
         super().__init__(net, plan)
-        if plan.amp != "O0":
-            raise TrainingError(f"mindspore: --amp_level {plan.amp} is not supported yet")
         state = dict(net.parameters_and_names())
         self.tensors: dict[str, Parameter] = {name: state[CONVENTION.rename(name)] for name in self.everything()}
         for name in trainable(self.spec):
@@ -50,11 +47,16 @@ class Trainer(training.Trainer):
         losses_of = cross_entropy if plan.loss == "CE" else binary_cross_entropy
 
         def one(z: Tensor, t: Tensor) -> Tensor:
-            losses = losses_of(z, t)
+            losses = losses_of(z.astype(ms.float32), t)
             return losses.mean() if mean else losses.sum()
 
+        def run(x: Tensor) -> Tensor | tuple[Tensor, ...]:
+            return net(x)
+
+        predict = mixed(run) if plan.half else run
+
         def forward(x: Tensor, t: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-            outputs = net(x)
+            outputs = predict(x)
             if isinstance(outputs, tuple):
                 loss = one(outputs[0], t)
                 for z in outputs[1:]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from paddle import Tensor
 
 from backends import training
-from backends.paddle import CONVENTION, Network
-from zoo.errors import TrainingError
+from backends.paddle import CONVENTION, Network, autocast
 from zoo.trace import parameters
 from zoo.training.optimizers import update
 from zoo.training.plan import Plan, trainable
@@ -23,14 +22,14 @@ Array = NDArray[np.float32]
 
 
 class Trainer(training.Trainer):
-    """See `backends.training.Trainer`. AMP: O1 is auto_cast, to float16 on a GPU and bfloat16 on a CPU."""
+    """See `backends.training.Trainer`."""
 
     backend = "paddle"
 
     def __init__(self, net: Network, plan: Plan) -> None:
         super().__init__(net, plan)
-        if plan.amp not in ("O0", "O1"):
-            raise TrainingError(f"paddle: --amp_level {plan.amp}: O0 and O1 (auto_cast) are what is supported")
+        if plan.half:
+            autocast(net)  # now, not at the first step, where there is none
         state = net.state_dict()
         self.tensors: dict[str, Tensor] = {name: state[CONVENTION.rename(name)] for name in self.everything()}
         self.layouts = parameters(self.spec)
@@ -42,11 +41,6 @@ class Trainer(training.Trainer):
         }
         self.ema = [tensor.detach().clone() for tensor in self.tensors.values()] if plan.ema is not None else []
         self.forward = paddle.jit.to_static(net.forward, full_graph=True) if plan.graph else net
-        on_gpu = self.parameters[0].place.is_gpu_place()
-        dtype = "float16" if on_gpu else "bfloat16"
-        self.precision: Callable[[], Any] = (
-            contextlib.nullcontext if plan.amp == "O0" else lambda: paddle.amp.auto_cast(level="O1", dtype=dtype)
-        )
 
     def seed(self, number: int) -> None:
         paddle.seed(number)
@@ -57,7 +51,7 @@ class Trainer(training.Trainer):
         for path in self.frozen_norms():
             layers[path].eval()
         x, t = (paddle.to_tensor(array, place=self.parameters[0].place) for array in (images, targets))
-        with self.precision():
+        with autocast(self.net) if self.plan.half else contextlib.nullcontext():
             outputs = self.forward(x)
         loss = self.loss(outputs if isinstance(outputs, list | tuple) else (outputs,), t)
         (loss if scale == 1 else loss * scale).backward()

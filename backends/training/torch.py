@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from backends import training
-from backends.torch import CONVENTION, Network
-from zoo.errors import TrainingError
+from backends.torch import CONVENTION, Network, autocast
 from zoo.training.optimizers import Optimizer, update
 from zoo.training.plan import Plan
 
@@ -22,14 +21,12 @@ Array = NDArray[np.float32]
 
 
 class Trainer(training.Trainer):
-    """See `backends.training.Trainer`. AMP: O1 is autocast, to float16 on a GPU and bfloat16 on a CPU."""
+    """See `backends.training.Trainer`."""
 
     backend = "torch"
 
     def __init__(self, net: Network, plan: Plan) -> None:
         super().__init__(net, plan)
-        if plan.amp not in ("O0", "O1"):
-            raise TrainingError(f"torch: --amp_level {plan.amp}: PyTorch mixes precisions by autocast, which is O1")
         state = net.state_dict(keep_vars=True)
         self.tensors: dict[str, Tensor] = {name: state[CONVENTION.rename(name)] for name in self.everything()}
         for name, tensor in self.tensors.items():
@@ -44,10 +41,6 @@ class Trainer(training.Trainer):
         self.ema = [t.detach().clone() for t in self.tensors.values()] if plan.ema is not None else []
         self.native = _native(self)
         self.forward = torch.compile(net) if plan.graph else net
-        dtype = torch.float16 if self.device.type == "cuda" else torch.bfloat16
-        self.precision: Callable[[], Any] = (
-            contextlib.nullcontext if plan.amp == "O0" else lambda: torch.autocast(self.device.type, dtype)
-        )
 
     def seed(self, number: int) -> None:
         torch.manual_seed(number)
@@ -57,7 +50,7 @@ class Trainer(training.Trainer):
         for path in self.frozen_norms():
             self.net.get_submodule(path).eval()
         x, t = (torch.from_numpy(array).to(self.device, non_blocking=True) for array in (images, targets))
-        with self.precision():
+        with autocast(self.device) if self.plan.half else contextlib.nullcontext():
             outputs = self.forward(x)
         loss = self.loss(outputs if isinstance(outputs, tuple) else (outputs,), t)
         (loss if scale == 1 else loss * scale).backward()

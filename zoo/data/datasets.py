@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Self
 
 from zoo.data.download import FILES, fetch
 from zoo.errors import InputError
@@ -51,10 +50,10 @@ class Dataset(ABC):
         """Its name: the path below the split's folder, or the split and a number ("test/00017")."""
 
     @abstractmethod
-    def select(self, indices: Sequence[int] | NDArray[np.int64]) -> Self:
+    def select(self, indices: Sequence[int] | NDArray[np.int64]) -> Dataset:
         """These images only, in this order."""
 
-    def without(self, names: Iterable[str]) -> Self:
+    def without(self, names: Iterable[str]) -> Dataset:
         """Without the images of these names: their paths, or the last part of them.
 
         Raises InputError for a name that no image has.
@@ -69,7 +68,7 @@ class Dataset(ABC):
             [i for i, p in enumerate(paths) if p not in unwanted and p.rpartition("/")[2] not in unwanted]
         )
 
-    def take(self, count: int) -> Self:
+    def take(self, count: int) -> Dataset:
         """So many images, as even over the classes as can be: the first of each class, then the second, ..."""
         place = np.empty(len(self), np.int64)
         for label in range(len(self.classes)):
@@ -91,7 +90,7 @@ class ImageFolder(Dataset):
     def path(self, index: int) -> str:
         return self.paths[index]
 
-    def select(self, indices: Sequence[int] | NDArray[np.int64]) -> Self:
+    def select(self, indices: Sequence[int] | NDArray[np.int64]) -> Dataset:
         indices = np.asarray(indices, np.int64)
         return replace(self, labels=self.labels[indices], paths=tuple(self.paths[index] for index in indices))
 
@@ -111,7 +110,7 @@ class Arrays(Dataset):
     def path(self, index: int) -> str:
         return f"{self.split}/{self.numbers[index]:05}"
 
-    def select(self, indices: Sequence[int] | NDArray[np.int64]) -> Self:
+    def select(self, indices: Sequence[int] | NDArray[np.int64]) -> Dataset:
         at = np.asarray(indices, np.int64)
         return replace(self, labels=self.labels[at], pixels=self.pixels[at], numbers=self.numbers[at])
 

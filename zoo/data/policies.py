@@ -184,7 +184,8 @@ Equalize 0.8 8 Equalize 0.6 3
 def parse(text: str, mean: tuple[float, ...]) -> Policy:
     """The policy of a text; borders that open are filled with `mean` (0 to 255). Raises InputError."""
     name, *parts = text.split("-") if "-d-1" not in text else [*text.replace("-d-1", "").split("-"), "d-1"]
-    fill = tuple(round(value) for value in (mean * 3)[:3])
+    red, green, blue = (round(value) for value in (mean * 3)[:3])
+    fill = red, green, blue
     if name not in POLICIES:
         raise InputError(f"--auto_augment {text}: no such policy; there are {', '.join(POLICIES)}")
     make, known = POLICIES[name]

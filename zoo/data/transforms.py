@@ -108,7 +108,7 @@ class Augment:
             return pixels
         for _ in range(self.re_max_attempts):
             area = random.uniform(*self.re_scale) * self.size**2
-            ratio = math.exp(random.uniform(*map(math.log, self.re_ratio)))
+            ratio = math.exp(random.uniform(math.log(self.re_ratio[0]), math.log(self.re_ratio[1])))
             width, height = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
             if width < self.size and height < self.size:
                 top, left = random.integers(self.size - height + 1), random.integers(self.size - width + 1)
@@ -116,7 +116,7 @@ class Augment:
                 if self.re_value == "random":
                     hole[:] = random.standard_normal(hole.shape, np.float32)
                 else:
-                    hole[:] = np.reshape(np.float32(self.re_value), (-1, 1, 1))
+                    hole[:] = np.reshape(np.asarray(self.re_value, np.float32), (-1, 1, 1))
                 break
         return pixels
 

@@ -193,9 +193,9 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         _train("reduction", "mean", choice("mean", "sum"), "of the losses of a batch"),
     ),
     "Mixed precision": (
-        _train("amp_level", "O0", AMP, "in half precision: O0 nothing, O1 products, O2 all but batch norm, O3 all"),
-        Flag("val_amp_level", "O0", AMP, "what validation does in half precision"),
-        _train("amp_cast_list", None, maybe(TEXT), "MindSpore's: cells to cast, or to spare"),
+        _train("amp_level", "O0", AMP, "O0: float32; O1, O2: convolutions and products in half precision"),
+        Flag("val_amp_level", "O0", AMP, "the same in validation"),
+        _train("amp_cast_list", None, maybe(TEXT), "for recipes of mindcv: the frameworks have their own lists"),
         _train("loss_scale_type", "fixed", choice("fixed", "dynamic", "auto"), "auto: dynamic with mixed precision"),
         _train("loss_scale", 1.0, ABOVE_0, "factor on the loss, taken out of the gradients; dynamic: the first"),
         _train("drop_overflow_update", False, SWITCH, "skip updates whose gradients overflow"),
@@ -317,8 +317,8 @@ OPTIMIZED = {
 
 def _uses(a: Arguments) -> Iterator[tuple[str, bool, str]]:
     """Flags, whether this run reads them, and what to say if it does not."""
-    for name in ("dataset_sink_mode", "amp_cast_list"):
-        yield name, a.backend == "mindspore", "outside MindSpore"
+    yield "dataset_sink_mode", False, "as every framework is fed by one input pipeline"
+    yield "amp_cast_list", False, "as every framework has its own list of what to compute in half precision"
     for name, schedules in SCHEDULED.items():
         yield name, a.scheduler in schedules, f"with --scheduler {a.scheduler}"
     for name, optimizers in OPTIMIZED.items():
@@ -512,6 +512,12 @@ def _check(values: Mapping[str, Any]) -> None:
             raise TrainingError(
                 f"--{name}: expected one number or {values['in_channels']}, as --in_channels says, "
                 f"not {len(values[name])}"
+            )
+    for name in ("amp_level", "val_amp_level"):
+        if values[name] == "O3":
+            raise TrainingError(
+                f"--{name} O3: weights and batch norm in half precision too mean another thing in every framework; "
+                "O2 has the speed of it"
             )
     if values["aug_splits"] and values["auto_augment"] is None:
         raise TrainingError("--aug_splits 3: needs a policy to augment by: give --auto_augment")

@@ -39,7 +39,8 @@ class Plan:
     clip        the global norm above which gradients are scaled down to it
     accumulate  batches whose gradients are averaged into one update
     ema         decay of the weights' moving average, batch-norm statistics included
-    amp         O0: float32; O1: matrix products and convolutions in half precision; O2: all but batch norm; O3: all
+    half        convolutions and matrix products in half precision, as the framework's automatic mixed precision has
+                it: float16, in PyTorch on a CPU bfloat16; weights, batch norm's statistics and losses stay float32
     loss_scale  what the loss is multiplied by before, and gradients divided by after, the backward pass; `dynamic`
                 halves it, and skips the update, at an overflow; `drop_overflow` skips the update only
     graph       compile (torch.compile, GRAPH mode, to_static) rather than run eagerly
@@ -53,7 +54,7 @@ class Plan:
     clip: float | None = None
     accumulate: int = 1
     ema: float | None = None
-    amp: Literal["O0", "O1", "O2", "O3"] = "O0"
+    half: bool = False
     loss_scale: float = 1.0
     dynamic: bool = False
     drop_overflow: bool = False

@@ -118,7 +118,7 @@ def plan(a: Arguments, model: Model) -> Plan:
         clip=a.clip_value if a.clip_grad else None,
         accumulate=a.gradient_accumulation_steps,
         ema=a.ema_decay if a.ema else None,
-        amp=a.amp_level,
+        half=a.amp_level != "O0",
         loss_scale=a.loss_scale,
         dynamic=dynamic,
         drop_overflow=a.drop_overflow_update,

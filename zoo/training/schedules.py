@@ -75,20 +75,20 @@ def _cosine(s: Schedule, epoch: float) -> float:
     cycle, place = divmod(epoch, s.decay_epochs)
     if cycle >= s.num_cycles:
         return s.min_lr
-    peak = s.lr * s.cycle_decay**cycle
+    peak = s.lr * math.pow(s.cycle_decay, cycle)
     return s.min_lr + (peak - s.min_lr) * _half_cosine(place / s.decay_epochs)
 
 
 def _exponential(s: Schedule, epoch: float) -> float:
-    return s.lr * s.decay_rate**epoch
+    return s.lr * math.pow(s.decay_rate, epoch)
 
 
 def _step(s: Schedule, epoch: float) -> float:
-    return s.lr * s.decay_rate ** (epoch // s.decay_epochs)
+    return s.lr * math.pow(s.decay_rate, epoch // s.decay_epochs)
 
 
 def _multi_step(s: Schedule, epoch: float) -> float:
-    return s.lr * s.decay_rate ** bisect_right(sorted(s.milestones), math.floor(epoch))
+    return s.lr * math.pow(s.decay_rate, bisect_right(sorted(s.milestones), math.floor(epoch)))
 
 
 def _one_cycle(s: Schedule, epoch: float) -> float:
