@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from zoo.errors import TrainingError
@@ -67,6 +67,8 @@ class Optimizer:
     nesterov: bool = False
     eps: float | None = None
     betas: tuple[float, float] | None = None
+    rests: tuple[float, float] = field(init=False)
+    """1 - betas, in double precision: MindSpore's compiler would subtract in single, and be 1.3e-5 off."""
 
     def __post_init__(self) -> None:
         if self.name not in SLOTS:
@@ -77,7 +79,9 @@ class Optimizer:
         if self.nesterov and not self.momentum:
             raise TrainingError("--use_nesterov needs a --momentum above 0")
         object.__setattr__(self, "eps", EPS.get(self.name, 1e-8) if self.eps is None else self.eps)
-        object.__setattr__(self, "betas", self.betas or BETAS.get(self.name, (0.9, 0.999)))
+        beta1, beta2 = self.betas or BETAS.get(self.name, (0.9, 0.999))
+        object.__setattr__(self, "betas", (beta1, beta2))
+        object.__setattr__(self, "rests", (1 - beta1, 1 - beta2))
 
     @property
     def slots(self) -> dict[str, float]:
@@ -118,8 +122,8 @@ def _momentum(xp: Any, o: Optimizer, p: Any, g: Any, slots: Any, lr: Any, decay:
 
 
 def _moments(o: Optimizer, g: Any, slots: Any) -> Any:
-    beta1, beta2 = o.betas or (0.0, 0.0)
-    return beta1 * slots[0] + (1 - beta1) * g, beta2 * slots[1] + (1 - beta2) * (g * g)
+    (beta1, beta2), (rest1, rest2) = o.betas or (0.0, 0.0), o.rests
+    return beta1 * slots[0] + rest1 * g, beta2 * slots[1] + rest2 * (g * g)
 
 
 def _adam(xp: Any, o: Optimizer, p: Any, g: Any, slots: Any, lr: Any, decay: Any, n: Any) -> Any:
@@ -141,9 +145,9 @@ def _lamb(xp: Any, o: Optimizer, p: Any, g: Any, slots: Any, lr: Any, decay: Any
 
 
 def _lion(xp: Any, o: Optimizer, p: Any, g: Any, slots: Any, lr: Any, decay: Any, n: Any) -> Any:
-    beta1, beta2 = o.betas or (0.0, 0.0)
-    direction = xp.sign(beta1 * slots[0] + (1 - beta1) * g)
-    return p - lr * direction, (beta2 * slots[0] + (1 - beta2) * g,)
+    (beta1, beta2), (rest1, rest2) = o.betas or (0.0, 0.0), o.rests
+    direction = xp.sign(beta1 * slots[0] + rest1 * g)
+    return p - lr * direction, (beta2 * slots[0] + rest2 * g,)
 
 
 def _rmsprop(xp: Any, o: Optimizer, p: Any, g: Any, slots: Any, lr: Any, decay: Any, n: Any) -> Any:
