@@ -9,7 +9,6 @@ pools counted or not: what ports of one network most often differ in.
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -41,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for sentence in unused(a):
         recipe.logger.warning(sentence)
     get(a.backend)
-    for path in (a.json, a.csv, a.confusion):
+    for path in (a.json, a.csv, a.confusion, a.predictions):
         if path and not Path(path).parent.is_dir():
             raise TrainingError(f"{path}: cannot write there: no such folder")
     data = recipe.dataset(a, a.val_split)
@@ -132,24 +131,18 @@ def _classes(data: Dataset, model: Model) -> list[str]:
 
 
 def _write_tables(a: Arguments, data: Dataset, model: Model, tally: Tally, file: Path | None) -> None:
-    """--csv and --confusion; of several checkpoints, each in a file of its own, named after it."""
+    """--csv, --confusion and --predictions; of several checkpoints, each in a file of its own, named after it."""
 
     def target(path: str) -> Path:
-        whole_path = Path(path)
-        return whole_path if file is None else whole_path.with_stem(f"{whole_path.stem}-{file.stem}")
+        return Path(path) if file is None else Path(path).with_stem(f"{Path(path).stem}-{file.stem}")
 
     classes = _classes(data, model)
+    if a.csv:
+        tally.write_classes(target(a.csv), classes)
     if a.confusion:
         tally.write_confusion(target(a.confusion), classes)
-    if a.csv:
-        rows = tally.rows(classes)
-        try:
-            with whole(target(a.csv)) as part, part.open("w", newline="", encoding="utf-8") as out:
-                writer = csv.DictWriter(out, rows[0])
-                writer.writeheader()
-                writer.writerows(rows)
-        except OSError as error:
-            raise TrainingError(f"--csv {a.csv}: cannot write it: {error.strerror}") from None
+    if a.predictions:
+        tally.write_predictions(target(a.predictions), classes, data.path)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
+import io
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -80,14 +82,23 @@ def get(name: str) -> Backend:
             "mindspore: this process has imported paddle, after which MindSpore aborts it; "
             "import mindspore first, or give each framework a process of its own as `zoo parity` does"
         )
-    if name == "paddle" and "paddle" not in sys.modules:
-        os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))  # Paddle computes on one thread otherwise
-        if kernels := _mkl_kernels():
-            os.environ.setdefault("MKL_DEBUG_CPU_TYPE", kernels)
     try:
+        if name == "paddle" and "paddle" not in sys.modules:
+            _import_paddle()
         return cast(Backend, importlib.import_module(f"backends.{name}"))
     except (ImportError, OSError) as error:
         raise UnavailableError(f"{name} is installed but cannot be imported: {error}") from error
+
+
+def _import_paddle() -> None:
+    """Import Paddle for all cores, on one of which it computes otherwise, and without its remarks about that."""
+    if kernels := _mkl_kernels():
+        os.environ.setdefault("MKL_DEBUG_CPU_TYPE", kernels)
+    if "OMP_NUM_THREADS" in os.environ:
+        return
+    os.environ["OMP_NUM_THREADS"] = str(os.cpu_count() or 1)
+    with contextlib.redirect_stderr(io.StringIO()):
+        importlib.import_module("paddle")
 
 
 def _mkl_kernels(cpuinfo: str = "/proc/cpuinfo") -> str | None:

@@ -128,7 +128,7 @@ def test_confusion_file(tmp_path):
             ['a "cat", or', "1", "1"],
             ["dog", "0", "1"],
         ]
-    with pytest.raises(InputError, match=r"/nowhere/c\.csv: cannot write the confusion matrix there: No such file"):
+    with pytest.raises(InputError, match=r"/nowhere/c\.csv: cannot write a table there: No such file"):
         Tally(2).write_confusion("/nowhere/c.csv", "ab")
 
 

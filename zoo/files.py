@@ -1,13 +1,17 @@
-"""Writing a file whole or not at all."""
+"""Writing a file whole or not at all; tables as CSV."""
 
 from __future__ import annotations
 
+import csv
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from zoo.errors import InputError
 
 
 @contextmanager
@@ -34,6 +38,17 @@ def whole(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         os.close(handle)
+
+
+def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A table as CSV, whole or not at all. Raises InputError when it cannot be written."""
+    try:
+        with whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file)
+            table.writerow(header)
+            table.writerows(rows)
+    except OSError as error:
+        raise InputError(f"{path}: cannot write a table there: {error.strerror}") from None
 
 
 def _umask() -> int:

@@ -204,6 +204,7 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         Flag("json", None, maybe(FILE), "write the result as JSON", program="validate"),
         Flag("csv", None, maybe(FILE), "write each class's figures as CSV", program="validate"),
         Flag("confusion", None, maybe(FILE), "write the confusion matrix as CSV", program="validate"),
+        Flag("predictions", None, maybe(FILE), "write what each image was taken for as CSV", program="validate"),
         Flag("per_class", False, SWITCH, "show every class's figures", program="validate"),
         Flag("worst", 10, COUNT, "how many of the worst classes to show", program="validate"),
         Flag("study", False, SWITCH, "the same weights with other epsilons and pool borders", program="validate"),

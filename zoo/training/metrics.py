@@ -6,8 +6,7 @@ image that loaders repeated to fill a batch or a shard counts once.
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from zoo.errors import InputError
-from zoo.files import whole
+from zoo.files import write_csv
 
 Integers = NDArray[np.int64]
 Which = Literal["top1", "top5"]
@@ -143,13 +142,24 @@ class Tally:
 
     def write_confusion(self, path: str | Path, classes: Sequence[str]) -> None:
         """The confusion matrix as CSV, the classes' names in its first row and column. Raises InputError."""
-        try:
-            with whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-                table = csv.writer(file)
-                table.writerow(["label \\ predicted", *classes])
-                table.writerows([name, *map(int, row)] for name, row in zip(classes, self.confusion(), strict=True))
-        except OSError as error:
-            raise InputError(f"{path}: cannot write the confusion matrix there: {error.strerror}") from None
+        rows = zip(classes, self.confusion(), strict=True)
+        write_csv(path, ["label \\ predicted", *classes], ([name, *map(int, row)] for name, row in rows))
+
+    def write_classes(self, path: str | Path, classes: Sequence[str]) -> None:
+        """`rows` as CSV. Raises InputError."""
+        rows = self.rows(classes)
+        write_csv(path, list(rows[0]), (list(row.values()) for row in rows))
+
+    def write_predictions(self, path: str | Path, classes: Sequence[str], name: Callable[[int], str]) -> None:
+        """A row an image as CSV: its `name` by its index, its class, the one predicted, the rank of its own, loss.
+
+        Ranks count from 1. Raises InputError.
+        """
+        rows = (
+            (name(int(index)), classes[label], classes[guess] if guess >= 0 else "", place + 1, f"{loss:.6g}")
+            for index, label, guess, place, loss in self.records
+        )
+        write_csv(path, ["image", "class", "predicted", "rank", "loss"], rows)
 
     def _hits(self, which: Which) -> NDArray[np.bool_]:
         """[images]: whether the class is among the first (five); with fewer classes, no NaN is."""

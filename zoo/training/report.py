@@ -205,7 +205,7 @@ class Reporter:
 
 
 def validation_table(name: str, tally: Tally, classes: Sequence[str], worst: int = 10, per_class: bool = False) -> None:
-    """Print how well a network did: a line of totals, and a table of its `worst` classes, or of every class."""
+    """Print how well a network did: a line of totals, and its `worst` classes by each measure, or every class."""
     from rich.markup import escape
 
     from zoo import tables
@@ -214,14 +214,20 @@ def validation_table(name: str, tally: Tally, classes: Sequence[str], worst: int
     totals = ", ".join(f"{title} {_of(tally.correct(which), len(tally))}" for which, title in counted.items())
     print(f"{name}: {totals}, loss {tally.loss:.4f}")
     rows = tally.rows(classes)
-    shown = rows if per_class else [rows[number] for number in tally.worst(worst)]
-    whose = "class" if len(shown) == len(rows) else f"the {len(shown)} worst classes"
-    table = tables.new(whose, *(f">{title}" for title in counted.values()), ">precision", "mostly mistaken for")
-    for row in shown:
-        shares = (_of(row[which], row["images"]) for which in counted)
-        precision = "" if row["precision"] is None else f"{row['precision']:.2f}%"
-        table.add_row(escape(row["class"]), *shares, precision, escape(row["mistaken_for"] or ""))
-    tables.show(table)
+    if per_class or len(rows) <= worst:
+        shown = {"class": rows if per_class else [rows[number] for number in tally.worst(worst)]}
+    else:
+        shown = {
+            f"the {worst} worst by {title}": [rows[number] for number in tally.worst(worst, which)]
+            for which, title in counted.items()
+        }
+    for whose, some in shown.items():
+        table = tables.new(whose, *(f">{title}" for title in counted.values()), ">precision", "mostly mistaken for")
+        for row in some:
+            shares = (_of(row[which], row["images"]) for which in counted)
+            precision = "" if row["precision"] is None else f"{row['precision']:.2f}%"
+            table.add_row(escape(row["class"]), *shares, precision, escape(row["mistaken_for"] or ""))
+        tables.show(table)
 
 
 @contextmanager

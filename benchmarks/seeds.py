@@ -1,0 +1,65 @@
+"""Whole runs: the demo's recipe from several seeds in each framework, held-out accuracies side by side.
+
+A seed is the initial weights, the order of the images and their augmentation, alike in every framework; from there
+rounding takes runs apart. Frameworks train alike if their accuracies differ no more than seeds make them differ.
+
+    python benchmarks/seeds.py [--seeds 5] [--backends torch,mindspore,paddle] [--recipe configs/digits.yaml]
+
+Some 25 minutes on two cores. Exit status 1 where two frameworks' ranges do not overlap.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from zoo import tables  # noqa: E402
+from zoo.training.report import Epoch  # noqa: E402
+
+
+def final(backend: str, seed: int, recipe: Path) -> float:
+    """Top-1 on the held-out images after the last epoch, in percent."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, ROOT / "train.py", "-c", recipe, "--backend", backend, "--seed", seed]
+        command += ["--val_interval", 10**6, "--ckpt_save_interval", 10**6, "--ckpt_save_dir", folder]
+        subprocess.run([str(word) for word in command], check=True, stdout=subprocess.DEVNULL)
+        last = Epoch.parse((Path(folder) / "result.log").read_text().splitlines()[-1])
+    assert last.top1 is not None
+    return last.top1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--backends", default="torch,mindspore,paddle")
+    parser.add_argument("--recipe", type=Path, default=ROOT / "configs" / "digits.yaml")
+    args = parser.parse_args()
+    seeds, found = range(1, args.seeds + 1), {}
+    table = tables.new("backend", *(f">seed {seed}" for seed in seeds), ">mean", ">deviation")
+    for backend in args.backends.split(","):
+        found[backend] = []
+        for seed in seeds:
+            found[backend].append(final(backend, seed, args.recipe))
+            print(f"{backend}, seed {seed}: {found[backend][-1]:.2f}%", file=sys.stderr, flush=True)
+        figures = [*found[backend], statistics.mean(found[backend]), statistics.stdev(found[backend])]
+        table.add_row(backend, *(f"{figure:.2f}" for figure in figures))
+    tables.show(table)
+    apart = [
+        f"{one} and {other}"
+        for (one, a), (other, b) in itertools.combinations(found.items(), 2)
+        if min(a) > max(b) or min(b) > max(a)
+    ]
+    print(f"The ranges of {', '.join(apart)} do not overlap." if apart else "All ranges overlap.")
+    return bool(apart)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
