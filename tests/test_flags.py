@@ -21,7 +21,7 @@ CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 V4 = "--model=inception_v4"
 
 MINDCV = """
-mode=0 distribute=False val_while_train=False val_interval=1 log_interval=100 seed=42
+distribute=False val_while_train=False val_interval=1 log_interval=100 seed=42
 dataset='imagenet' data_dir='./' train_split='train' val_split='val' dataset_download=False num_parallel_workers=8
 shuffle=True num_samples=None batch_size=128 drop_remainder=True
 scale=(0.08,1.0) ratio=(0.75,1.333) hflip=0.5 vflip=0.0 color_jitter=0.4 auto_augment=None aug_splits=0 re_prob=0.0
@@ -35,7 +35,7 @@ decay_epochs=100 decay_rate=0.9 multi_step_decay_milestones=(30,60,90) lr_epoch_
 loss='CE' label_smoothing=0.0 aux_factor=0.0 reduction='mean' amp_level='O0' val_amp_level='O0' amp_cast_list=None
 loss_scale_type='fixed' loss_scale=1.0 drop_overflow_update=False eval_shuffle=False
 """
-OURS = {"image_resize", "interpolation", "mean", "std", "crop_pct", "eps", "device_target", "model"}
+OURS = {"mode", "image_resize", "interpolation", "mean", "std", "crop_pct", "eps", "device_target", "model"}
 """mindcv's flags whose default here is None."""
 
 
@@ -276,7 +276,6 @@ def test_flags_without_effect_are_no_matter_where_they_are_the_default_or_the_re
 @pytest.mark.parametrize(
     ("words", "flag"),
     [
-        ("--backend=mindspore", "--dataset_sink_mode=no"),
         ("--model=inception_v3", "--aux_factor=0.4"),
         ("--opt=rmsprop", "--eps=1"),
         ("--scheduler=step_decay", "--decay_epochs=2"),

@@ -236,11 +236,13 @@ def test_validation_table(capsys):
     out = capsys.readouterr().out
     assert out.startswith("a.ckpt: top-1 71.43% (5 of 7), top-5 100.00% (7 of 7), loss ")
     lines = [" ".join(line.split()) for line in out.splitlines()[2:] if line.strip()]
-    assert lines[0] == "the 2 worst classes top-1 top-5 precision mostly mistaken for"
-    assert lines[2:] == [
+    assert lines[0] == "the 2 worst by top-1 top-1 top-5 precision mostly mistaken for"
+    assert lines[2:4] == [
         "eel 0.00% (0 of 1) 100.00% (1 of 1) ant",
         "bee 50.00% (1 of 2) 100.00% (2 of 2) 100.00% [cat]",
     ]
+    assert lines[4].startswith("the 2 worst by top-5 ")
+    assert [line.partition(" ")[0] for line in lines[6:]] == ["ant", "bee"]
     validation_table("a.ckpt", tally, classes, per_class=True)
     out = capsys.readouterr().out
     assert [line.split()[0] for line in out.splitlines()[4:] if line.strip()] == classes

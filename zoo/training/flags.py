@@ -3,7 +3,7 @@
 The table `GROUPS` says everything about a flag once; from it come the command line, its --help, the keys of a YAML
 recipe, the ranges that are checked, and the recipe that a run saves. What differs from mindcv's config.py: tuples and
 booleans are read as what they are; None stands for what the network, its weights, the optimizer or the machine say
-(image_resize, interpolation, mean, std, crop_pct, eps, device_target); and --model has no default.
+(mode, image_resize, interpolation, mean, std, crop_pct, eps, device_target); and --model has no default.
 """
 
 from __future__ import annotations
