@@ -1,5 +1,6 @@
 # make parity   run the main job: every model in every framework, judged by the float64 reference
 # make test     the whole suite
+# make demo     train a small network in one framework (BACKEND=torch), judge the file in all three: a table, a picture
 # make peers    our networks against every publisher's own class; writes docs/peers.md
 # make fuzz     the readers of checkpoints on spoilt files, for a quarter of an hour
 # make bench    what reading and converting checkpoints costs, as ratios
@@ -12,6 +13,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 MODELS ?= inception_v4 inception_v3 googlenet
 BACKENDS ?= torch mindspore paddle
+BACKEND ?= torch
 ARGS   ?=
 
 BIN := $(VENV)/bin
@@ -19,7 +21,7 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 
-.PHONY: parity test peers fuzz bench lint env
+.PHONY: parity test demo peers fuzz bench lint env
 
 parity: env
 	$(BIN)/zoo parity $(MODELS) --backends $(subst $(space),$(comma),$(strip $(BACKENDS))) $(ARGS)
@@ -29,6 +31,9 @@ test: env
 	@set -e; export ZOO_TEST_WEIGHTS=$$(mktemp -d); trap 'rm -rf "$$ZOO_TEST_WEIGHTS"' EXIT; \
 	$(BIN)/pytest tests; \
 	for framework in torch mindspore paddle; do $(BIN)/pytest tests/frameworks --framework $$framework; done
+
+demo: env
+	$(BIN)/python examples/demo.py --backend $(BACKEND) $(ARGS)
 
 peers: env
 	$(BIN)/python tests/peers/matrix.py
