@@ -18,6 +18,7 @@ from backends import get
 from backends.device import parse as device
 from backends.training import Trainer, trainer
 from zoo.catalogue import spec
+from zoo.data.loader import at_position
 from zoo.errors import TrainingError
 from zoo.training import recipe, state
 from zoo.training.evaluation import Evaluation, Predict, evaluate
@@ -51,7 +52,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     net = network.build(a)
     training = trainer(a.backend, net, plan)
-    training.seed(a.seed)
     if done:
         training.resume(state.read_state(folder / f"optim_{model.name}.ckpt"))
     with Reporter(
@@ -69,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for epoch in range(done + 1, a.epoch_size + 1):
             start, losses = time.perf_counter(), []
             for step, batch in enumerate(loader.epoch(epoch - 1), 1):
+                training.seed(at_position(a.seed, epoch, step))
                 lr = schedule((epoch - 1) * len(loader) + step - 1)
                 loss = float(training.step(batch.images, batch.targets, lr))
                 if not math.isfinite(loss):

@@ -43,12 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for path in (a.json, a.csv, a.confusion, a.predictions):
         if path and not Path(path).parent.is_dir():
             raise TrainingError(f"{path}: cannot write there: no such folder")
-    data = recipe.dataset(a, a.val_split)
     files: list[Path | None] = [*recipe.checkpoints(a.ckpt_path)]
     if not files:
         if not a.pretrained:
             recipe.logger.warning("no --ckpt_path: %s is judged with random weights", a.model)
         files = [None]
+    data = recipe.dataset(a, a.val_split)
     networks = [recipe.network(a, data, file) for file in files]
     results = []
     for file, network in zip(files, networks, strict=True):

@@ -150,7 +150,7 @@ class Classifier(nn.Cell):
         super().__init__()
         self.pool, self.act = node.pool, node.act
         self.hidden = nn.Dense(features, node.hidden, weight_init="zeros") if node.hidden else None
-        self.dropout = nn.Dropout(p=node.dropout)
+        self.dropout = node.dropout
         self.fc = nn.Dense(node.hidden or features, classes, weight_init="zeros")
 
     def construct(self, x: Tensor) -> Tensor:
@@ -158,7 +158,7 @@ class Classifier(nn.Cell):
         if self.hidden is not None:
             x = self.hidden(x)
             x = F.relu(x) if self.act else x
-        return self.fc(self.dropout(x))
+        return self.fc(F.dropout(x, self.dropout, self.training))  # which ms.set_seed repeats, and nn.Dropout's not
 
 
 def _norm(channels: int, norm: Norm | None) -> nn.Cell:

@@ -54,7 +54,7 @@ def picture(path: Path, run: Path, rows: dict[str, Rows]) -> None:
     """The run's curves, and the 15 digits with the largest loss, each with what the frameworks took it for."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13, 7), layout="constrained")
+    figure = Figure(figsize=(13, 6.5), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1))
     epochs = [Epoch.parse(line) for line in (run / "result.log").read_text().splitlines()[1:]]
     draw(left, "Training: a quarter of Inception-v4 on 1,201 digits", epochs, [])
@@ -67,7 +67,7 @@ def picture(path: Path, run: Path, rows: dict[str, Rows]) -> None:
         wrong = {prediction != one[k]["class"] for prediction in taken} != {False}
         axis.set_title(f"a {one[k]['class']}: " + " ".join(taken), color="#d55e00" if wrong else "#009e73", fontsize=11)
         axis.axis("off")
-    right.suptitle(f"The hardest of {len(one)} others, and what {', '.join(rows)} take them for", fontweight="bold")
+    right.suptitle(f"The hardest of {len(one)} others, by {', '.join(rows)}", fontweight="bold")
     figure.savefig(path, dpi=110)
 
 

@@ -1,4 +1,4 @@
-"""Datasets: trees of images, CIFAR and MNIST as published, digits, and one clear line for whatever is wrong with them."""
+"""Datasets: trees of images, CIFAR and MNIST as published, digits, and one clear line for what is wrong with them."""
 
 import gzip
 import pickle
@@ -114,6 +114,7 @@ def test_datasets_side_by_side_are_not_taken_for_classes(tmp_path):
     grow(tmp_path, *(f"{name}/train/{one}/1.png" for name in ("birds", "flowers") for one in "ab"))
     assert open_dataset("birds", tmp_path, "train").classes == ("a", "b")
     assert "'val'" in refused("birds", tmp_path, "val")
+    assert str(tmp_path) in refused("imagenet", tmp_path, "train")
 
 
 def test_a_missing_split_below_the_name_is_named(tmp_path):
@@ -263,7 +264,16 @@ def test_a_damaged_idx_file(mnist, damage):
     assert f"{mnist / IMAGES_FILE}: damaged: not an idx file of 3 axes" in refused("mnist", mnist, "test")
 
 
-@pytest.mark.parametrize("spoil", [lambda b: b[:-9], lambda b: b[:20], lambda b: b"no gzip", lambda b: b[:12] + b[14:]])
+SPOILT = {
+    "truncated": lambda data: data[:-9],
+    "header only": lambda data: data[:10],
+    "no gzip": lambda data: b"no gzip",
+    "another checksum": lambda data: data[:-8] + bytes(8),
+    "no such block": lambda data: data[:10] + b"\xff" + data[11:],
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
 def test_a_damaged_gz(mnist, spoil):
     path = mnist / f"{LABELS_FILE}.gz"
     path.write_bytes(spoil(path.read_bytes()))

@@ -6,6 +6,7 @@ import io
 import socket
 import tarfile
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
@@ -21,13 +22,14 @@ FILE = "numbers.bin"
 
 @pytest.fixture
 def server(monkeypatch):
-    """`files` it serves, `asked` (path, Range) of each request; `stop`: bytes after which it breaks off."""
-    state = SimpleNamespace(files={FILE: DATA}, asked=[], sent=0, stop=None, ranges=True)
+    """`files` it serves, `asked` (path, Range) of each request; `stop`: bytes until it breaks off; `wait`: seconds."""
+    state = SimpleNamespace(files={FILE: DATA}, asked=[], sent=0, stop=None, ranges=True, wait=0)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             name, wanted = self.path[1:], self.headers["Range"]
             state.asked.append((name, wanted))
+            time.sleep(state.wait)
             data = state.files.get(name)
             if data is None:
                 return self.send_error(404)
@@ -161,6 +163,13 @@ def test_a_server_that_is_down(server, tmp_path):
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/"
     assert "cannot be fetched" in refused(tmp_path, url)
+    assert names(tmp_path) == []
+
+
+def test_a_server_that_does_not_answer(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "TIMEOUT", 0.1)
+    server.wait = 1
+    assert "cannot be fetched" in refused(tmp_path)
     assert names(tmp_path) == []
 
 

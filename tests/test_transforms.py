@@ -119,7 +119,8 @@ def test_crops_are_of_the_area_and_ratio_wanted_and_anywhere(scale, ratio):
     boxes = np.array([random_box((width, height), scale, ratio, rng(seed)) for seed in range(1500)])
     left, top, right, bottom = boxes.T
     assert min(left.min(), top.min()) >= 0
-    assert (right.max() <= width) and (bottom.max() <= height)
+    assert right.max() <= width
+    assert bottom.max() <= height
     w, h = right - left, bottom - top
     area, aspect = w * h / (width * height), w / h
     assert (area > scale[0] * 0.99).all()
@@ -145,6 +146,11 @@ def test_crops_are_of_the_area_and_ratio_wanted_and_anywhere(scale, ratio):
 )
 def test_where_no_crop_fits_it_is_the_middle(size, scale, ratio, box):
     assert random_box(size, scale, ratio, rng()) == box
+
+
+def test_crops_begin_at_every_pixel():
+    begins = {random_box((4, 4), (0.25, 0.25), (1, 1), rng(seed))[:2] for seed in range(200)}
+    assert begins == {(left, top) for left in range(3) for top in range(3)}
 
 
 def test_crops_are_views_of_the_image():
@@ -177,7 +183,7 @@ def test_colour_jitter():
     spread = (colour[:, 0] - colour[:, 1]) / 100
     assert (spread.min(), spread.max()) == (pytest.approx(0.5, abs=0.02), pytest.approx(1.5, abs=0.02))
     assert len(np.unique(jittered(0.4, red)[:, 0])) > 100
-    assert jittered(5.0, red).min() == 0  # never a negative factor, which would turn colours round
+    assert (jittered((5.0, 0, 0), flat) == 0).mean() < 0.02  # never a negative factor: four tenths would be black
     np.testing.assert_allclose(jittered((0, 0, 5.0), flat), 100, atol=1)
 
 
@@ -225,6 +231,12 @@ def test_the_value_of_what_is_erased(value, expected):
     for x, (top, bottom, left, right) in erased(seeds=20, re_value=value):
         hole = x[:, top:bottom, left:right]
         np.testing.assert_array_equal(hole, np.broadcast_to(np.reshape(expected, (3, 1, 1)), hole.shape))
+
+
+def test_grey_is_erased_by_the_first_value():
+    x = Augment(24, 1, **STILL, re_prob=1, re_value=(9.0, 8.0, 7.0))(SQUARE, rng())
+    assert 9 in x
+    assert 8 not in x
 
 
 def test_noise_of_what_is_erased():
@@ -275,7 +287,7 @@ IMAGE = noise(20, 14, 30, 200)
 
 @pytest.fixture(scope="module")
 def timm():
-    """timm's own auto_augment.py, which needs Pillow and NumPy only: timm itself would import torch."""
+    """The auto_augment.py of timm, which needs Pillow and NumPy only: timm itself would import torch."""
     found = importlib.util.find_spec("timm")
     if found is None:
         pytest.skip("timm is not installed")
@@ -291,7 +303,7 @@ def timm():
 
 
 def theirs(timm, name, level, sign, image=IMAGE):
-    """timm's operation, of this sign where it draws one, interpolating as ours does."""
+    """An operation of timm, of this sign where it draws one, interpolating as ours does."""
     timm._randomly_negate = lambda value: sign * value
     how = {"img_mean": FILL, "interpolation": Image.Resampling.BICUBIC}
     return timm.AugmentOp(name, 1.0, level, how)(image).tobytes()
@@ -307,7 +319,6 @@ OPERATIONS = {
         for name in ("Posterize", "Solarize", "Color", "Contrast", "Brightness", "Sharpness")
     },
     ("FALLING", "PosterizeOriginal"): "PosterizeOriginal",
-    ("GROWING", "PosterizeOriginal"): "PosterizeIncreasing",
 }
 
 
@@ -327,14 +338,6 @@ def test_an_operation_is_timm_s_of_that_name(timm, table, name):
         return far.min(axis=1).max() > 1 or far.min(axis=0).max() > 1
 
     assert [level for level in LEVELS if differ(level)] == []
-
-
-def test_the_operations_are_timm_s():
-    tables = (policies.SHAPES, policies.COLOURS, policies.FALLING, policies.GROWING)
-    assert [len(table) for table in tables] == [5, 4, 7, 7]
-    assert {(name, key) for name in ("SHAPES", "COLOURS", "FALLING", "GROWING") for key in getattr(policies, name)} == {
-        *OPERATIONS
-    }
 
 
 def outcomes(timm, operations):
@@ -401,6 +404,15 @@ def test_autoaugment_is_timm_s(timm, ours, timms):
     check(ours, mean_of([outcomes(timm, [(op.name, op.prob, op.magnitude) for op in pair]) for pair in made]))
 
 
+def test_autoaugment_s_table_is_timm_s(timm):
+    words = iter(policies.IMAGENET.replace("|", " ").split())
+    ours = [
+        (name, float(probability), int(level)) for name, probability, level in zip(words, words, words, strict=True)
+    ]
+    pairs = timm.auto_augment_policy("original", {"img_mean": FILL})
+    assert ours == [(op.name, op.prob, op.magnitude) for pair in pairs for op in pair]
+
+
 def test_three_augment_is_timm_s(timm, monkeypatch):
     """Grey, solarised or blurred by a radius from 0.1 to 2."""
     (solarize,), (grey,), (blur,) = timm.auto_augment_policy("3a", {"img_mean": FILL})
@@ -428,7 +440,7 @@ def test_augmix_draws_from_timm_s_operations(timm):
             for sign in (-1, 1):
                 image = np.frombuffer(theirs(timm, name, 8, sign), np.uint8)
                 halves.setdefault(name, []).append((image + np.asarray(IMAGE, float).ravel()) / 2)
-    policy, random = parse("augmix-m8-w1-d1-a1000000000-mstd0", FILL), rng()
+    policy, random = parse("augmix-m8-w1-d1-a100000000000000-mstd0", FILL), rng()
     came = Counter()
     for _ in range(300):
         mixed = np.asarray(policy(IMAGE, random), float).ravel()
@@ -437,16 +449,24 @@ def test_augmix_draws_from_timm_s_operations(timm):
     assert set(came) == names
 
 
+def half_mixed(options, draws=300):
+    """What augmix makes of an image, mixed half and half with its chains, which are as heavy each."""
+    policy, random = parse(f"augmix-m8-a100000000000000-{options}", FILL), rng()
+    return [policy(IMAGE, random).tobytes() for _ in range(draws)]
+
+
 def test_augmix_draws_its_magnitudes_unless_told(timm):
     """As in the paper and in timm: uniform from 0 to m, where no mstd is given."""
     assert timm.augment_and_mix_transform("augmix", {"img_mean": FILL}).ops[0].magnitude_std == float("inf")
-    results = {}
-    for text in ("augmix-m8-w1-d1-a1000000000-mstd0", "augmix-m8-w1-d1-a1000000000"):
-        policy, random = parse(text, FILL), rng()
-        results[text] = len({policy(IMAGE, random).tobytes() for _ in range(200)})
-    fixed, drawn = results.values()
-    assert fixed < 30
-    assert drawn > 100
+    assert len(set(half_mixed("w1-d1-mstd0"))) < 60  # halves are rounded up and down
+    assert len(set(half_mixed("w1-d1"))) > 150
+
+
+def test_augmix_s_width_and_depth():
+    single = set(half_mixed("w1-d1-mstd0", 1000))
+    for options, share in (("w1-d1", 1), ("w1-d-1", 0.37), ("w1", 0.37), ("w1-d3", 0.03), ("w3-d1", 0.03)):
+        came = [data in single for data in half_mixed(f"{options}-mstd0")]
+        assert np.mean(came) == pytest.approx(share, abs=0.08), options
 
 
 def test_augmix_mixes_an_image_with_its_chains():
@@ -489,7 +509,7 @@ print(json.dumps({name: (levels.tolist(), signed) for name, (levels, signed) in 
 
 
 def test_trivial_augment_s_ranges_are_torchvision_s():
-    """In a process of its own, as it imports torch. It rounds bits where we cut them, and turns 255 round at most."""
+    """In a process of its own, as it imports torch. It rounds bits, and its thresholds end at 255."""
     if not all(map(importlib.util.find_spec, ("torch", "torchvision"))):
         pytest.skip("torchvision is not installed")
     command = [sys.executable, "-W", "ignore", "-c", TORCHVISION]
@@ -503,7 +523,7 @@ def test_trivial_augment_s_ranges_are_torchvision_s():
         factor = 224 if name.startswith("Translate") else 1
         for k, level in enumerate(levels if isinstance(levels, list) else []):
             amounts = {(operation.amount(10 * k / 30, rng(seed)) - base) * factor for seed in range(12)}
-            tolerance = 1 if name in ("Posterize", "Solarize") else 1e-5
+            tolerance = {"Posterize": 1, "Solarize": 2}.get(name, 1e-5)
             for amount, wanted in zip(sorted(amounts), sorted({level, -level} if signed else {level}), strict=True):
                 assert amount == pytest.approx(wanted, abs=tolerance), (name, k)
 

@@ -33,8 +33,9 @@ class Trainer(training.Trainer):
         state = net.state_dict()
         self.tensors: dict[str, Tensor] = {name: state[CONVENTION.rename(name)] for name in self.everything()}
         self.layouts = parameters(self.spec)
-        for name in trainable(self.spec):
-            self.tensors[name].stop_gradient = name not in plan.groups
+        for name in trainable(self.spec):  # batch norm's gamma has no gradient in Paddle where beta has none
+            together = {name, f"{name.rpartition('.')[0]}.weight", f"{name.rpartition('.')[0]}.bias"}
+            self.tensors[name].stop_gradient = plan.groups.keys().isdisjoint(together if ".bn." in name else {name})
         self.parameters = [self.tensors[name] for name in self.names]
         self.held = {
             slot: [paddle.full_like(p, value) for p in self.parameters] for slot, value in plan.optimizer.slots.items()
@@ -103,8 +104,8 @@ class Trainer(training.Trainer):
                 held[i] = slot
 
     def clear(self) -> None:
-        for parameter in self.parameters:
-            parameter.grad = None
+        for tensor in self.tensors.values():
+            tensor.grad = None
 
     @paddle.no_grad()
     def average(self, decay: float) -> None:

@@ -6,9 +6,10 @@ Whatever is unpickled would be run, so CIFAR is read in its binary version only.
 from __future__ import annotations
 
 import gzip
+import os
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -140,26 +141,26 @@ def open_dataset(name: str, root: str | Path, split: str, *, download: bool = Fa
     return Arrays(name, part, classes, labels.astype(np.int64), pixels, np.arange(len(labels)))
 
 
+SPLITS = ("train", "val", "test", "validation")
+
+
 def _folder(name: str, root: Path, split: str) -> ImageFolder:
-    for folder in (root / split, root / name / split, root):
-        if folder.is_dir() and any(child.is_dir() for child in folder.iterdir()):
-            break
-    else:
-        if not root.is_dir():
-            raise InputError(f"{root}: no such folder; {name} is expected at {root}/{split}/CLASS/IMAGE")
-        raise InputError(f"{root}: no folders of classes in it: expected {split}/CLASS/IMAGE ({_known()})")
-    if folder == root and any((root / other).is_dir() for other in ("train", "val", "test", "validation")):
-        there = sorted(child.name for child in root.iterdir() if child.is_dir())
-        raise InputError(f"{root}: no split {split!r} in it: there are {', '.join(there[:5])}")
-    classes = sorted(child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; {name} is expected at {root}/{split}/CLASS/IMAGE")
+    homes = [home for home in (root, root / name) if any((home / one).is_dir() for one in (split, *SPLITS))]
+    folder = next((home / split for home in homes if (home / split).is_dir()), root)
+    if homes and folder == root:
+        there = ", ".join(_folders(homes[0])[:5])
+        raise InputError(f"{homes[0]}: no split {split!r} in it: there are {there}")
+    classes = _folders(folder)
+    if not classes:
+        raise InputError(f"{folder}: no folders of classes in it: expected {split}/CLASS/IMAGE ({_known()})")
+    if folder == root and any((root / one / other).is_dir() for one in classes for other in SPLITS):
+        raise InputError(f"{root}: holds datasets, none of them {name}: there are {', '.join(classes[:5])}")
     paths: list[str] = []
     labels: list[int] = []
     for label, one in enumerate(classes):
-        its = sorted(
-            path.relative_to(folder).as_posix()
-            for path in (folder / one).rglob("*")
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-        )
+        its = sorted(_images(folder, one))
         if not its:
             raise InputError(f"{folder / one}: no images in this class: expected files {' '.join(SUFFIXES)}")
         paths += its
@@ -167,6 +168,18 @@ def _folder(name: str, root: Path, split: str) -> ImageFolder:
     if len(classes) < 2:
         raise InputError(f"{folder}: {len(classes)} folder of a class in it, and to tell apart there must be two")
     return ImageFolder(name, split, tuple(classes), np.array(labels, np.int64), folder, tuple(paths))
+
+
+def _folders(folder: Path) -> list[str]:
+    return sorted(child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+
+
+def _images(folder: Path, one: str) -> Iterator[str]:
+    for place, folders, files in os.walk(folder / one):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            if not name.startswith(".") and name.lower().endswith(SUFFIXES):
+                yield Path(place, name).relative_to(folder).as_posix()
 
 
 def _known() -> str:
@@ -230,7 +243,7 @@ def _mnist(root: Path, part: str) -> tuple[Pixels, Labels, tuple[str, ...]]:
                 f"{root}: {name}.gz is not there: give --dataset_download, or put MNIST's four files there"
             )
         data = _bytes(path)
-        sizes = np.frombuffer(data[4 : 4 + 4 * axes], ">u4")
+        sizes = np.frombuffer(data[4 : 4 + 4 * axes].ljust(4 * axes, b"\0"), ">u4")
         if data[:4] != bytes([0, 0, 8, axes]) or len(data) != 4 + 4 * axes + int(np.prod(sizes.astype(np.int64))):
             raise InputError(f"{path}: damaged: not an idx file of {axes} axes")
         arrays.append(np.frombuffer(data[4 + 4 * axes :], np.uint8).reshape(sizes.astype(np.int64)))

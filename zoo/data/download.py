@@ -41,6 +41,7 @@ def fetch(name: str, root: str | Path, server: str | None = None) -> None:
     """
     import pooch
 
+    pooch.get_logger().setLevel("WARNING")
     root, server = Path(root), SERVERS[name] if server is None else server
     for file, md5 in FILES[name].items():
         url = server + file
@@ -58,7 +59,7 @@ def fetch(name: str, root: str | Path, server: str | None = None) -> None:
                 f"{file} into {root} by hand"
             ) from None
         except (OSError, tarfile.TarError) as error:  # requests' errors are OSErrors
-            reason = getattr(error, "strerror", None) or _first_line(error)
+            reason = getattr(error, "strerror", None) or _reason(error)
             raise InputError(
                 f"{url}: cannot be fetched ({reason}): put {file} (md5 {md5}) into {root} by hand"
             ) from None
@@ -72,7 +73,7 @@ def _resume(part: Path) -> Any:
         from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
         had = part.stat().st_size if part.exists() else 0
-        headers = {"Range": f"bytes={had}-"} if had else {}
+        headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={had}-"} if had else {})}
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
             whole = answer.status_code == 416  # there is nothing beyond what is there
             if not whole:
@@ -96,5 +97,15 @@ def _resume(part: Path) -> Any:
     return download
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
+    """What went wrong, in a few words: requests' own are long, and name what the user knows already."""
+    from requests import ConnectionError, HTTPError, Timeout
+
+    match error:
+        case Timeout():
+            return f"no answer in {TIMEOUT} s"
+        case ConnectionError():
+            return "no connection"
+        case HTTPError(response=answer) if answer is not None:
+            return f"{answer.status_code} {answer.reason}"
     return (str(error).splitlines() or [type(error).__name__])[0][:160]

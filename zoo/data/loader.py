@@ -121,5 +121,13 @@ class Loader:
 
 def generator(seed: int, *position: int) -> np.random.Generator:
     """Random numbers of a position alone."""
-    words = [seed, *(place + 1 for place in position)]
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
+    return np.random.Generator(np.random.PCG64(_sequence(seed, position)))
+
+
+def at_position(seed: int, *position: int) -> int:
+    """A seed below 2^31 of a position alone, for frameworks' own random numbers."""
+    return int(_sequence(seed, position).generate_state(1)[0] >> 1)
+
+
+def _sequence(seed: int, position: tuple[int, ...]) -> np.random.SeedSequence:
+    return np.random.SeedSequence([seed, *(place + 1 for place in position)])

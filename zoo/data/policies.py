@@ -144,9 +144,8 @@ FALLING = {
 """Whose effect is least at the largest magnitude, or in the middle."""
 
 GROWING = {
-    "Posterize": Operation(_rising(4, -4), _posterize),
-    "PosterizeOriginal": Operation(_rising(4, -4), _posterize),
-    "Solarize": Operation(_rising(256, -256), _solarize),
+    "Posterize": Operation(lambda m, random: 4 - int(4 * m / MOST), _posterize),
+    "Solarize": Operation(lambda m, random: 256 - int(256 * m / MOST), _solarize),
     **{kind: Operation(lambda m, random: 1 + _signed(0.9)(m, random), partial(_enhance, kind))
        for kind in ("Color", "Contrast", "Brightness", "Sharpness")},
 }  # fmt: skip
@@ -196,13 +195,15 @@ def parse(text: str, mean: tuple[float, ...]) -> Policy:
             takes = ", ".join(f"-{key}NUMBER" for key in known) or "no options"
             raise InputError(f"--auto_augment {text}: {part!r} is none of its options: {name} takes {takes}")
         options[match[1]] = float(match[2])
+    if options.get("w", 1) < 1 or options.get("a", 1) <= 0:
+        raise InputError(f"--auto_augment {text}: w and a must be above 0")
     return make(options, fill)
 
 
 def _magnitude(base: float, deviation: float, random: Random) -> float:
     """A normal one around `base`; of a deviation above 100, a uniform one up to it (timm's convention)."""
     if deviation > 100:
-        return float(random.uniform(0, base))
+        return float(min(random.uniform(0, base), MOST))
     return float(np.clip(random.normal(base, deviation) if deviation else base, 0, MOST))
 
 
@@ -223,7 +224,7 @@ def _randaug(options: dict[str, float], fill: Colour) -> Policy:
 
 
 def _autoaug(growing: bool, options: dict[str, float], fill: Colour) -> Policy:
-    operations = SHAPES | COLOURS | (GROWING if growing else FALLING)
+    operations = SHAPES | COLOURS | FALLING | ({"PosterizeOriginal": GROWING["Posterize"]} if growing else {})
     pairs = [pair.split() for line in IMAGENET.strip().splitlines() for pair in line.split("|")]
     deviation = options.get("mstd", 0.0)
 
@@ -251,9 +252,9 @@ def _three(options: dict[str, float], fill: Colour) -> Policy:
 
 def _augmix(options: dict[str, float], fill: Colour) -> Policy:
     operations = [*SHAPES.values(), *(COLOURS[name] for name in ("AutoContrast", "Equalize"))]
-    operations += [GROWING[name] for name in ("Posterize", "Solarize")]
+    operations += GROWING.values()
     width, depth = int(options.get("w", 3)), int(options.get("d", -1))
-    base, deviation, alpha = options.get("m", 3.0), options.get("mstd", 0.0), options.get("a", 1.0)
+    base, deviation, alpha = options.get("m", 3.0), options.get("mstd", float("inf")), options.get("a", 1.0)
 
     def policy(image: Image, random: Random) -> Image:
         from PIL import Image as images

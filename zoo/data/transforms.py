@@ -69,7 +69,8 @@ class Augment:
     @cached_property
     def policy(self) -> Policy | None:
         """The parsed policy."""
-        return None if self.auto_augment is None else parse(self.auto_augment, self.mean)
+        mean = self.mean[::-1] if self.channels == "BGR" else self.mean  # policies work on RGB images
+        return None if self.auto_augment is None else parse(self.auto_augment, mean)
 
     def __call__(self, image: Image, random: np.random.Generator, plain: bool = False) -> Images:
         """An RGB image to float32 [in_channels, size, size]; a `plain` view has no policy, jitter or erasing."""
@@ -116,7 +117,7 @@ class Augment:
                 if self.re_value == "random":
                     hole[:] = random.standard_normal(hole.shape, np.float32)
                 else:
-                    hole[:] = np.reshape(np.asarray(self.re_value, np.float32), (-1, 1, 1))
+                    hole[:] = np.reshape(np.asarray(self.re_value, np.float32), (-1, 1, 1))[: self.in_channels]
                 break
         return pixels
 

@@ -1,0 +1,182 @@
+"""train.py and validate.py in the framework, as a user runs them; and the training step's promises."""
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+
+import train
+import validate
+import weights
+from backends.training import trainer
+from zoo.errors import InputError, TrainingError, UnavailableError
+from zoo.model import Model, Preprocess, configure, stages
+from zoo.models import MODELS
+from zoo.nodes import Conv, Head
+from zoo.training.flags import parse
+from zoo.training.optimizers import Optimizer
+from zoo.training.plan import Plan, groups
+
+GOOGLENET = configure(MODELS["googlenet"], width=0.25, num_classes=10)
+FLAGS = (
+    "--model googlenet --width 0.25 --image_resize 48 --dataset digits --num_samples 32 --batch_size 16 --lr 0.01 "
+    "--opt momentum --scheduler constant --warmup_epochs 0 --aux_factor 0.3 --hflip 0 --mixup 0.2 --log_interval 2 "
+    "--num_parallel_workers 2 --mode 1"
+)
+
+
+@pytest.fixture
+def run(framework, tmp_path, capsys):
+    """Runs train.py into a folder of the test's with more flags; gives what it printed."""
+
+    def run(folder, *more):
+        words = f"{FLAGS} --backend {framework} --ckpt_save_dir {tmp_path / folder}".split()
+        assert train.main([*words, *more]) == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def batch():
+    random = np.random.default_rng(0)
+    targets = np.eye(10, dtype=np.float32)[random.integers(10, size=8)]
+    return random.standard_normal((8, 3, 48, 48)).astype(np.float32), targets
+
+
+def losses(out):
+    return re.findall(r"loss: ([\d.]+), lr", out)
+
+
+def test_a_run_leaves_what_mindcvs_users_look_for(run, tmp_path, framework):
+    out = run("a", "--epoch_size", "2", "--val_while_train", "--ema", "--ema_decay", "0.5", "--tensorboard")
+    assert re.search(r"^Epoch: \[1/2\], batch: \[1/4\], loss: [\d.]+, lr: 0.010000, time: [\d.]+s$", out, re.M)
+    assert re.fullmatch(r"\{'Top_1_Accuracy': [\d.]+, 'Top_5_Accuracy': [\d.]+, 'loss': [\d.]+\}", out.splitlines()[-1])
+    names = {path.name for path in (tmp_path / "a").iterdir()}
+    assert names == {
+        *("googlenet-1_2.ckpt", "googlenet-2_2.ckpt", "googlenet_best.ckpt", "optim_googlenet.ckpt"),
+        *("googlenet.yaml", "result.log", "curves.png", "tensorboard"),
+    }
+    header, *rows = (line.split() for line in (tmp_path / "a" / "result.log").read_text().splitlines())
+    assert header[:4] == ["Epoch", "TrainLoss", "Top_1_Accuracy", "Top_5_Accuracy"]
+    assert [row[0] for row in rows] == ["1", "2"]
+    saved = parse(["-c", str(tmp_path / "a" / "googlenet.yaml")])
+    assert (saved.backend, saved.lr, saved.ema, saved.mixup) == (framework, 0.01, True, 0.2)
+
+
+def test_a_resumed_run_is_the_undisturbed_one_to_the_bit(run, tmp_path):
+    whole = losses(run("whole", "--epoch_size", "2", "--ema"))
+    run("broken", "--epoch_size", "1", "--ema")
+    rest = losses(run("broken", "--epoch_size", "2", "--ema", "--resume"))
+    assert rest == whole[-len(rest) :]
+    for name in ("googlenet-2_2.ckpt", "optim_googlenet.ckpt"):
+        assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert len((tmp_path / "broken" / "result.log").read_text().splitlines()) == 3
+
+
+def test_resume_opt_goes_on_from_a_file_named_best(run, tmp_path):
+    run("a", "--epoch_size", "1", "--val_while_train")
+    out = run("a", "--epoch_size", "2", "--ckpt_path", str(tmp_path / "a" / "googlenet_best.ckpt"), "--resume_opt")
+    assert "Epoch: [2/2]" in out
+    assert "Epoch: [1/2]" not in out
+
+
+def test_validation_counts_what_the_reference_counts(run, framework, tmp_path, capsys):
+    """The file of a run, judged by this framework and by the float64 reference."""
+    from backends import reference
+    from zoo.training import recipe
+
+    run("a", "--epoch_size", "1")
+    file, out = tmp_path / "a" / "googlenet-1_2.ckpt", tmp_path / "out"
+    flags = f"--model googlenet --dataset digits --num_samples 60 --batch_size 25 --backend {framework} --mode 1"
+    reports = f"--json {out}.json --csv {out}.csv --confusion {out}.m.csv --predictions {out}.p.csv"
+    assert validate.main(f"{flags} {reports} --ckpt_path {file}".split()) == 0
+    assert re.search(r"googlenet-1_2\.ckpt: top-1 [\d.]+% \(\d+ of 60\), top-5 ", capsys.readouterr().out)
+    arguments = parse(f"{flags} --ckpt_path {file}".split(), "validate")
+    data = recipe.dataset(arguments, "val")
+    network = recipe.network(arguments, data, file)
+    assert (network.model.size, network.model.width) == (48, 0.25)
+    net = reference.build(network.model)
+    reference.load(net, network.arrays(0))
+    loader = recipe.validation_loader(arguments, data, network.model)
+    guesses = [reference.predict(net, batch.images)["logits"].argmax(1) for batch in loader.epoch(0)]
+    with open(f"{out}.p.csv", newline="") as rows:
+        assert [int(row["predicted"]) for row in csv.DictReader(rows)] == np.concatenate(guesses).tolist()
+    (figures,) = json.loads((tmp_path / "out.json").read_text())
+    assert figures["top1_correct"] == int((np.concatenate(guesses) == data.labels).sum())
+    assert figures["images"] == 60
+
+
+def test_the_study_is_one_command(run, framework, tmp_path, capsys):
+    run("a", "--epoch_size", "1")
+    file = tmp_path / "a" / "googlenet-1_2.ckpt"
+    words = f"--model googlenet --dataset digits --num_samples 40 --backend {framework} --mode 1 --study"
+    assert validate.main(f"{words} --json {tmp_path / 's.json'} --ckpt_path {file}".split()) == 0
+    results = json.loads((tmp_path / "s.json").read_text())
+    assert [(result["eps"], result["count_include_pad"]) for result in results] == [
+        *((1e-3, True), (1e-3, False), (1e-5, True), (1e-5, False))
+    ]
+    assert "eps" in capsys.readouterr().out
+
+
+def test_frozen_parameters_and_their_statistics_stay(framework, make, batch):
+    frozen = ["conv2d*", "mixed_3*", "*.bn.bias"]
+    plan = Plan(Optimizer("adamw"), groups(GOOGLENET, 0.1, freeze=frozen), aux_factor=0.3)
+    before = weights.initial(GOOGLENET, 0)
+    training = trainer(framework, make(GOOGLENET, before), plan)
+    for _ in range(3):
+        training.step(*batch, 0.01)
+    after = training.dumped()
+    for name, array in before.items():
+        stays = name.startswith(("conv2d", "mixed_3")) or name.endswith((".bn.bias", ".bn.mean", ".bn.var"))
+        stays &= not name.startswith("aux") or name not in plan.groups
+        assert np.array_equal(after[name], array) == stays, name
+
+
+def test_mixed_precision_is_near_single(framework, make, batch):
+    model = Model("tiny", stages(stem=Conv(8, 3), body=Conv(16)), Head(), Preprocess(48), size=48, num_classes=10)
+
+    def first(half):
+        training = trainer(
+            framework, make(model, weights.initial(model, 0)), Plan(Optimizer(), groups(model), half=half)
+        )
+        return float(training.backward(*batch, 1.0)), training.gradients()["stem.conv.weight"]
+
+    if framework == "paddle":
+        with pytest.raises(UnavailableError, match="mixed precision needs a GPU"):
+            first(True)
+        return
+    (loss, gradient), (half_loss, half_gradient) = first(False), first(True)
+    assert half_loss != loss
+    assert half_loss == pytest.approx(loss, rel=0.01)
+    assert np.linalg.norm(half_gradient - gradient) < 0.1 * np.linalg.norm(gradient)  # bfloat16 has eight bits
+
+
+def test_a_loss_that_is_no_number_stops_the_run(framework, tmp_path):
+    words = f"{FLAGS} --backend {framework} --ckpt_save_dir {tmp_path} --epoch_size 2 --lr 1e30".split()
+    with pytest.raises(TrainingError, match=r"epoch 1, batch \d: the loss is (nan|inf): take a smaller --lr"):
+        train.main(words)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("--num_classes 5", "digits has 10 classes"),
+        ("--batch_size 65", "digits has 32 images, which make no batch"),
+        ("--image_resize 8", "an input of 8 x 8 pixels does not fit"),
+        ("--ckpt_path none.ckpt", "none.ckpt: no such file"),
+        ("--freeze nothing", "no such stage or parameter"),
+        ("--epoch_size 2 --warmup_epochs 2", "must end before"),
+        ("--pretrained", "--ckpt_path"),
+        ("--resume", "no checkpoint"),
+        ("--val_split dev", "no split 'dev'"),
+    ],
+)
+def test_bad_flags_are_found_before_anything_is_written(framework, tmp_path, more, message):
+    folder = tmp_path / "never"
+    words = f"{FLAGS} --epoch_size 1 --val_while_train --backend {framework} --ckpt_save_dir {folder} {more}".split()
+    with pytest.raises((TrainingError, InputError), match=message):
+        train.main(words)
+    assert not folder.exists()
