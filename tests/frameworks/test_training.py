@@ -52,7 +52,7 @@ def losses(out):
 
 def test_a_run_leaves_what_mindcvs_users_look_for(run, tmp_path, framework):
     out = run("a", "--epoch_size", "2", "--val_while_train", "--ema", "--ema_decay", "0.5", "--tensorboard")
-    assert re.search(r"^Epoch: \[1/2\], batch: \[1/4\], loss: [\d.]+, lr: 0.010000, time: [\d.]+s$", out, re.M)
+    assert re.search(r"^Epoch: \[1/2\], batch: \[1/2\], loss: [\d.]+, lr: 0.010000, time: [\d.]+s$", out, re.M)
     assert re.fullmatch(r"\{'Top_1_Accuracy': [\d.]+, 'Top_5_Accuracy': [\d.]+, 'loss': [\d.]+\}", out.splitlines()[-1])
     names = {path.name for path in (tmp_path / "a").iterdir()}
     assert names == {

@@ -132,9 +132,13 @@ def open_dataset(name: str, root: str | Path, split: str, *, download: bool = Fa
     part = "test" if split in ("val", "validation", "test") else split
     if part not in ("train", "test"):
         raise InputError(f"{name} has no split {split!r}: expected train or test (val means test)")
-    if download and name in FILES:
+    try:
+        pixels, labels, classes = KNOWN[name](Path(root), part)
+    except InputError:
+        if not (download and name in FILES):
+            raise
         fetch(name, root)
-    pixels, labels, classes = KNOWN[name](Path(root), part)
+        pixels, labels, classes = KNOWN[name](Path(root), part)
     if len(labels) == 0 or labels.max() >= len(classes):
         what = f"label {labels.max()} with {len(classes)} classes" if len(labels) else "no images"
         raise InputError(f"{name}, {part}: damaged: {what}")
