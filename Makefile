@@ -3,7 +3,7 @@
 # make demo     train a small network in one framework (BACKEND=torch), judge the file in all three: a table, a picture
 # make peers    our networks against every publisher's own class; writes docs/peers.md
 # make fuzz     the readers of checkpoints on spoilt files, for a quarter of an hour
-# make bench    what reading and converting checkpoints costs, as ratios
+# make bench    what training steps, the loader, and reading and converting checkpoints cost, as ratios
 # make lint     ruff and mypy
 # make env      only the environment, .venv, which all of them share
 #
@@ -43,6 +43,7 @@ fuzz: env
 
 bench: env
 	$(BIN)/python benchmarks/checkpoints.py
+	$(BIN)/python benchmarks/training.py
 
 lint: env
 	$(BIN)/ruff format --check .

@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import weights
 from backends import get
 from backends.device import parse as device
 from backends.training import Trainer, trainer
@@ -34,9 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     get(a.backend)  # missing frameworks first
 
     # Everything that can be wrong with the flags, before anything takes long.
+    begin = _begin(a)
     data = recipe.dataset(a, a.train_split)
     held_out = recipe.dataset(a, a.val_split) if a.val_while_train else None
-    begin = _begin(a)
     network = recipe.network(a, data, begin)
     model = network.model
     loader = recipe.training_loader(a, data, model)
@@ -136,6 +137,8 @@ def _begin(a: Arguments) -> Path | None:
         return state.newest(a.ckpt_save_dir, spec(a.model).name)
     if a.resume_opt and not a.ckpt_path and not a.resume:
         raise TrainingError("--resume_opt: give the checkpoint to go on from with --ckpt_path FILE, or --resume")
+    if a.pretrained and not a.resume:
+        return weights.published.fetch(spec(a.model).name)
     path = a.resume or a.ckpt_path
     return next(recipe.checkpoints([path])) if path else None
 

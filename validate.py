@@ -16,8 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import weights
 from backends import get
 from backends.device import parse as device
+from zoo.catalogue import spec
 from zoo.data import Dataset
 from zoo.errors import TrainingError
 from zoo.files import whole
@@ -43,10 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for path in (a.json, a.csv, a.confusion, a.predictions):
         if path and not Path(path).parent.is_dir():
             raise TrainingError(f"{path}: cannot write there: no such folder")
-    files: list[Path | None] = [*recipe.checkpoints(a.ckpt_path)]
+    files: list[Path | None] = [weights.published.fetch(spec(a.model).name)] if a.pretrained else []
+    files += recipe.checkpoints(a.ckpt_path)
     if not files:
-        if not a.pretrained:
-            recipe.logger.warning("no --ckpt_path: %s is judged with random weights", a.model)
+        recipe.logger.warning("no --ckpt_path: %s is judged with random weights", a.model)
         files = [None]
     data = recipe.dataset(a, a.val_split)
     networks = [recipe.network(a, data, file) for file in files]

@@ -141,6 +141,43 @@ def work(name: str, size: int, batch: int) -> None:
     os._exit(0)
 
 
+def loading(size: int, consumed: float) -> None:
+    """What the loader alone delivers, of JPEGs of ImageNet's usual size, beside what the fastest network consumes."""
+    import tempfile
+
+    from PIL import Image
+
+    from zoo.data import Augment, Evaluate, Loader, Mixing, open_dataset
+    from zoo.images import sample_photographs
+    from zoo.model import configure
+    from zoo.models import MODELS
+
+    model = configure(MODELS["inception_v4"])
+    pipelines = {
+        "training: crop, flip, colour jitter": Augment(size),
+        "and randaug-m9-mstd0.5, erasing, mixup": Augment(size, auto_augment="randaug-m9-mstd0.5", re_prob=0.25),
+        "validation: resize, centre crop": Evaluate(model, size),
+    }
+    with tempfile.TemporaryDirectory() as root:
+        for label, photograph in enumerate(sample_photographs()):
+            folder = Path(root, "train", str(label))
+            folder.mkdir(parents=True)
+            for k in range(128):
+                Image.fromarray(np.asarray(photograph)).resize((500, 375)).save(folder / f"{k}.jpg", quality=90)
+        data = open_dataset("jpegs", root, "train")
+        print(
+            f"\n{'the loader alone, 256 JPEGs of 500 x 375':42}{'images/s':>10}{'ms an image':>13}   "
+            "times the fastest network"
+        )
+        for name, transform in pipelines.items():
+            mixing = Mixing(2, mixup=0.2 if "mixup" in name else 0.0)
+            loader = Loader(data, transform, 32, seed=0, shuffle=True, workers=8, mixing=mixing)
+            start = time.perf_counter()
+            count = sum(len(batch.images) for batch in loader.epoch(0))
+            seconds = time.perf_counter() - start
+            print(f"{name:42}{count / seconds:10.1f}{1000 * seconds / count:13.2f}   {count / seconds / consumed:.0f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=299)
@@ -152,6 +189,7 @@ def main() -> None:
     if options.worker:
         return work(options.worker, options.size, options.batch)
     print(f"{'ours':12}{'s a step':>10}   {'theirs':12}{'s a step':>10}   ratio (median of {options.rounds} pairs)")
+    fastest = 0.0
     for framework in options.pairs.split(","):
         names = (framework, PEERS[framework])
         workers = [Worker(name, options.size, options.batch) for name in names]
@@ -164,6 +202,8 @@ def main() -> None:
         mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
         ratio = statistics.median(a / b for a, b in pairs)
         print(f"{names[0]:12}{mine:10.2f}   {names[1]:12}{theirs:10.2f}   {ratio:.2f}", flush=True)
+        fastest = max(fastest, options.batch / mine)
+    loading(options.size, fastest)
 
 
 if __name__ == "__main__":

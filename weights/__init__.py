@@ -4,6 +4,7 @@ Canonical weights are a flat `dict[str, numpy.ndarray]` under spec names, OIHW, 
 Importing this imports no framework, and reading a file runs nothing that is in it.
 """
 
+from weights import published
 from weights.adapt import adapt, usual_classes
 from weights.check import check, restrict
 from weights.checkpoints import Checkpoint, convert, open_checkpoint, read, write
@@ -25,6 +26,7 @@ __all__ = [
     "convert",
     "initial",
     "open_checkpoint",
+    "published",
     "read",
     "restrict",
     "usual_classes",

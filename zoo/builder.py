@@ -19,6 +19,7 @@ def build(
     name: str,
     backend: str,
     *,
+    pretrained: bool | str = False,
     checkpoint: str | Path | None = None,
     num_classes: int | None = None,
     in_channels: int | None = None,
@@ -37,6 +38,8 @@ def build(
 
     name           as in `zoo.list_models()`
     backend        "torch", "mindspore", "paddle", or "reference" (float64 NumPy, inference only)
+    pretrained     True: begin with the publisher's weights, fetched where they are not in the cache; or the name of
+                   one of several publishers, e.g. "cadene" (weights.published)
     checkpoint     a file of any format and source that `weights.open_checkpoint` takes, of this network or of a
                    flavour that can become it; by default weights are drawn from `seed`, alike in all backends
     num_classes    by default the checkpoint's (1000 where it has ImageNet's and a background), or 1000. Where it
@@ -57,6 +60,10 @@ def build(
     from backends import get
     from backends.device import parse
 
+    if pretrained:
+        if checkpoint is not None:
+            raise SpecError(f"{name}: pretrained or checkpoint: expected one source of weights, not both")
+        checkpoint = weights.published.fetch(spec(name).name, pretrained)
     opened = None if checkpoint is None else weights.open_checkpoint(checkpoint, model=name)
     held = configure(spec(name)) if opened is None else opened.model
     full = configure(

@@ -169,7 +169,6 @@ def test_a_loss_that_is_no_number_stops_the_run(framework, tmp_path):
         ("--ckpt_path none.ckpt", "none.ckpt: no such file"),
         ("--freeze nothing", "no such stage or parameter"),
         ("--epoch_size 2 --warmup_epochs 2", "must end before"),
-        ("--pretrained", "--ckpt_path"),
         ("--resume", "no checkpoint"),
         ("--val_split dev", "no split 'dev'"),
     ],

@@ -39,30 +39,40 @@ def fetch(name: str, root: str | Path, server: str | None = None) -> None:
     `server` is a URL that the files' names follow. What is half loaded is kept as NAME.part, and gone on with the next
     time. Raises InputError, which says where to put which file by hand, when one cannot be had or is another.
     """
+    root, server = Path(root), SERVERS[name] if server is None else server
+    for file, md5 in FILES[name].items():
+        instead = f"put {file} (md5 {md5}) into {root} by hand"
+        path = retrieve(server + file, root, file, f"md5:{md5}", instead)
+        if path.name.endswith(".tar.gz"):
+            try:
+                with tarfile.open(path) as archive:
+                    archive.extractall(root, filter="data")
+            except (OSError, tarfile.TarError) as error:
+                reason = getattr(error, "strerror", None) or _reason(error)
+                raise InputError(f"{path}: cannot be unpacked ({reason}): {instead}") from None
+
+
+def retrieve(url: str, folder: Path, file: str, digest: str | None, instead: str) -> Path:
+    """A file of that name in `folder`, fetched unless it is there with that digest ("md5:..."; None: any).
+
+    Raises InputError, which ends with what to do `instead`.
+    """
     import pooch
 
     pooch.get_logger().setLevel("WARNING")
-    root, server = Path(root), SERVERS[name] if server is None else server
-    for file, md5 in FILES[name].items():
-        url = server + file
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-            path = Path(pooch.retrieve(url, f"md5:{md5}", file, root, downloader=_resume(root / f"{file}.part")))
-            if path.name.endswith(".tar.gz"):
-                with tarfile.open(path) as archive:
-                    archive.extractall(root, filter="data")
-        except ValueError as error:  # pooch's, of the checksum
-            if "hash" not in str(error):
-                raise
-            raise InputError(
-                f"{url}: what came has another checksum than md5 {md5}: nothing of it was kept; try again, or put "
-                f"{file} into {root} by hand"
-            ) from None
-        except (OSError, tarfile.TarError) as error:  # requests' errors are OSErrors
-            reason = getattr(error, "strerror", None) or _reason(error)
-            raise InputError(
-                f"{url}: cannot be fetched ({reason}): put {file} (md5 {md5}) into {root} by hand"
-            ) from None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return Path(pooch.retrieve(url, digest, file, folder, downloader=_resume(folder / f"{file}.part")))
+    except ValueError as error:  # pooch's, of the checksum
+        if "hash" not in str(error):
+            raise
+        wanted = (digest or "").replace(":", " ")
+        raise InputError(
+            f"{url}: what came has another checksum than {wanted}: nothing of it was kept; try again, or {instead}"
+        ) from None
+    except OSError as error:  # requests' errors are OSErrors
+        reason = getattr(error, "strerror", None) or _reason(error)
+        raise InputError(f"{url}: cannot be fetched ({reason}): {instead}") from None
 
 
 def _resume(part: Path) -> Any:

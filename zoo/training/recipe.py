@@ -77,11 +77,6 @@ def network(a: Arguments, data: Dataset, checkpoint: str | Path | None = None) -
     Its classes are --num_classes', or the dataset's; in validation the checkpoint's own. Raises ZooError where the
     flags, the file and the dataset do not go together.
     """
-    if a.pretrained:
-        raise TrainingError(
-            f"--pretrained: no source of published weights for {a.model} can be reached from here: "
-            "download its checkpoint, of any publisher, and give it with --ckpt_path FILE"
-        )
     opened = None if checkpoint is None else weights.open_checkpoint(checkpoint, model=a.model, ema=_averaged(a))
     held = configure(spec(a.model)) if opened is None else opened.model
     classes = a.num_classes or (held.num_classes if opened and a.program == "validate" else len(data.classes))

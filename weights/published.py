@@ -1,0 +1,107 @@
+"""Where publishers keep their trained weights, and fetching them; nothing here is needed to read a file one has.
+
+Addresses and digests are those in the publishers' own sources: torchvision, timm (its files on the Hugging Face hub),
+pretrained-models.pytorch, mindcv, PaddleClas, Keras. A name like googlenet-1378be20.pth begins its SHA-256 with those
+digits, by PyTorch's convention; Keras gives MD5 sums; files without either are known by their contents alone, which
+`weights.open_checkpoint` holds to the network.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from zoo.errors import WeightsError
+
+TORCHVISION = "https://download.pytorch.org/models/"
+TIMM = "https://huggingface.co/timm/{}/resolve/main/model.safetensors"
+CADENE = "http://data.lip6.fr/cadene/pretrainedmodels/"
+MINDCV = "https://download.mindspore.cn/toolkits/mindcv/"
+PADDLECLAS = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph/"
+KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/"
+
+URLS: dict[str, dict[str, str]] = {
+    "googlenet": {"torchvision": TORCHVISION + "googlenet-1378be20.pth"},
+    "googlenet.mindcv": {"mindcv": MINDCV + "googlenet/googlenet-5552fcd3.ckpt"},
+    "googlenet.paddleclas": {"paddleclas": PADDLECLAS + "GoogLeNet_pretrained.pdparams"},
+    "bninception": {"cadene": CADENE + "bn_inception-52deb4733.pth"},
+    "inception_v3": {
+        "torchvision": TORCHVISION + "inception_v3_google-0cc3c7bd.pth",
+        "timm": TIMM.format("inception_v3.tv_in1k"),
+    },
+    "inception_v3.mindcv": {"mindcv": MINDCV + "inception_v3/inception_v3-38f67890.ckpt"},
+    "inception_v3.paddleclas": {"paddleclas": PADDLECLAS + "legendary_models/InceptionV3_pretrained.pdparams"},
+    "inception_v3.keras": {"keras": KERAS + "inception_v3/inception_v3_weights_tf_dim_ordering_tf_kernels.h5"},
+    "inception_v4": {
+        "timm": TIMM.format("inception_v4.tf_in1k"),
+        "cadene": CADENE + "inceptionv4-8e4777a0.pth",
+        "mindcv": MINDCV + "inception_v4/inception_v4-db9c45b3.ckpt",
+    },
+    "inception_v4.paddleclas": {"paddleclas": PADDLECLAS + "InceptionV4_pretrained.pdparams"},
+    "inception_resnet_v2": {
+        "timm": TIMM.format("inception_resnet_v2.tf_in1k"),
+        "cadene": CADENE + "inceptionresnetv2-520b38e4.pth",
+        "keras": KERAS + "inception_resnet_v2/inception_resnet_v2_weights_tf_dim_ordering_tf_kernels.h5",
+    },
+    "xception": {
+        "timm": TIMM.format("legacy_xception.tf_in1k"),
+        "cadene": CADENE + "xception-43020ad28.pth",
+    },
+    "xception.mindcv": {"mindcv": MINDCV + "xception/xception-2c1e711df.ckpt"},
+    "xception.keras": {"keras": KERAS + "xception/xception_weights_tf_dim_ordering_tf_kernels.h5"},
+    **{
+        f"xception{depth}": {"timm": TIMM.format(f"xception{depth}.{recipe}_in1k")}
+        for depth, recipe in (("41", "tf"), ("65", "tf"), ("71", "tf"), ("41p", "ra3"), ("65p", "ra3"))
+    },
+    **{
+        f"xception{depth}.paddleclas{tail}": {
+            "paddleclas": f"{PADDLECLAS}Xception{depth}{tail}_pretrained.pdparams",
+        }
+        for depth, tail in (("41", ""), ("65", ""), ("71", ""), ("41", "_deeplab"), ("65", "_deeplab"))
+    },
+}
+"""For each network its publishers, the default first."""
+
+MD5 = {
+    "inception_v3_weights_tf_dim_ordering_tf_kernels.h5": "9a0d58056eeedaa3f26cb7ebd46da564",
+    "inception_resnet_v2_weights_tf_dim_ordering_tf_kernels.h5": "e693bd0210a403b3192acc6073ad2e96",
+    "xception_weights_tf_dim_ordering_tf_kernels.h5": "0a58e3b7378bc2990ea3b43d5981f1f6",
+}
+
+
+def fetch(model: str, source: str | bool = True, folder: str | Path | None = None) -> Path:
+    """The file of a network's published weights, fetched unless it is there already.
+
+    source   a publisher; True: the first of `URLS`
+    folder   by default $ZOO_CACHE, or the user's cache folder
+
+    What is half loaded is gone on with the next time. Raises WeightsError when the network has no such publisher, and
+    when the file cannot be had or is damaged; the message says how to give a file instead.
+    """
+    import pooch
+
+    from zoo.data.download import retrieve
+    from zoo.errors import InputError
+
+    urls = URLS.get(model, {})
+    if not urls:
+        raise WeightsError(f"{model}: nobody has published weights of it; there are some of {', '.join(URLS)}")
+    name = next(iter(urls)) if source is True else source
+    if name not in urls:
+        raise WeightsError(f"{model}: no published weights of {name!r}: expected {', '.join(urls)}")
+    url = urls[str(name)]
+    folder = Path(folder or os.environ.get("ZOO_CACHE") or pooch.os_cache("inception-zoo"))
+    file = url.rpartition("/")[2]
+    file = f"{url.split('/')[4]}.safetensors" if file == "model.safetensors" else file
+    instead = "give a checkpoint of any publisher with --ckpt_path FILE (checkpoint=FILE in zoo.build)"
+    known = f"md5:{MD5[file]}" if file in MD5 else None
+    digits = re.search(r"-([0-9a-f]{8,})\.pth$", file)
+    try:
+        path = retrieve(url, folder, file, known, instead)
+    except InputError as error:
+        raise WeightsError(f"{model}: {error}") from None
+    if digits and not pooch.file_hash(str(path)).startswith(digits[1]):
+        path.unlink()
+        raise WeightsError(f"{model}: {url}: what came does not begin its SHA-256 with {digits[1]}; {instead}")
+    return path
