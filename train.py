@@ -23,14 +23,14 @@ from zoo.data.loader import at_position
 from zoo.errors import TrainingError
 from zoo.training import recipe, state
 from zoo.training.evaluation import Evaluation, Predict, evaluate
-from zoo.training.flags import Arguments, parse, save_yaml, unused
+from zoo.training.flags import Arguments, parse, remarks, save_yaml
 from zoo.training.program import run
 from zoo.training.report import Reporter
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     a = parse(arguments, "train")
-    for sentence in unused(a):
+    for sentence in remarks(a):
         recipe.logger.warning(sentence)
     get(a.backend)  # missing frameworks first
 

@@ -28,7 +28,7 @@ from zoo.nodes import AvgPool, Leaf, transform
 from zoo.tables import study
 from zoo.training import recipe
 from zoo.training.evaluation import Evaluation, evaluate
-from zoo.training.flags import Arguments, parse, unused
+from zoo.training.flags import Arguments, parse, remarks
 from zoo.training.metrics import Tally
 from zoo.training.program import run
 from zoo.training.report import batches, validation_table
@@ -39,7 +39,7 @@ EPSILONS = (1e-3, 1e-5)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     a = parse(arguments, "validate")
-    for sentence in unused(a):
+    for sentence in remarks(a):
         recipe.logger.warning(sentence)
     get(a.backend)
     for path in (a.json, a.csv, a.confusion, a.predictions):

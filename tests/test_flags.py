@@ -15,7 +15,7 @@ from test_imports import loaded_by
 from backends import REQUIREMENTS
 from zoo.catalogue import list_models
 from zoo.errors import TrainingError
-from zoo.training.flags import GROUPS, parse, save_yaml, to_yaml, unused
+from zoo.training.flags import GROUPS, parse, remarks, save_yaml, to_yaml
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 V4 = "--model=inception_v4"
@@ -260,7 +260,7 @@ def test_a_recipe_that_is_no_text(tmp_path):
 
 def test_flags_without_effect():
     words = "--drop_path_rate=0.1 --dataset_sink_mode=no --aux_factor=0.4 --num_cycles=2 --scheduler=constant --lr=1"
-    assert unused(parse([V4, *words.split()])) == [
+    assert remarks(parse([V4, *words.split()])) == [
         "--dataset_sink_mode has no effect as every framework is fed by one input pipeline.",
         "--num_cycles has no effect with --scheduler constant.",
         "--drop_path_rate has no effect on Inception networks: none of them drops paths.",
@@ -270,7 +270,7 @@ def test_flags_without_effect():
 
 def test_flags_without_effect_are_no_matter_where_they_are_the_default_or_the_recipe_s(tmp_path):
     path = recipe(tmp_path, "drop_path_rate: 0.1\naux_factor: 0.4")
-    assert unused(parse([V4, "-c", path, "--dataset_sink_mode", "--clip_value=15"])) == []
+    assert remarks(parse([V4, "-c", path, "--dataset_sink_mode", "--clip_value=15"])) == []
 
 
 @pytest.mark.parametrize(
@@ -288,15 +288,16 @@ def test_flags_without_effect_are_no_matter_where_they_are_the_default_or_the_re
     ],
 )
 def test_flags_that_have_an_effect_where_they_apply(words, flag):
-    assert unused(parse([V4, *words.split(), flag])) == []
-    assert len(unused(parse([V4, "--opt=momentum", "--scheduler=constant", flag]))) == 1
+    assert remarks(parse([V4, *words.split(), flag])) == []
+    assert len(remarks(parse([V4, "--opt=momentum", "--scheduler=constant", flag]))) == 1
 
 
 def test_validate_takes_train_s_flags(tmp_path, warnings):
     path = recipe(tmp_path, "lr: 0.1\nopt: momentum")
     assert parse([V4, "-c", path], "validate").lr == 0.1
     assert warnings() == ""
-    assert unused(parse([V4, "--opt=sgd", "--lr=1", "--ema_decay=0.9"], "validate")) == []
+    assert len(remarks(parse([V4, "--mode=0"]))) == 1
+    assert remarks(parse([V4, "--opt=sgd", "--lr=1", "--ema_decay=0.9"], "validate")) == []
     assert warnings() == "validate.py ignores --opt, --lr, --ema_decay: for training only"
 
 
@@ -405,4 +406,4 @@ def test_every_network_of_a_paper_has_a_recipe():
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_the_project_s_recipes_hold_nothing_in_vain(path):
     words = [f"--{key}={value}".replace(", ", ",") for key, value in yaml.safe_load(path.read_text()).items()]
-    assert unused(parse(words)) == []
+    assert remarks(parse(words)) == []

@@ -289,13 +289,17 @@ def save_yaml(arguments: Arguments, path: str | Path) -> None:
         raise TrainingError(f"{path}: cannot write the flags there: {error.strerror}") from None
 
 
-def unused(arguments: Arguments) -> list[str]:
-    """A sentence for each flag of the command line that changes nothing in this run, given the others."""
+def remarks(arguments: Arguments) -> list[str]:
+    """A sentence for each flag of the command line that changes nothing in this run, or that will take long."""
     flags, sentences = _flags(arguments.program), []
     for name, used, reason in _uses(arguments):
         typed = name in arguments.typed and arguments.values[name] != flags[name].default
         if typed and not used and flags[name].program in (None, arguments.program):
             sentences.append(f"--{name} has no effect {reason}.")
+    if arguments.mode == 0 and arguments.backend == "torch" and not str(arguments.device).startswith("gpu"):
+        sentences.append(
+            "--mode 0: on a CPU torch.compile takes minutes before the first batch; --mode 1 begins at once."
+        )
     return sentences
 
 
