@@ -98,7 +98,7 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         _train("train_split", "train", TEXT, "part of it to train on"),
         Flag("val_split", "val", TEXT, "part of it to validate on; where there is no val, val means test"),
         Flag("dataset_download", False, SWITCH, "fetch it first if it is not there"),
-        Flag("num_parallel_workers", 8, COUNT_OR_0, "processes that read images; 0: this one"),
+        Flag("num_parallel_workers", 8, COUNT_OR_0, "threads that read and augment images; 0: none of their own"),
         _train("shuffle", True, SWITCH, "a new order each epoch"),
         Flag("num_samples", None, maybe(COUNT), "take so many images only", "all"),
         Flag("batch_size", 128, COUNT, "images a step, on each device"),
@@ -524,5 +524,7 @@ def _check(values: Mapping[str, Any]) -> None:
                 f"--{name} O3: weights and batch norm in half precision too mean another thing in every framework; "
                 "O2 has the speed of it"
             )
+    if values["distribute"]:
+        raise TrainingError("--distribute: runs of several processes are not in this version; leave it out")
     if values["aug_splits"] and values["auto_augment"] is None:
         raise TrainingError("--aug_splits 3: needs a policy to augment by: give --auto_augment")
