@@ -67,7 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if a.json:
         with whole(a.json) as part:
             part.write_text(json.dumps(results, indent=2) + "\n")
-    print(results[-1]["summary"])
+    if not a.study:
+        print(results[-1]["summary"])
     return 0
 
 

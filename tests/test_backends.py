@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import zoo
-from backends import REQUIREMENTS, get
+from backends import REQUIREMENTS, _mkl_kernels, get
 from backends.device import Device, parse
 from zoo.errors import BackendError, UnavailableError
 
@@ -97,5 +97,5 @@ def test_the_kernels_that_paddles_mkl_is_told_to_take(tmp_path, vendor, flags, k
     (tmp_path / "cpuinfo").write_text(
         f"processor : 0\nvendor_id\t: {vendor}\nflags\t\t: fpu {flags}\n\nprocessor : 1\n"
     )
-    assert backends._mkl_kernels(str(tmp_path / "cpuinfo")) == kernels
-    assert backends._mkl_kernels(str(tmp_path / "none")) is None
+    assert _mkl_kernels(str(tmp_path / "cpuinfo")) == kernels
+    assert _mkl_kernels(str(tmp_path / "none")) is None
