@@ -47,14 +47,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     done = state.epoch_of(begin) if begin and (a.resume or a.resume_opt) else 0
     if done >= a.epoch_size:
         raise TrainingError(f"{begin}: it was written after epoch {done}, and --epoch_size is {a.epoch_size}")
+    held = state.read_state(_beside(begin, a, model.name), done) if begin and done else {}
     folder = _folder(a.ckpt_save_dir)
-    keeper = state.Keeper(folder, model, a.keep_checkpoint_max, a.ckpt_save_policy)
+    keeper = state.Keeper(folder, model, a.keep_checkpoint_max, a.ckpt_save_policy, done)
     save_yaml(a, folder / f"{model.name}.yaml")
 
     net = network.build(a)
     training = trainer(a.backend, net, plan)
     if done:
-        training.resume(state.read_state(folder / f"optim_{model.name}.ckpt"))
+        training.resume(held)
     with Reporter(
         folder,
         model.name,
@@ -120,6 +121,12 @@ class Judge:
         if self.training.plan.ema is not None:
             self.backend.load(self.net, self.training.averaged)
         return self._classify
+
+
+def _beside(begin: Path, a: Arguments, model: str) -> Path:
+    """The optimizer's file that belongs to a checkpoint: beside it, or in the run's folder."""
+    name = f"optim_{model}.ckpt"
+    return begin.with_name(name) if begin.with_name(name).exists() else Path(a.ckpt_save_dir) / name
 
 
 def _folder(name: str) -> Path:

@@ -17,6 +17,8 @@ from zoo.files import whole
 from zoo.model import Model
 
 Array = NDArray[Any]
+EPOCH = "epoch"
+"""What the state is called that says after which epoch it was written."""
 
 
 class Keeper:
@@ -24,25 +26,38 @@ class Keeper:
 
     Names are mindcv's: MODEL-EPOCH_STEP.ckpt, MODEL_best.ckpt, optim_MODEL.ckpt. The files say which network they hold
     and how it is fed; MindSpore's own load_checkpoint reads them too. With a moving average, they hold the average, and
-    the optimizer's file the weights themselves.
+    the optimizer's file the weights themselves. A run that goes on after epoch `done` counts its earlier files.
     """
 
-    def __init__(self, folder: str | Path, model: Model, keep: int = 10, policy: str | None = "latest_k") -> None:
+    def __init__(
+        self, folder: str | Path, model: Model, keep: int = 10, policy: str | None = "latest_k", done: int = 0
+    ) -> None:
         self.folder, self.model, self.most, self.policy = Path(folder), model, keep, policy
         self.kept: list[tuple[float, Path]] = []
         self.best = -1.0
+        for path in _files(self.folder, model.name) if done else ():
+            epoch, top1 = _notes(path)
+            if 0 < epoch <= done:
+                self.kept.append((self._rank(epoch, top1), path))
+                self.best = max(self.best, top1)
+        best = self.folder / f"{model.name}_best.ckpt"
+        if done and best.exists():
+            self.best = max(self.best, _notes(best)[1])
+
+    def _rank(self, epoch: int, top1: float) -> float:
+        return top1 if self.policy == "top_k" else float(epoch)
 
     def save(self, arrays: Mapping[str, Array], state: Mapping[str, Array], epoch: int, step: int, top1: float) -> Path:
         """Write the weights after `epoch` (from 1) and the state; top1 in percent, NaN where it was not measured."""
         path = self.folder / f"{self.model.name}-{epoch}_{step}.ckpt"
         notes = {"epoch": str(epoch), "step": str(step)} | ({} if top1 != top1 else {"top1": f"{top1:.4f}"})
         weights.write(path, arrays, self.model, notes=notes)
-        write_state(self.folder / f"optim_{self.model.name}.ckpt", state)
+        write_state(self.folder / f"optim_{self.model.name}.ckpt", {**state, EPOCH: np.array([epoch], np.float64)})
         if top1 > self.best:
             self.best = top1
             weights.write(self.folder / f"{self.model.name}_best.ckpt", arrays, self.model, notes=notes)
-        rank = top1 if self.policy == "top_k" else float(epoch)
-        self.kept.append((-1.0 if rank != rank else rank, path))
+        self.kept = [(rank, other) for rank, other in self.kept if other != path]
+        self.kept.append((self._rank(epoch, -1.0 if top1 != top1 else top1), path))
         if self.policy is not None and len(self.kept) > self.most:
             self.kept.sort(key=lambda item: item[0])
             self.kept.pop(0)[1].unlink(missing_ok=True)
@@ -58,13 +73,20 @@ def write_state(path: Path, state: Mapping[str, Array]) -> None:
         raise TrainingError(f"{path}: cannot write the state there: {error.strerror}") from None
 
 
-def read_state(path: str | Path) -> dict[str, Array]:
-    """What `write_state` wrote. Raises TrainingError when it cannot be read."""
+def read_state(path: str | Path, epoch: int) -> dict[str, Array]:
+    """What a `Keeper` wrote after `epoch`. Raises TrainingError when it cannot be read, or is of another epoch."""
     try:
         contents = formats.read(Path(path))
     except WeightsError as error:
         raise TrainingError(str(error)) from None
-    return {name: np.array(tensor.read()) for name, tensor in contents.tree.items() if not isinstance(tensor, str)}
+    arrays = {name: np.array(tensor.read()) for name, tensor in contents.tree.items() if not isinstance(tensor, str)}
+    written = int(arrays.pop(EPOCH, np.zeros(1))[0])
+    if written != epoch:
+        raise TrainingError(
+            f"{path}: the optimizer's state is of epoch {written}, and the checkpoint of epoch {epoch}: go on from the "
+            "newest with --resume, or without --resume_opt"
+        )
+    return arrays
 
 
 def epoch_of(path: str | Path) -> int:
@@ -77,7 +99,20 @@ def epoch_of(path: str | Path) -> int:
 
 def newest(folder: str | Path, model: str) -> Path:
     """The newest checkpoint of a run's folder. Raises TrainingError when there is none."""
-    found = [path for path in Path(folder).glob(f"{model}-*_*.ckpt") if not path.name.startswith(".")]
+    found = _files(Path(folder), model)
     if not found:
         raise TrainingError(f"--resume: no checkpoint {model}-EPOCH_STEP.ckpt in {folder}")
-    return max(found, key=epoch_of)
+    return max(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
+
+
+def _files(folder: Path, model: str) -> list[Path]:
+    return sorted(folder.glob(f"{model}-*_*.ckpt"))
+
+
+def _notes(path: Path) -> tuple[int, float]:
+    """The epoch (0: unknown) and the top-1 (-1: not measured) that a file was written with."""
+    try:
+        notes = weights.open_checkpoint(path).metadata
+        return int(notes.get("epoch", 0)), float(notes.get("top1", -1.0))
+    except (WeightsError, ValueError):
+        return 0, -1.0
