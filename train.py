@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Everything that can be wrong with the flags, before anything takes long.
     begin = _begin(a)
     data = recipe.dataset(a, a.train_split)
-    held_out = recipe.dataset(a, a.val_split) if a.val_while_train else None
+    held_out = recipe.held_out(a, data) if a.val_while_train else None
     network = recipe.network(a, data, begin)
     model = network.model
     loader = recipe.training_loader(a, data, model)
@@ -49,13 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise TrainingError(f"{begin}: it was written after epoch {done}, and --epoch_size is {a.epoch_size}")
     held = state.read_state(_beside(begin, a, model.name), done) if begin and done else {}
     folder = _folder(a.ckpt_save_dir)
-    keeper = state.Keeper(folder, model, a.keep_checkpoint_max, a.ckpt_save_policy, done)
-    save_yaml(a, folder / f"{model.name}.yaml")
+    keeper = state.Keeper(folder, model, a.keep_checkpoint_max, a.ckpt_save_policy, done, data.classes)
 
     net = network.build(a)
     training = trainer(a.backend, net, plan)
     if done:
         training.resume(held)
+    save_yaml(a, folder / f"{model.name}.yaml")
     with Reporter(
         folder,
         model.name,
@@ -81,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     )
                 losses.append(loss)
                 report.step(epoch, step, loss, lr, len(batch.images))
+            training.flush(lr)
             trained = time.perf_counter()
             result: Evaluation | None = None
             if judge and validation and (epoch % a.val_interval == 0 or epoch == a.epoch_size):
@@ -146,8 +147,13 @@ def _begin(a: Arguments) -> Path | None:
         raise TrainingError("--resume_opt: give the checkpoint to go on from with --ckpt_path FILE, or --resume")
     if a.pretrained and not a.resume:
         return weights.published.fetch(spec(a.model).name)
-    path = a.resume or a.ckpt_path
-    return next(recipe.checkpoints([path])) if path else None
+    if a.resume and Path(a.resume).is_dir():
+        return state.newest(a.resume, spec(a.model).name)
+    flag, path = ("--resume", a.resume) if a.resume else ("--ckpt_path", a.ckpt_path)
+    found = list(recipe.checkpoints([path], flag)) if path else []
+    if len(found) > 1:
+        raise TrainingError(f"{flag} {path}: {len(found)} checkpoints in it: give one of them, e.g. {found[-1]}")
+    return found[0] if found else None
 
 
 def _what(a: Arguments, training: Trainer, images: int, steps: int) -> str:

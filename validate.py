@@ -10,6 +10,7 @@ pools counted or not: what ports of one network most often differ in.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -42,9 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for sentence in remarks(a):
         recipe.logger.warning(sentence)
     get(a.backend)
-    for path in (a.json, a.csv, a.confusion, a.predictions):
-        if path and not Path(path).parent.is_dir():
-            raise TrainingError(f"{path}: cannot write there: no such folder")
+    _check_outputs(a)
     files: list[Path | None] = [weights.published.fetch(spec(a.model).name)] if a.pretrained else []
     files += recipe.checkpoints(a.ckpt_path)
     if not files:
@@ -55,18 +54,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results = []
     for file, network in zip(files, networks, strict=True):
         name = str(file or f"{a.model}, random weights")
+        labelled = recipe.by_name(data, network.opened)
         for variant, changes in _variants(a, network.model):
-            result = _judge(a, data, network, variant)
+            result = _judge(a, labelled, network, variant)
             results.append({"checkpoint": name, **changes, **_figures(a, variant, result)})
             if not a.study:
-                validation_table(name, result.tally, _classes(data, variant), a.worst, a.per_class)
+                validation_table(name, result.tally, _classes(labelled, variant), a.worst, a.per_class)
                 print(_speed(result))
-                _write_tables(a, data, variant, result.tally, file if len(files) > 1 else None)
+                _write_tables(a, labelled, variant, result.tally, _suffix(file, files))
     if a.study:
         study(results)
     if a.json:
-        with whole(a.json) as part:
-            part.write_text(json.dumps(results, indent=2) + "\n")
+        try:
+            with whole(a.json) as part:
+                part.write_text(json.dumps(results, indent=2) + "\n")
+        except OSError as error:
+            raise TrainingError(f"--json {a.json}: cannot write it: {error.strerror}") from None
     if not a.study:
         print(results[-1]["summary"])
     return 0
@@ -133,11 +136,33 @@ def _classes(data: Dataset, model: Model) -> list[str]:
     return [*data.classes, *(f"class {k}" for k in range(len(data.classes), model.num_classes))]
 
 
-def _write_tables(a: Arguments, data: Dataset, model: Model, tally: Tally, file: Path | None) -> None:
-    """--csv, --confusion and --predictions; of several checkpoints, each in a file of its own, named after it."""
+def _check_outputs(a: Arguments) -> None:
+    """Before anything long, that the reports can be written. Raises TrainingError."""
+    given = {name: getattr(a, name) for name in ("json", "csv", "confusion", "predictions") if getattr(a, name)}
+    for name, path in given.items():
+        if not Path(path).parent.is_dir():
+            raise TrainingError(f"--{name} {path}: cannot write there: no such folder")
+        if Path(path).is_dir() or not os.access(Path(path).parent, os.W_OK):
+            raise TrainingError(f"--{name} {path}: cannot write there: it is a folder, or in one that is read-only")
+        if a.study and name != "json":
+            raise TrainingError(f"--{name} does not go with --study, whose result is one table")
+    if len(set(given.values())) < len(given):
+        raise TrainingError(f"{' and '.join(f'--{name}' for name in given)}: two of them name the same file")
+
+
+def _suffix(file: Path | None, files: Sequence[Path | None]) -> str:
+    """What a report's name ends with where there are several checkpoints: a name that no other has."""
+    if len(files) == 1 or file is None:
+        return ""
+    alike = [other for other in files if other and other.stem == file.stem]
+    return f"-{file.stem}" if len(alike) == 1 else f"-{files.index(file) + 1}-{file.stem}"
+
+
+def _write_tables(a: Arguments, data: Dataset, model: Model, tally: Tally, suffix: str) -> None:
+    """--csv, --confusion and --predictions."""
 
     def target(path: str) -> Path:
-        return Path(path) if file is None else Path(path).with_stem(f"{Path(path).stem}-{file.stem}")
+        return Path(path).with_stem(f"{Path(path).stem}{suffix}")
 
     classes = _classes(data, model)
     if a.csv:

@@ -45,6 +45,16 @@ def test_a_tree_of_images(tmp_path, below):
     assert [data.image(k).getpixel((0, 0))[0] for k in range(5)] == [TREE.index(path) for path in FOUND]
 
 
+def test_labels_follow_another_split_s_names(tmp_path):
+    grow(tmp_path, *(f"train/{name}/1.png" for name in "abc"), *(f"val/{name}/1.png" for name in "ca"))
+    data = open_dataset("imagenet", tmp_path, "val")
+    assert data.labels.tolist() == [0, 1]
+    named = data.numbered_by("abc", "the split train")
+    assert (named.labels.tolist(), named.classes) == ([0, 2], ("a", "b", "c"))
+    with pytest.raises(InputError, match="imagenet, val: c: no classes of the split train"):
+        data.numbered_by("ab", "the split train")
+
+
 def test_a_split_is_its_own_folder_only(tmp_path):
     grow(tmp_path, "train/a/1.png", "train/b/2.png", "val/a/3.png", "val/b/4.png")
     assert open_dataset("imagenet", tmp_path, "train").path(1) == "b/2.png"

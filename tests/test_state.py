@@ -46,6 +46,10 @@ def test_the_best_are_kept(keep):
     assert keep([20, 40, float("nan"), 30], keep=2, policy="top_k") == ["tiny-2_7.ckpt", "tiny-4_7.ckpt"]
 
 
+def test_the_newest_is_kept_beside_the_best(keep):
+    assert keep([40, 30, 20], keep=1, policy="top_k") == ["tiny-1_7.ckpt", "tiny-3_7.ckpt"]
+
+
 def test_all_are_kept(keep):
     assert len(keep([1, 2, 3], keep=1, policy=None)) == 3
 
@@ -68,7 +72,5 @@ def test_a_state_of_another_epoch_is_refused(keep, tmp_path):
     keep([1, 2])
     state = read_state(tmp_path / "optim_tiny.ckpt", 2)
     assert {name: array.tolist() for name, array in state.items()} == {"momentum/x": [1, 1, 1]}
-    with pytest.raises(
-        TrainingError, match="state is of epoch 2, and the checkpoint of epoch 1: go on from the newest"
-    ):
+    with pytest.raises(TrainingError, match="state is of epoch 2, and the checkpoint of epoch 1: go on from the run"):
         read_state(tmp_path / "optim_tiny.ckpt", 1)

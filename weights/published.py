@@ -94,7 +94,7 @@ def fetch(model: str, source: str | bool = True, folder: str | Path | None = Non
     folder = Path(folder or os.environ.get("ZOO_CACHE") or pooch.os_cache("inception-zoo"))
     file = url.rpartition("/")[2]
     file = f"{url.split('/')[4]}.safetensors" if file == "model.safetensors" else file
-    instead = "give a checkpoint of any publisher with --ckpt_path FILE (checkpoint=FILE in zoo.build)"
+    instead = "give a checkpoint of any publisher, with --ckpt_path FILE or zoo.build(checkpoint=FILE)"
     known = f"md5:{MD5[file]}" if file in MD5 else None
     digits = re.search(r"-([0-9a-f]{8,})\.pth$", file)
     try:

@@ -55,9 +55,17 @@ class Trainer(ABC):
             self.update(lr)
         return loss
 
+    def flush(self, lr: float) -> None:
+        """Make the update that gathered batches wait for, fewer than `accumulate` as they are: by their mean."""
+        if self.pending:
+            self.update(lr)
+
     def update(self, lr: float) -> None:
         """Turn the gradients gathered so far into one update."""
-        plan, factor, self.pending = self.plan, 1 / self.scale, 0
+        plan, factor = self.plan, 1 / self.scale
+        if self.pending:
+            factor *= plan.accumulate / self.pending
+        self.pending = 0
         guarded = plan.dynamic or plan.drop_overflow
         if guarded or plan.clip is not None:
             norm = self.gradient_norm() * factor

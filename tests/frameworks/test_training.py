@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import train
 import validate
@@ -171,6 +172,8 @@ def test_a_loss_that_is_no_number_stops_the_run(framework, tmp_path):
         ("--epoch_size 2 --warmup_epochs 2", "must end before"),
         ("--resume", "no checkpoint"),
         ("--val_split dev", "no split 'dev'"),
+        ("--batch_size 1 --image_resize 32", "batch norm of .* has one value a channel"),
+        ("--ckpt_path . --resume_opt", "no checkpoint in it"),
     ],
 )
 def test_bad_flags_are_found_before_anything_is_written(framework, tmp_path, more, message):
@@ -179,3 +182,63 @@ def test_bad_flags_are_found_before_anything_is_written(framework, tmp_path, mor
     with pytest.raises((TrainingError, InputError), match=message):
         train.main(words)
     assert not folder.exists()
+
+
+def test_batches_left_over_make_an_update_by_their_mean(framework, make, batch):
+    """One batch of three that would make an update is as one of one."""
+
+    def after(accumulate):
+        plan = Plan(Optimizer("sgd", momentum=0.0), groups(GOOGLENET), accumulate=accumulate, aux_factor=0.3)
+        training = trainer(framework, make(GOOGLENET, weights.initial(GOOGLENET, 0)), plan)
+        training.seed(1)
+        training.step(*batch, 0.01)
+        training.flush(0.01)
+        training.flush(0.01)
+        return training.dumped()
+
+    one, three = after(1), after(3)
+    for name, array in one.items():
+        assert np.allclose(three[name], array, rtol=1e-4, atol=1e-6), name
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Images of three classes to train on, of two of them to validate on; gives the folder."""
+    for split, names in (("train", "abc"), ("val", "ca")):
+        for number, name in enumerate(names):
+            for k in range(4):
+                path = tmp_path / "tree" / split / name / f"{k}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (60, 50), (60 * number, 50 * k, 100)).save(path)
+    return tmp_path / "tree"
+
+
+def test_classes_go_by_name_from_training_to_validation(framework, tree, tmp_path, capsys):
+    flags = "--model googlenet --image_resize 48 --data_dir"
+    words = f"{flags} {tree} --width 0.25 --batch_size 6 --epoch_size 1 --mode 1 --ckpt_save_dir {tmp_path / 'a'}"
+    assert train.main(f"{words} --backend {framework} --val_while_train".split()) == 0
+    file = tmp_path / "a" / "googlenet-1_2.ckpt"
+    words = f"{flags} {tree} --mode 1 --backend {framework} --ckpt_path {file} --predictions {tmp_path / 'p.csv'}"
+    assert validate.main(words.split()) == 0
+    with (tmp_path / "p.csv").open(newline="") as rows:
+        assert {row["class"] for row in csv.DictReader(rows)} == {"a", "c"}
+    (tree / "val" / "a").rename(tree / "val" / "z")
+    with pytest.raises(InputError, match="z: no classes of the checkpoint"):
+        validate.main(words.split())
+    with pytest.raises(TrainingError, match="a network of 3 classes: leave out --num_classes 8"):
+        validate.main([*words.split(), "--num_classes", "8"])
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("--json .", "it is a folder"),
+        ("--csv a.csv --predictions a.csv", "two of them name the same file"),
+        ("--study --csv a.csv", "does not go with --study"),
+        ("--ckpt_path none.ckpt", "no such file"),
+        ("--blacklist none.txt", "cannot read it"),
+    ],
+)
+def test_validation_s_bad_flags(framework, more, message):
+    with pytest.raises(TrainingError, match=message):
+        validate.main(f"--model googlenet --dataset digits --backend {framework} {more}".split())

@@ -69,6 +69,17 @@ class Dataset(ABC):
             [i for i, p in enumerate(paths) if p not in unwanted and p.rpartition("/")[2] not in unwanted]
         )
 
+    def numbered_by(self, classes: Sequence[str], whose: str) -> Dataset:
+        """The same images, labels being places in `classes`. Raises InputError for a class that is not among them."""
+        if tuple(classes) == self.classes:
+            return self
+        if strangers := [name for name in self.classes if name not in set(classes)]:
+            more = f" and {len(strangers) - 3} more" if len(strangers) > 3 else ""
+            raise InputError(f"{self.name}, {self.split}: {', '.join(strangers[:3])}{more}: no classes of {whose}")
+        places = {name: place for place, name in enumerate(classes)}
+        numbers = np.array([places[name] for name in self.classes], np.int64)
+        return replace(self, classes=tuple(classes), labels=numbers[self.labels])
+
     def take(self, count: int) -> Dataset:
         """So many images, as even over the classes as can be: the first of each class, then the second, ..."""
         place = np.empty(len(self), np.int64)

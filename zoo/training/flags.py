@@ -153,8 +153,8 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         _train("ckpt_save_interval", 1, COUNT, "epochs from one checkpoint to the next"),
         _train("ckpt_save_policy", "latest_k", maybe(choice("latest_k", "top_k")), "which to keep; None: all"),
         _train("epoch_size", 90, COUNT, "epochs to train for"),
-        Flag("dataset_sink_mode", True, SWITCH, "MindSpore's: feed the device without returning to Python"),
-        Flag("ema", False, SWITCH, "keep a moving average of the weights; in validation, judge it"),
+        Flag("dataset_sink_mode", True, SWITCH, "for recipes of mindcv: every framework is fed by one pipeline here"),
+        Flag("ema", False, SWITCH, "keep, and validate, a moving average of the weights; validate.py: judge a file's"),
         _train("ema_decay", 0.9999, number("(0, 1)"), "decay of that average a step"),
         _train("clip_grad", False, SWITCH, "scale down gradients above --clip_value"),
         _train("clip_value", 15.0, ABOVE_0, "largest norm of all gradients together"),
@@ -194,7 +194,7 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
     ),
     "Mixed precision": (
         _train("amp_level", "O0", AMP, "O0: float32; O1, O2: convolutions and products in half precision"),
-        Flag("val_amp_level", "O0", AMP, "the same in validation"),
+        Flag("val_amp_level", "O0", AMP, "validation with convolutions and products in half precision: O1, O2"),
         _train("amp_cast_list", None, maybe(TEXT), "for recipes of mindcv: the frameworks have their own lists"),
         _train("loss_scale_type", "fixed", choice("fixed", "dynamic", "auto"), "auto: dynamic with mixed precision"),
         _train("loss_scale", 1.0, ABOVE_0, "factor on the loss, taken out of the gradients; dynamic: the first"),
@@ -276,7 +276,9 @@ def to_yaml(arguments: Arguments) -> str:
             text += f"\n# {title}\n"
         for name, value in values.items():
             style = None if isinstance(value, tuple) else False  # tuples within their line
-            text += yaml.safe_dump({name: value}, default_flow_style=style, allow_unicode=True, width=10**6)
+            text += yaml.safe_dump(
+                {name: value}, default_flow_style=style, allow_unicode=str(value).isprintable(), width=10**6
+            )
     return text
 
 

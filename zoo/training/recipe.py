@@ -4,6 +4,7 @@ is found here, before any long work starts.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -13,10 +14,10 @@ from typing import Any, cast
 import weights
 from weights.checkpoints import Checkpoint
 from zoo.catalogue import spec
-from zoo.data import Augment, Dataset, Evaluate, Loader, Mixing, open_dataset
+from zoo.data import Augment, Dataset, Evaluate, ImageFolder, Loader, Mixing, open_dataset
 from zoo.errors import TrainingError
 from zoo.model import Model, Preprocess, configure
-from zoo.trace import InputCheck
+from zoo.trace import InputCheck, trace
 from zoo.training.flags import Arguments
 from zoo.training.optimizers import Optimizer
 from zoo.training.plan import Plan, groups
@@ -68,7 +69,32 @@ def dataset(a: Arguments, split: str) -> Dataset:
             reason = getattr(error, "strerror", None) or "not text"
             raise TrainingError(f"--blacklist {a.blacklist}: cannot read it: {reason}") from None
         opened = opened.without(line.strip() for line in lines if line.strip() and not line.startswith("#"))
+        if not len(opened):
+            raise TrainingError(f"--blacklist {a.blacklist}: it leaves no image of {a.dataset}, {split}")
     return opened if a.num_samples is None else opened.take(a.num_samples)
+
+
+def held_out(a: Arguments, data: Dataset) -> Dataset:
+    """The split to validate on while training on `data`, its labels those of the same names there. Raises ZooError."""
+    opened = dataset(a, a.val_split)
+    if isinstance(opened, ImageFolder) and isinstance(data, ImageFolder) and opened.root == data.root:
+        raise TrainingError(
+            f"{data.root}: {a.train_split} and {a.val_split} are the same images: put them into folders of these "
+            "names, or leave out --val_while_train"
+        )
+    return opened.numbered_by(data.classes, f"the split {a.train_split}")
+
+
+def by_name(data: Dataset, opened: Checkpoint | None) -> Dataset:
+    """The dataset with the labels that a checkpoint of train.py has for its classes. Raises InputError."""
+    names = opened.metadata.get("class_names", "") if opened else ""
+    try:
+        known = json.loads(names) if names else None
+    except ValueError:
+        known = None
+    if not isinstance(known, list) or not all(isinstance(name, str) for name in known):
+        return data
+    return data.numbered_by(known, "the checkpoint")
 
 
 def network(a: Arguments, data: Dataset, checkpoint: str | Path | None = None) -> Network:
@@ -79,6 +105,15 @@ def network(a: Arguments, data: Dataset, checkpoint: str | Path | None = None) -
     """
     opened = None if checkpoint is None else weights.open_checkpoint(checkpoint, model=a.model, ema=_averaged(a))
     held = configure(spec(a.model)) if opened is None else opened.model
+    if a.program == "validate" and opened:
+        if a.num_classes not in (None, held.num_classes):
+            raise TrainingError(
+                f"{checkpoint}: a network of {held.num_classes} classes: leave out --num_classes {a.num_classes}"
+            )
+        if held.num_classes < len(data.classes):
+            raise TrainingError(
+                f"{checkpoint}: a network of {held.num_classes} classes, and {a.dataset} has {len(data.classes)}"
+            )
     classes = a.num_classes or (held.num_classes if opened and a.program == "validate" else len(data.classes))
     if classes < len(data.classes):
         raise TrainingError(
@@ -98,6 +133,13 @@ def network(a: Arguments, data: Dataset, checkpoint: str | Path | None = None) -
         model = replace(model, preprocess=_preprocess(a, model), size=a.image_resize or model.size)
     size = model.size
     InputCheck(model)((2, model.in_channels, size, size), a.program == "train")
+    if a.program == "train" and 1 in (a.batch_size, 0 if a.drop_remainder else len(data) % a.batch_size):
+        for op in trace(model, size, size).ops:
+            if getattr(op.node, "norm", False) and op.outputs.height * op.outputs.width == 1:
+                raise TrainingError(
+                    f"a batch of 1 image at {size} pixels: batch norm of {op.path} has one value a channel to "
+                    "normalise: take another --batch_size, or a larger --image_resize"
+                )
     return Network(model, opened)
 
 
@@ -128,8 +170,10 @@ def graph(a: Arguments) -> bool:
 
 def schedule(a: Arguments, steps: int) -> Schedule:
     """The learning rates of the flags, for epochs of so many steps."""
-    own = a.scheduler in ("one_cycle", "cyclic") and "warmup_epochs" not in a.given  # they have no warm-up
-    warmup = 0 if own else a.warmup_epochs
+    warmup = a.warmup_epochs
+    if "warmup_epochs" not in a.given:
+        own = a.scheduler in ("one_cycle", "cyclic")  # they begin low by themselves
+        warmup = 0 if own else min(warmup, a.epoch_size // 4)
     if warmup >= a.epoch_size:
         raise TrainingError(f"--warmup_epochs {warmup}: it must end before --epoch_size {a.epoch_size}")
     return Schedule(
@@ -204,22 +248,22 @@ def validation_loader(a: Arguments, data: Dataset, model: Model) -> Loader:
     )
 
 
-def checkpoints(paths: Iterable[str]) -> Iterator[Path]:
-    """The files of --ckpt_path: as given, or those of a folder, by name. Raises TrainingError."""
+def checkpoints(paths: Iterable[str], flag: str = "--ckpt_path") -> Iterator[Path]:
+    """The files of --ckpt_path: as given, or those of a folder, by name. Raises TrainingError, naming the flag."""
     for given in paths:
         path = Path(given)
         if not path.exists():  # mindcv's documents write -best, its code _best
             other = path.with_name(path.name.replace("-best.", "_best."))
             other = other if other.exists() else path.with_name(path.name.replace("_best.", "-best."))
             if not other.exists():
-                raise TrainingError(f"--ckpt_path {given}: no such file or folder")
+                raise TrainingError(f"{flag} {given}: no such file or folder")
             path = other
         if not path.is_dir():
             yield path
             continue
         found = sorted(p for p in path.iterdir() if p.suffix in CHECKPOINTS and not p.name.startswith(("optim_", ".")))
         if not found:
-            raise TrainingError(f"--ckpt_path {given}: no checkpoint in it: none of {', '.join(CHECKPOINTS)}")
+            raise TrainingError(f"{flag} {given}: no checkpoint in it: none of {', '.join(CHECKPOINTS)}")
         yield from found
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,15 @@ class Keeper:
     """
 
     def __init__(
-        self, folder: str | Path, model: Model, keep: int = 10, policy: str | None = "latest_k", done: int = 0
+        self,
+        folder: str | Path,
+        model: Model,
+        keep: int = 10,
+        policy: str | None = "latest_k",
+        done: int = 0,
+        classes: Sequence[str] = (),
     ) -> None:
+        self.classes = classes
         self.folder, self.model, self.most, self.policy = Path(folder), model, keep, policy
         self.kept: list[tuple[float, Path]] = []
         self.best = -1.0
@@ -50,7 +58,8 @@ class Keeper:
     def save(self, arrays: Mapping[str, Array], state: Mapping[str, Array], epoch: int, step: int, top1: float) -> Path:
         """Write the weights after `epoch` (from 1) and the state; top1 in percent, NaN where it was not measured."""
         path = self.folder / f"{self.model.name}-{epoch}_{step}.ckpt"
-        notes = {"epoch": str(epoch), "step": str(step)} | ({} if top1 != top1 else {"top1": f"{top1:.4f}"})
+        notes = {"epoch": str(epoch), "step": str(step), "class_names": json.dumps(list(self.classes))}
+        notes |= {} if top1 != top1 else {"top1": f"{top1:.4f}"}
         weights.write(path, arrays, self.model, notes=notes)
         write_state(self.folder / f"optim_{self.model.name}.ckpt", {**state, EPOCH: np.array([epoch], np.float64)})
         if top1 > self.best:
@@ -58,9 +67,11 @@ class Keeper:
             weights.write(self.folder / f"{self.model.name}_best.ckpt", arrays, self.model, notes=notes)
         self.kept = [(rank, other) for rank, other in self.kept if other != path]
         self.kept.append((self._rank(epoch, -1.0 if top1 != top1 else top1), path))
-        if self.policy is not None and len(self.kept) > self.most:
+        if self.policy is not None:  # the newest one too, from which the run can go on
             self.kept.sort(key=lambda item: item[0])
-            self.kept.pop(0)[1].unlink(missing_ok=True)
+            for old in [item for item in self.kept[: -self.most] if item[1] != path]:
+                self.kept.remove(old)
+                old[1].unlink(missing_ok=True)
         return path
 
 
@@ -83,8 +94,8 @@ def read_state(path: str | Path, epoch: int) -> dict[str, Array]:
     written = int(arrays.pop(EPOCH, np.zeros(1))[0])
     if written != epoch:
         raise TrainingError(
-            f"{path}: the optimizer's state is of epoch {written}, and the checkpoint of epoch {epoch}: go on from the "
-            "newest with --resume, or without --resume_opt"
+            f"{path}: the optimizer's state is of epoch {written or 'unknown'}, and the checkpoint of epoch {epoch}: "
+            "go on from the run's newest, or begin anew with --ckpt_path alone"
         )
     return arrays
 
