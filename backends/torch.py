@@ -48,6 +48,8 @@ class Network(nn.Module):
     list of feature maps if the spec has taps.
     """
 
+    head: nn.Module
+
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.spec = model

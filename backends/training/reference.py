@@ -60,7 +60,9 @@ def clear_of_kinks(model: Model, arrays: Mapping[str, Array], given: Mapping[str
     net.train()
     for module in net.modules():
         if isinstance(module, PreActivation) or (isinstance(module, ConvNormAct) and module.act):
-            layer = module.bn if isinstance(module.bn, nn.BatchNorm2d) else module.conv
+            layer: nn.Module = module.bn
+            if isinstance(module, ConvNormAct) and not isinstance(module.bn, nn.BatchNorm2d):
+                layer = module.conv
             layer.register_forward_hook(_shift_bias(layer, 1.0))
         elif isinstance(module, Sum) and module.act:
             last = [layer for layer in module.body.modules() if isinstance(layer, nn.Conv2d | nn.BatchNorm2d)][-1]
