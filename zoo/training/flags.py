@@ -176,7 +176,7 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
                "multi_step_decay", "one_cycle", "cyclic", warmup_cosine_decay="cosine_decay"), "its course"),
         _train("lr", 0.001, FROM_0, "peak of the learning rate"),
         _train("min_lr", 1e-6, FROM_0, "its end with cosine_decay, one_cycle and cyclic"),
-        _train("warmup_epochs", 3, COUNT_OR_0, "epochs in which it climbs to its peak; unless given, at most a quarter of all"),
+        _train("warmup_epochs", 3, COUNT_OR_0, "epochs in which it climbs to its peak; at most a quarter if not given"),
         _train("warmup_factor", 0.0, SHARE, "what part of the peak it begins with"),
         _train("decay_epochs", 100, COUNT, "epochs of a cosine's cycle, or of a step"),
         _train("decay_rate", 0.9, ABOVE_0, "factor on it at each step; exponential_decay: at each epoch"),
