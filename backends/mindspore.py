@@ -145,12 +145,23 @@ class Sum(nn.Cell):
         return F.relu(y) if self.act else y
 
 
+class Dropout(nn.Cell):
+    """nn.Dropout, whose masks ms.set_seed does not repeat; this one's it does, in eager mode."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def construct(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.rate, self.training)
+
+
 class Classifier(nn.Cell):
     def __init__(self, node: Head, features: int, classes: int) -> None:
         super().__init__()
         self.pool, self.act = node.pool, node.act
         self.hidden = nn.Dense(features, node.hidden, weight_init="zeros") if node.hidden else None
-        self.dropout = node.dropout
+        self.dropout = Dropout(node.dropout)
         self.fc = nn.Dense(node.hidden or features, classes, weight_init="zeros")
 
     def construct(self, x: Tensor) -> Tensor:
@@ -158,7 +169,7 @@ class Classifier(nn.Cell):
         if self.hidden is not None:
             x = self.hidden(x)
             x = F.relu(x) if self.act else x
-        return self.fc(F.dropout(x, self.dropout, self.training))  # which ms.set_seed repeats, and nn.Dropout's not
+        return self.fc(self.dropout(x))
 
 
 def _norm(channels: int, norm: Norm | None) -> nn.Cell:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from backends import get
 from zoo.errors import TrainingError
 from zoo.model import Model
-from zoo.trace import parameters
+from zoo.nodes import Head
+from zoo.trace import parameters, trace
 from zoo.training.plan import EMA_WARMUP, SCALE_GROWTH, Plan
 
 Array = NDArray[np.float32]
@@ -29,7 +30,8 @@ class Trainer(ABC):
 
     `updates` counts the optimizer's updates; `pending` the batches whose gradients wait for one; `scale` is the loss
     scale. Tensors the optimizer keeps and the average are saved and restored under canonical names and in canonical
-    layout, so that a run can go on in another framework.
+    layout, so that a run can go on in another framework. For the same reason dropout's masks are drawn here, in NumPy:
+    the network's own dropout makes way for a multiplication.
     """
 
     backend: str
@@ -43,6 +45,21 @@ class Trainer(ABC):
         self.pending = 0
         self.scale = plan.loss_scale
         self._since_overflow = 0
+        self.dropouts = _dropouts(self.spec)
+        self.seed(0)
+
+    def seed(self, number: int, first: int = 0, total: int | None = None) -> None:
+        """Draw the next batches' dropout masks from this seed; the batch begins at image `first` of `total`."""
+        self._random, self._first, self._total = np.random.default_rng(number), first, total
+
+    def masks(self, count: int) -> dict[str, Array]:
+        """By the path of each classifier with dropout: [count, features] of 0 and 1 / (1 - rate), for one batch."""
+        drawn = {}
+        for path, (features, rate) in self.dropouts.items():
+            uniform = self._random.random((self._total or count, features), np.float32)
+            kept = uniform[self._first : self._first + count] >= np.float32(rate)
+            drawn[path] = kept / np.float32(1 - rate)
+        return drawn
 
     def step(self, images: Array, targets: Array, lr: float) -> Any:
         """Learn from a batch: images [N, C, H, W], soft targets [N, classes], the learning rate of this step.
@@ -139,10 +156,6 @@ class Trainer(ABC):
         return sorted({name.rpartition(".")[0] for name in weights if name not in self.plan.groups})
 
     @abstractmethod
-    def seed(self, number: int) -> None:
-        """Seed the framework's own randomness, which dropout masks are drawn from."""
-
-    @abstractmethod
     def backward(self, images: Array, targets: Array, scale: float) -> Any:
         """Add the gradients of `scale` times the loss to those gathered; returns the loss itself."""
 
@@ -185,6 +198,16 @@ class Trainer(ABC):
     @abstractmethod
     def set_slots(self, slots: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:
         """Put back what `slots` gave."""
+
+
+def _dropouts(model: Model) -> dict[str, tuple[int, float]]:
+    """Paths of the classifiers with dropout, and of each how many features it drops at which rate."""
+    found = {}
+    for op in trace(model).ops:
+        if isinstance(op.node, Head) and op.node.dropout:
+            features = op.inputs.channels if op.node.pool else op.inputs.size
+            found[op.path] = (op.node.hidden or features, op.node.dropout)
+    return found
 
 
 def statistics(model: Model, part: str) -> list[str]:

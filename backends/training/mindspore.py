@@ -7,7 +7,7 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, ParameterTuple, Tensor
+from mindspore import Parameter, ParameterTuple, Tensor, nn
 from mindspore import ops as F
 from numpy.typing import NDArray
 
@@ -43,6 +43,10 @@ class Trainer(training.Trainer):
         self.ema = (
             [Parameter(p.copy(), name=f"ema/{n}") for n, p in self.tensors.items()] if plan.ema is not None else []
         )
+        self.masked = {path: Masked(path) for path in self.dropouts}
+        cells = dict(net.cells_and_names())
+        for path, cell in self.masked.items():
+            cells[path].dropout = cell
         self.gathered: list[Tensor] = []
         native = None if plan.graph else NATIVE.get(plan.optimizer.name, lambda o: None)(plan.optimizer)
         self.update_all = ms.jit(self._rule()) if plan.graph else self._rule() if native is None else self._own(native)
@@ -71,14 +75,13 @@ class Trainer(training.Trainer):
         gradient = ms.value_and_grad(forward, None, self.parameters, has_aux=True)
         self.gradient = ms.jit(gradient) if plan.graph else gradient
 
-    def seed(self, number: int) -> None:
-        ms.set_seed(number)
-
     def backward(self, images: Array, targets: Array, scale: float) -> Tensor:
         self.net.set_train(True)
         cells = dict(self.net.cells_and_names())
         for path in self.frozen_norms():
             cells[path].set_train(False)
+        for path, mask in self.masks(len(images)).items():
+            self.masked[path].set(Tensor(mask))
         (_, loss), gradients = self.gradient(Tensor(images), Tensor(targets), Tensor(scale, ms.float32))
         self._gather(gradients)
         return loss
@@ -176,6 +179,28 @@ class Trainer(training.Trainer):
         for slot, arrays in slots.items():
             for tensor, array in zip(self.ema if slot == "ema" else self.held[slot], arrays.values(), strict=True):
                 tensor.set_data(Tensor(np.asarray(array, np.float32)))
+
+
+class Masked(nn.Cell):
+    """Dropout by a mask that is given: a parameter for each size of a batch, as a compiled graph holds on to its own,
+    and takes other tensors for constants.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+        self.masks: dict[int, Parameter] = {}
+
+    def set(self, mask: Tensor) -> None:
+        count = len(mask)
+        if count not in self.masks:
+            self.masks[count] = Parameter(mask, requires_grad=False)
+        self.mask = self.masks[count]
+        self.mask.name = f"{self.path}.mask.{count}"
+        F.assign(self.mask, mask)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return x * self.mask if self.training else x
 
 
 class Rules:

@@ -10,7 +10,7 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 from numpy.typing import NDArray
-from paddle import Tensor
+from paddle import Tensor, nn
 
 from backends import training
 from backends.paddle import CONVENTION, Network, autocast
@@ -41,17 +41,21 @@ class Trainer(training.Trainer):
             slot: [paddle.full_like(p, value) for p in self.parameters] for slot, value in plan.optimizer.slots.items()
         }
         self.ema = [tensor.detach().clone() for tensor in self.tensors.values()] if plan.ema is not None else []
+        self.masked = {path: Masked() for path in self.dropouts}
+        layers = dict(net.named_sublayers())
+        for path, layer in self.masked.items():
+            layers[path].dropout = layer
         self.forward = paddle.jit.to_static(net.forward, full_graph=True) if plan.graph else net
-
-    def seed(self, number: int) -> None:
-        paddle.seed(number)
 
     def backward(self, images: Array, targets: Array, scale: float) -> Tensor:
         self.net.train()
         layers = dict(self.net.named_sublayers())
         for path in self.frozen_norms():
             layers[path].eval()
-        x, t = (paddle.to_tensor(array, place=self.parameters[0].place) for array in (images, targets))
+        place = self.parameters[0].place
+        for path, mask in self.masks(len(images)).items():
+            self.masked[path].set(paddle.to_tensor(mask, place=place))
+        x, t = (paddle.to_tensor(array, place=place) for array in (images, targets))
         with autocast(self.net) if self.plan.half else contextlib.nullcontext():
             outputs = self.forward(x)
         loss = self.loss(outputs if isinstance(outputs, list | tuple) else (outputs,), t)
@@ -134,6 +138,23 @@ class Trainer(training.Trainer):
     def _array(self, name: str, tensor: Tensor) -> Array:
         """In canonical layout, a copy."""
         return np.array(CONVENTION.restore(tensor.numpy(), self.layouts[name]), np.float32, order="C")
+
+
+class Masked(nn.Layer):
+    """Dropout by a mask that is given: a buffer for each size of a batch, as a compiled graph holds on to its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.masks: dict[int, Tensor] = {}
+        self.register_buffer("mask", None, persistable=False)
+
+    def set(self, mask: Tensor) -> None:
+        self.mask = self.masks.setdefault(len(mask), mask)
+        if self.mask is not mask:
+            self.mask.set_value(mask)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.mask if self.training else x
 
 
 class Rules:

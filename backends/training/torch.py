@@ -40,15 +40,17 @@ class Trainer(training.Trainer):
         }
         self.ema = [t.detach().clone() for t in self.tensors.values()] if plan.ema is not None else []
         self.native = _native(self)
+        self.masked = {path: Masked() for path in self.dropouts}
+        for path, module in self.masked.items():
+            net.get_submodule(path).dropout = module
         self.forward = torch.compile(net) if plan.graph else net
-
-    def seed(self, number: int) -> None:
-        torch.manual_seed(number)
 
     def backward(self, images: Array, targets: Array, scale: float) -> Tensor:
         self.net.train()
         for path in self.frozen_norms():
             self.net.get_submodule(path).eval()
+        for path, mask in self.masks(len(images)).items():
+            self.masked[path].mask = torch.from_numpy(mask).to(self.device)
         x, t = (torch.from_numpy(array).to(self.device, non_blocking=True) for array in (images, targets))
         with autocast(self.device) if self.plan.half else contextlib.nullcontext():
             outputs = self.forward(x)
@@ -124,6 +126,15 @@ class Trainer(training.Trainer):
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         super().restore(state)
         self.native = _native(self)
+
+
+class Masked(nn.Module):
+    """Dropout by a mask that is given."""
+
+    mask: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.mask if self.training else x
 
 
 class Rules:

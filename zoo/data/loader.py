@@ -2,7 +2,7 @@
 
 Order, crops and mixing are drawn from generators seeded by position, so any number of workers gives the same bits, and
 a position is two integers. Workers are threads: Pillow and NumPy let go of the interpreter while they decode, resize
-and compute; there is no process that could die.
+and compute; there is no process that could die, and what a thread raises is raised where its batch is asked for.
 """
 
 from __future__ import annotations
@@ -11,19 +11,23 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zoo.data.datasets import Dataset
 from zoo.data.mixing import Images, Mixing
+from zoo.errors import InputError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 AHEAD = 2
 """Batches that are prepared while the network works."""
+
+MOST_IN_A_ROW = 50
+"""Unreadable images one after another from which the run ends: a disk is gone, rather than a few files spoilt."""
 
 
 class Batch(NamedTuple):
@@ -33,6 +37,19 @@ class Batch(NamedTuple):
     labels: NDArray[np.int64]
     indices: NDArray[np.int64]
     targets: NDArray[np.float32]
+
+
+class Part(NamedTuple):
+    """Images `first` to `first` + `count` - 1 of the `total` of a step are one process's."""
+
+    first: int
+    count: int
+    total: int
+
+
+Unreadable = Literal["raise", "skip", "replace"]
+View = tuple[int, Images | None]
+"""The index of an image, and its pixels; None: unreadable."""
 
 
 class Transform(Protocol):
@@ -48,6 +65,11 @@ class Loader:
     repeats   repeated augmentation (Hoffer et al. 2019, https://arxiv.org/abs/1901.09335): each image comes so many
               times in an epoch of the same length; 0 and 1: once
     splits    views of each image in a batch, first all plain ones, then the augmented ones; 0: one, augmented
+    share     (k, n): the k-th of n processes, from 0, which together take `batch_size` times n images a step; each has
+              its n-th part of every step, one after the other
+    unreadable  an image that cannot be read is left out ("skip"); or the next readable one of the dataset takes its
+              place, so that batches keep their size ("replace"); or ends the epoch with InputError ("raise"). All that
+              were met are in `bad`: the reason by the index. `MOST_IN_A_ROW` end the epoch in any case
     """
 
     def __init__(
@@ -63,38 +85,54 @@ class Loader:
         repeats: int = 0,
         splits: int = 0,
         mixing: Mixing | None = None,
+        share: tuple[int, int] = (0, 1),
+        unreadable: Unreadable = "raise",
     ) -> None:
         self.dataset, self.transform, self.batch_size = dataset, transform, batch_size
         self.seed, self.shuffle, self.drop_remainder = seed, shuffle, drop_remainder
         self.workers, self.repeats, self.splits = workers, repeats, splits
         self.mixing = mixing or Mixing(len(dataset.classes))
+        self.share, self.unreadable = share, unreadable
+        self.bad: dict[int, str] = {}
+        self._in_a_row = 0
 
     def __len__(self) -> int:
         """Batches in an epoch."""
-        full, rest = divmod(len(self.dataset), self.batch_size)
+        full, rest = divmod(len(self.dataset), self.batch_size * self.share[1])
         return full + bool(rest and not self.drop_remainder)
 
+    def part(self, step: int) -> Part:
+        """Which part of a step's images, of all processes together, is this process's."""
+        rank, processes = self.share
+        all_of_it = min(self.batch_size * processes, len(self.dataset) - step * self.batch_size * processes)
+        first, end = (all_of_it * k // processes for k in (rank, rank + 1))
+        return Part(first, end - first, all_of_it)
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Batches `start`, start + 1, ... of an epoch, counted from 0. Raises InputError for unreadable images."""
+        """Batches `start`, start + 1, ... of an epoch, counted from 0; none that would be empty.
+
+        Raises InputError for images that cannot be read, as `unreadable` says.
+        """
         order = self._order(epoch)
+        self._in_a_row = 0
         steps = range(start, len(self))
         if self.workers == 0:
             for step in steps:
                 indices = self._indices(order, step)
-                yield self._batch(epoch, step, indices, [self._view(epoch, *at) for at in indices])
+                yield from self._batch(epoch, step, [self._view(epoch, *at) for at in indices])
             return
-        waiting: deque[tuple[int, list[tuple[int, int, int]], list[Future[Images]]]] = deque()
+        waiting: deque[tuple[int, list[Future[View]]]] = deque()
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="loader")
         try:
             todo = iter(steps)
             while True:
                 for step in islice(todo, 1 + AHEAD - len(waiting)):
                     at = self._indices(order, step)
-                    waiting.append((step, at, [pool.submit(self._view, epoch, *one) for one in at]))
+                    waiting.append((step, [pool.submit(self._view, epoch, *one) for one in at]))
                 if not waiting:
                     return
-                step, at, views = waiting.popleft()
-                yield self._batch(epoch, step, at, [view.result() for view in views])
+                step, views = waiting.popleft()
+                yield from self._batch(epoch, step, [view.result() for view in views])
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -105,18 +143,46 @@ class Loader:
 
     def _indices(self, order: NDArray[np.int64], step: int) -> list[tuple[int, int, int]]:
         """Of each view in the batch: its place in the epoch, its image, which of the image's views it is."""
-        places = range(step * self.batch_size, min((step + 1) * self.batch_size, len(order)))
+        first, count, _ = self.part(step)
+        start = step * self.batch_size * self.share[1] + first
+        places = range(start, start + count)
         return [(place, int(order[place]), view) for view in range(max(1, self.splits)) for place in places]
 
-    def _view(self, epoch: int, place: int, index: int, view: int) -> Images:
-        random = generator(self.seed, epoch, place, view)
-        return self.transform(self.dataset.image(index), random, plain=self.splits > 0 and view == 0)
+    def _view(self, epoch: int, place: int, index: int, view: int) -> View:
+        tries = MOST_IN_A_ROW if self.unreadable == "replace" else 1
+        for other in range(index, index + tries):
+            at = other % len(self.dataset)
+            try:
+                image = self.dataset.image(at)
+            except InputError as error:
+                if self.unreadable == "raise":
+                    raise
+                self.bad.setdefault(at, str(error))
+                continue
+            random = generator(self.seed, epoch, place, view)
+            return at, self.transform(image, random, plain=self.splits > 0 and view == 0)
+        if tries > 1:
+            raise self._too_many(at)
+        return at, None
 
-    def _batch(self, epoch: int, step: int, at: list[tuple[int, int, int]], views: list[Images]) -> Batch:
-        indices = np.array([index for _, index, _ in at], np.int64)
-        labels = self.dataset.labels[indices]
-        images, targets = self.mixing(np.stack(views), labels, generator(self.seed, epoch, step, -1))
-        return Batch(np.ascontiguousarray(images), labels, indices, targets)
+    def _batch(self, epoch: int, step: int, views: list[View]) -> Iterator[Batch]:
+        for index, pixels in views:
+            self._in_a_row = 0 if pixels is not None else self._in_a_row + 1
+            if self._in_a_row == MOST_IN_A_ROW:
+                raise self._too_many(index)
+        good = [(index, pixels) for index, pixels in views if pixels is not None]
+        if good:
+            indices = np.array([index for index, _ in good], np.int64)
+            labels = self.dataset.labels[indices]
+            random = generator(self.seed, epoch, step, -1, *self.share[:1] * (self.share[0] > 0))
+            images, targets = self.mixing(np.stack([pixels for _, pixels in good]), labels, random)
+            yield Batch(np.ascontiguousarray(images), labels, indices, targets)
+
+    def _too_many(self, index: int) -> InputError:
+        return InputError(
+            f"{self.dataset.name}, {self.dataset.split}: {MOST_IN_A_ROW} images in a row cannot be read, the last: "
+            f"{self.bad[index]}: is the disk there?"
+        )
 
 
 def generator(seed: int, *position: int) -> np.random.Generator:
