@@ -3,7 +3,8 @@
     python train.py -c configs/digits.yaml --backend mindspore
 
 The loop is below. `zoo.training.recipe` turns flags into datasets, a network and a plan; the loader gives every
-framework the same pixels in the same order; the backend supplies a training step.
+framework the same pixels in the same order; the backend supplies a training step; `zoo.training.state` keeps what a run
+goes on from, after a signal, a crash or a full disk. With --distribute this is one process of several.
 """
 
 from __future__ import annotations
@@ -12,20 +13,28 @@ import math
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+
+import numpy as np
 
 import weights
 from backends import get
-from backends.device import parse as device
+from backends.processes import Processes
 from backends.training import Trainer, trainer
 from zoo.catalogue import spec
+from zoo.data import Batch, Loader
 from zoo.data.loader import at_position
-from zoo.errors import TrainingError
+from zoo.errors import TrainingError, ZooError
+from zoo.files import write_csv
 from zoo.training import recipe, state
+from zoo.training.bad import BadImages
 from zoo.training.evaluation import Evaluation, Predict, evaluate
-from zoo.training.flags import Arguments, parse, remarks, save_yaml
-from zoo.training.program import run
-from zoo.training.report import Reporter
+from zoo.training.flags import Arguments, changes, parse, remarks, save_yaml, to_yaml
+from zoo.training.program import Signals, Stopped, command, run
+from zoo.training.report import Reporter, reported
+from zoo.training.schedules import Schedule
+from zoo.training.state import Keeper, Position, State
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,80 +42,221 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for sentence in remarks(a):
         recipe.logger.warning(sentence)
     get(a.backend)  # missing frameworks first
+    processes = recipe.processes(a)
 
     # Everything that can be wrong with the flags, before anything takes long.
-    begin = _begin(a)
-    data = recipe.dataset(a, a.train_split)
+    since = _since(a)
+    begin = since.path if since else processes.first(lambda: _weights(a))
+    data = processes.first(lambda: recipe.dataset(a, a.train_split))
     held_out = recipe.held_out(a, data) if a.val_while_train else None
-    network = recipe.network(a, data, begin)
+    network = recipe.network(a, data, begin, processes.size)
     model = network.model
-    loader = recipe.training_loader(a, data, model)
-    validation = None if held_out is None else recipe.validation_loader(a, held_out, model)
+    loader = recipe.training_loader(a, data, model, processes)
+    validation = None if held_out is None else recipe.validation_loader(a, held_out, model, processes)
     schedule = recipe.schedule(a, len(loader))
     plan = recipe.plan(a, model)
-    done = state.epoch_of(begin) if begin and (a.resume or a.resume_opt) else 0
-    if done >= a.epoch_size:
-        raise TrainingError(f"{begin}: it was written after epoch {done}, and --epoch_size is {a.epoch_size}")
-    held = state.read_state(_beside(begin, a, model.name), done) if begin and done else {}
-    folder = _folder(a.ckpt_save_dir)
-    keeper = state.Keeper(folder, model, a.keep_checkpoint_max, a.ckpt_save_policy, done, data.classes)
+    if since:
+        _check(a, since, loader)
+    folder = Path(a.ckpt_save_dir)
 
-    net = network.build(a)
-    training = trainer(a.backend, net, plan)
-    if done:
-        training.resume(held)
-    save_yaml(a, folder / f"{model.name}.yaml")
-    with Reporter(
-        folder,
-        model.name,
-        a.epoch_size,
-        len(loader),
-        mode=a.progress,
-        log_interval=a.log_interval,
-        tensorboard=a.tensorboard,
-        start_epoch=done,
-    ) as report:
+    with ExitStack() as stack:
+        if processes.rank == 0:
+            stack.enter_context(state.lock(folder))
+            state.set_aside(folder, model.name, since.position if since else None)
+        processes.wait()
+        keeper = Keeper(folder, model, a.keep_checkpoint_max, a.ckpt_save_policy, a.keep_state_max, since, data.classes)
+        start = _start(a, since, keeper, len(loader))
+        if start.epoch > a.epoch_size:
+            raise TrainingError(
+                f"{folder}: this run is done with its {a.epoch_size} epochs: give a larger --epoch_size"
+            )
+        training = trainer(a.backend, network.build(a), plan, processes)
+        if since:
+            training.resume(since.arrays)
+        if processes.rank == 0:
+            keeper.room(len(plan.optimizer.slots) + 1 + (plan.ema is not None))
+            save_yaml(a.replace(resume=None, resume_opt=False), folder / f"{model.name}.yaml")
+        signals = stack.enter_context(Signals())
+        report = stack.enter_context(
+            Reporter(
+                folder if processes.rank == 0 else None,
+                model.name,
+                a.epoch_size,
+                len(loader),
+                mode=a.progress if processes.rank == 0 else "none",
+                log_interval=a.log_interval,
+                tensorboard=a.tensorboard and processes.rank == 0,
+                start_epoch=start.epoch - 1,
+            )
+        )
         report.message(_what(a, training, len(data), len(loader)))
-        judge = Judge(a, training) if validation else None
-        for epoch in range(done + 1, a.epoch_size + 1):
-            start, losses = time.perf_counter(), []
-            for step, batch in enumerate(loader.epoch(epoch - 1), 1):
-                training.seed(at_position(a.seed, epoch, step))
-                lr = schedule((epoch - 1) * len(loader) + step - 1)
-                loss = float(training.step(batch.images, batch.targets, lr))
-                if not math.isfinite(loss):
-                    raise TrainingError(
-                        f"epoch {epoch}, batch {step}: the loss is {loss}: take a smaller --lr (it is {lr:g}), "
-                        "--clip_grad, or a longer --warmup_epochs"
-                    )
-                losses.append(loss)
-                report.step(epoch, step, loss, lr, len(batch.images))
-            training.flush(lr)
+        if since:
+            report.message(f"going on from {since.path}: {since.position}")
+        bad = BadImages(folder / "bad_images.csv", processes, goes_on=since is not None)
+        loop = Loop(a, training, loader, validation, schedule, keeper, report, bad, signals)
+        try:
+            summary = loop.run(start, list(since.losses) if since and start.epoch == since.position.epoch else [])
+        except (ZooError, OSError, RuntimeError) as error:
+            if processes.rank:
+                raise
+            raise TrainingError(f"{_reason(error, processes)}; {loop.way_on()}") from None
+        if len(bad):
+            report.message(f"{len(bad)} images could not be read: {bad.path}")
+        if summary:
+            report.message(summary)
+    processes.leave()
+    return 0
+
+
+SHOWN = 3
+"""Images of a batch that an error names."""
+
+
+class Loop:
+    """Epochs of batches, validation and checkpoints."""
+
+    def __init__(
+        self,
+        a: Arguments,
+        training: Trainer,
+        loader: Loader,
+        validation: Loader | None,
+        schedule: Schedule,
+        keeper: Keeper,
+        report: Reporter,
+        bad: BadImages,
+        signals: Signals,
+    ) -> None:
+        self.a, self.training, self.loader, self.validation, self.schedule = a, training, loader, validation, schedule
+        self.keeper, self.report, self.bad, self.signals = keeper, report, bad, signals
+        self.processes = training.processes
+        self.judge = Judge(a, training) if validation else None
+        self.losses: list[float] = []
+
+    def run(self, start: Position, losses: list[float]) -> str:
+        """Train and validate from a position on, of whose epoch these are the losses; returns the last figures."""
+        a, summary = self.a, ""
+        for epoch in range(start.epoch, a.epoch_size + 1):
+            begun = time.perf_counter()
+            self.losses, step = (losses, start.step) if epoch == start.epoch else ([], 0)
+            self._learn(epoch, step)
             trained = time.perf_counter()
-            result: Evaluation | None = None
-            if judge and validation and (epoch % a.val_interval == 0 or epoch == a.epoch_size):
-                result = evaluate(judge.classifier(), validation, model.num_classes)
+            due = epoch % a.ckpt_save_interval == 0 or epoch == a.epoch_size
+            if due and (epoch, step) != (start.epoch, len(self.loader)):
+                self._save(epoch, len(self.loader))
+            result = self._validate(epoch) if epoch % a.val_interval == 0 or epoch == a.epoch_size else None
             top1 = result.tally.percent("top1") if result else None
-            report.epoch(
+            self.report.epoch(
                 epoch,
-                sum(losses) / len(losses),
+                sum(self.losses) / len(self.losses),
                 top1,
-                result.tally.percent("top5") if result and model.num_classes >= 5 else None,
+                result.tally.percent("top5") if result and self.training.spec.num_classes >= 5 else None,
                 result.tally.loss if result else None,
-                trained - start,
+                trained - begun,
                 time.perf_counter() - trained,
             )
-            if epoch % a.ckpt_save_interval == 0 or epoch == a.epoch_size:
-                keeper.save(
-                    training.averaged or training.dumped(),
-                    training.saved(),
-                    epoch,
-                    len(loader),
-                    math.nan if top1 is None else top1,
+            if due and self.processes.rank == 0:
+                arrays = self.training.averaged or self.training.dumped()
+                self.keeper.save(arrays, epoch, len(self.loader), math.nan if top1 is None else top1)
+            summary = str(result.tally.summary()) if result else ""
+        return summary
+
+    def way_on(self) -> str:
+        """The last good checkpoint, and the command that goes on from it."""
+        if self.keeper.last is None:
+            return "there is no checkpoint yet"
+        words = ("-c", self.keeper.folder / f"{self.training.spec.name}.yaml", "--resume")
+        how = command(self.processes, self.a.backend, *words)
+        return f"the last checkpoint is {self.keeper.newest} ({self.keeper.last}); to go on from it: {how}"
+
+    def _learn(self, epoch: int, done: int) -> None:
+        """An epoch's batches after the first `done`."""
+        a, training = self.a, self.training
+        steps, lr, owed = len(self.loader), 0.0, False
+        for step, batch in enumerate(self.loader.epoch(epoch - 1, done), done + 1):
+            part = self.loader.part(step - 1)
+            views = len(batch.images) // part.images
+            training.seed(at_position(a.seed, epoch, step), part.first * views, part.total * views)
+            lr = self.schedule((epoch - 1) * steps + step - 1)
+            loss = float(training.step(batch.images, batch.targets, lr, part.total * views))
+            loss, stop = self._agree(loss, part.images, part.total)
+            if not math.isfinite(loss):
+                raise self._not_finite(epoch, step, loss, lr, batch)
+            self.losses.append(loss)
+            self.report.step(epoch, step, loss, lr, part.total)
+            owed |= bool(a.recovery_interval and step % a.recovery_interval == 0)
+            if (owed or stop) and not training.pending and step < steps:
+                self._save(epoch, step)
+                owed = False
+                if stop:
+                    raise self._stopped()
+        training.flush(lr)
+
+    def _agree(self, loss: float, images: int, total: int) -> tuple[float, bool]:
+        """The loss of all processes' images, and whether one is to stop; images that one could not read are noted."""
+        new = len(self.loader.bad) != self._known
+        self._known = len(self.loader.bad)
+        stop = self.signals.number > 0
+        if self.processes.size > 1:
+            weight = 1.0 if self.a.reduction == "sum" else images / total
+            loss, stop, new = self.processes.total([loss * weight, stop, new]).tolist()
+        if new:
+            self.bad.add(self.loader.dataset, self.loader.bad)
+        return loss, stop > 0
+
+    _known = 0
+    """Images of the loader that could not be read and are noted."""
+
+    def _validate(self, epoch: int) -> Evaluation | None:
+        if self.judge is None or self.validation is None:
+            return None
+        if self.signals.number and self.processes.size == 1:
+            self._stop_before_validation(epoch)
+        result = evaluate(
+            self.judge.classifier(),
+            self.validation,
+            self.training.spec.num_classes,
+            lambda done, total: self._stop_before_validation(epoch),
+            self.processes,
+        )
+        self.bad.add(self.validation.dataset, self.validation.bad)
+        return result
+
+    def _stop_before_validation(self, epoch: int) -> None:
+        """Stop at a signal; the epoch is validated when the run goes on. Several processes end validation first."""
+        if self.signals.number and self.processes.size == 1:
+            if self.keeper.last != Position(epoch, len(self.loader)):
+                self._save(epoch, len(self.loader))
+            raise self._stopped()
+
+    def _save(self, epoch: int, step: int) -> None:
+        if self.processes.rank == 0:
+            self.keeper.save_state(
+                State(
+                    Position(epoch, step),
+                    self.training.saved(),
+                    self.losses,
+                    to_yaml(self.a),
+                    len(self.loader.dataset),
+                    self.loader.batch_size * self.processes.size,
+                    len(self.loader),
                 )
-        if result is not None:
-            report.message(str(result.tally.summary()))
-    return 0
+            )
+
+    def _stopped(self) -> Stopped:
+        return Stopped(f"stopped by {self.signals.name}; {self.way_on()}", self.signals.number)
+
+    def _not_finite(self, epoch: int, step: int, loss: float, lr: float, batch: Batch) -> TrainingError:
+        data, path = self.loader.dataset, self.keeper.folder / "failed_batch.csv"
+        parts = self.processes.gather(batch.indices.tobytes())
+        images = [data.path(int(index)) for part in parts for index in np.frombuffer(part, np.int64)]
+        if self.processes.rank == 0:
+            write_csv(path, ("image",), ([image] for image in images))
+        more = f", ... ({len(images)} in all: {path})" if len(images) > SHOWN else ""
+        return TrainingError(
+            f"epoch {epoch}, batch {step}: the loss is {loss}: take a smaller --lr (it is {lr:g}), --clip_grad, or a "
+            f"longer --warmup_epochs; the batch: {', '.join(images[:SHOWN])}{more}"
+        )
 
 
 class Judge:
@@ -114,7 +264,9 @@ class Judge:
 
     def __init__(self, a: Arguments, training: Trainer) -> None:
         self.backend, self.training = get(a.backend), training
-        self.net = training.net if training.plan.ema is None else self.backend.build(training.spec, device(a.device))
+        self.net = training.net
+        if training.plan.ema is not None:
+            self.net = self.backend.build(training.spec, recipe.device(a))
         self._classify = self.backend.classifier(self.net, training.plan.graph, a.val_amp_level != "O0")
 
     def classifier(self) -> Predict:
@@ -124,45 +276,81 @@ class Judge:
         return self._classify
 
 
-def _beside(begin: Path, a: Arguments, model: str) -> Path:
-    """The optimizer's file that belongs to a checkpoint: beside it, or in the run's folder."""
-    name = f"optim_{model}.ckpt"
-    return begin.with_name(name) if begin.with_name(name).exists() else Path(a.ckpt_save_dir) / name
-
-
-def _folder(name: str) -> Path:
-    """The folder of the run's files, made where it is missing. Raises TrainingError."""
-    try:
-        Path(name).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TrainingError(f"--ckpt_save_dir {name}: cannot make this folder: {error.strerror}") from None
-    return Path(name)
-
-
-def _begin(a: Arguments) -> Path | None:
-    """The checkpoint that the run begins with."""
-    if a.resume == "auto":
-        return state.newest(a.ckpt_save_dir, spec(a.model).name)
+def _since(a: Arguments) -> State | None:
+    """The state that the run goes on from."""
+    name = spec(a.model).name
     if a.resume_opt and not a.ckpt_path and not a.resume:
         raise TrainingError("--resume_opt: give the checkpoint to go on from with --ckpt_path FILE, or --resume")
-    if a.pretrained and not a.resume:
-        return weights.published.fetch(spec(a.model).name)
+    if a.resume == "auto":
+        return state.newest(a.ckpt_save_dir, name)
     if a.resume and Path(a.resume).is_dir():
-        return state.newest(a.resume, spec(a.model).name)
-    flag, path = ("--resume", a.resume) if a.resume else ("--ckpt_path", a.ckpt_path)
-    found = list(recipe.checkpoints([path], flag)) if path else []
+        return state.newest(a.resume, name)
+    if a.resume or a.resume_opt:
+        flag, path = ("--resume", a.resume) if a.resume else ("--ckpt_path", a.ckpt_path)
+        return state.state_of(_one(path, flag), name, a.ckpt_save_dir)
+    return None
+
+
+def _weights(a: Arguments) -> Path | None:
+    """The checkpoint whose weights a new run begins with."""
+    if a.pretrained:
+        return weights.published.fetch(spec(a.model).name)
+    return _one(a.ckpt_path, "--ckpt_path") if a.ckpt_path else None
+
+
+def _one(path: str, flag: str) -> Path:
+    found = list(recipe.checkpoints([path], flag))
     if len(found) > 1:
         raise TrainingError(f"{flag} {path}: {len(found)} checkpoints in it: give one of them, e.g. {found[-1]}")
-    return found[0] if found else None
+    return found[0]
+
+
+def _check(a: Arguments, since: State, loader: Loader) -> None:
+    """What has changed since the state was written: an error where the position means something else now."""
+    batch = loader.batch_size * loader.share[1]
+    if since.position.step != since.steps and (since.images, since.batch) != (len(loader.dataset), batch):
+        raise TrainingError(
+            f"{since.path}: from the middle of an epoch of {since.images} images in batches of {since.batch}, and here "
+            f"are {len(loader.dataset)} in batches of {batch}: go on as it was begun, or from the end of an epoch"
+        )
+    if changed := changes(a, since.flags):
+        recipe.logger.warning("the run goes on by other flags: %s", ", ".join(changed))
+
+
+def _start(a: Arguments, since: State | None, keeper: Keeper, steps: int) -> Position:
+    """Where the run begins; the validation of an epoch that was not reported comes first."""
+    if since is None:
+        return Position(1, 0)
+    epoch, step = since.position
+    if step < since.steps:
+        return since.position
+    due = epoch % a.ckpt_save_interval == 0 or epoch >= a.epoch_size
+    done = any(row.number == epoch for row in reported(keeper.folder / "result.log"))
+    if done and (keeper.has(epoch) or not due):
+        return Position(epoch + 1, 0)
+    return Position(epoch, steps)
+
+
+def _reason(error: Exception, processes: Processes) -> str:
+    """What has ended the run. Raises the error itself where it is a fault of the program."""
+    match error:
+        case OSError():
+            return f"{error.filename or 'the disk'}: {error.strerror or error}"
+        case RuntimeError() if processes.size == 1:
+            raise error
+        case RuntimeError():
+            return f"the processes have lost one another: {str(error).splitlines()[0][:200]}"
+    return str(error)
 
 
 def _what(a: Arguments, training: Trainer, images: int, steps: int) -> str:
-    model = training.spec
+    model, processes = training.spec, training.processes
     how = "compiled" if training.plan.graph else "eager"
+    several = f" on each of {processes.size} processes" if processes.size > 1 else ""
     return (
         f"{model.name}, width {model.width:g}, {model.size} pixels, {model.num_classes} classes, "
         f"in {a.backend} {get(a.backend).version()}, {how}; {images} images of {a.dataset}, {steps} batches of "
-        f"{a.batch_size} an epoch; everything goes to {a.ckpt_save_dir}"
+        f"{a.batch_size}{several} an epoch; everything goes to {a.ckpt_save_dir}"
     )
 
 

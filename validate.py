@@ -19,7 +19,6 @@ from typing import Any
 
 import weights
 from backends import get
-from backends.device import parse as device
 from zoo.catalogue import spec
 from zoo.data import Dataset
 from zoo.errors import TrainingError
@@ -28,6 +27,7 @@ from zoo.model import Model, Norm
 from zoo.nodes import AvgPool, Leaf, transform
 from zoo.tables import study
 from zoo.training import recipe
+from zoo.training.bad import BadImages
 from zoo.training.evaluation import Evaluation, evaluate
 from zoo.training.flags import Arguments, parse, remarks
 from zoo.training.metrics import Tally
@@ -44,26 +44,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         recipe.logger.warning(sentence)
     get(a.backend)
     _check_outputs(a)
-    files: list[Path | None] = [weights.published.fetch(spec(a.model).name)] if a.pretrained else []
+    processes = recipe.processes(a)
+    files: list[Path | None] = []
+    if a.pretrained:
+        files.append(processes.first(lambda: weights.published.fetch(spec(a.model).name)))
     files += recipe.checkpoints(a.ckpt_path)
     if not files:
         recipe.logger.warning("no --ckpt_path: %s is judged with random weights", a.model)
         files = [None]
-    data = recipe.dataset(a, a.val_split)
+    data = processes.first(lambda: recipe.dataset(a, a.val_split))
+    bad = BadImages(a.bad_images, processes)
     networks = [recipe.network(a, data, file) for file in files]
     results = []
     for file, network in zip(files, networks, strict=True):
         name = str(file or f"{a.model}, random weights")
         labelled = recipe.by_name(data, network.opened)
         for variant, changes in _variants(a, network.model):
-            result = _judge(a, labelled, network, variant)
-            results.append({"checkpoint": name, **changes, **_figures(a, variant, result)})
-            if not a.study:
+            result = _judge(a, labelled, network, variant, bad)
+            results.append({"checkpoint": name, **changes, **_figures(a, variant, result, len(data))})
+            if not a.study and processes.rank == 0:
                 validation_table(name, result.tally, _classes(labelled, variant), a.worst, a.per_class)
                 print(_speed(result))
                 _write_tables(a, labelled, variant, result.tally, _suffix(file, files))
+    if processes.rank == 0:
+        _finish(a, results, bad)
+    processes.leave()
+    return 0
+
+
+def _finish(a: Arguments, results: list[dict[str, Any]], bad: BadImages) -> None:
+    """What is said and written at the end."""
     if a.study:
         study(results)
+    if len(bad):
+        print(f"{len(bad)} images could not be read and are not counted: {bad.path}")
     if a.json:
         try:
             with whole(a.json) as part:
@@ -72,7 +86,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise TrainingError(f"--json {a.json}: cannot write it: {error.strerror}") from None
     if not a.study:
         print(results[-1]["summary"])
-    return 0
 
 
 def _variants(a: Arguments, model: Model) -> Iterator[tuple[Model, dict[str, Any]]]:
@@ -95,18 +108,19 @@ def _variants(a: Arguments, model: Model) -> Iterator[tuple[Model, dict[str, Any
             )
 
 
-def _judge(a: Arguments, data: Dataset, network: recipe.Network, model: Model) -> Evaluation:
-    backend = get(a.backend)
-    net = backend.build(model, device(a.device))
+def _judge(a: Arguments, data: Dataset, network: recipe.Network, model: Model, bad: BadImages) -> Evaluation:
+    backend, processes = get(a.backend), bad.processes
+    net = backend.build(model, recipe.device(a))
     backend.load(net, network.arrays(a.seed))
-    loader = recipe.validation_loader(a, data, model)
-    with batches(a.progress, a.log_interval) as progress:
-        return evaluate(
-            backend.classifier(net, recipe.graph(a), a.val_amp_level != "O0"), loader, model.num_classes, progress
-        )
+    loader = recipe.validation_loader(a, data, model, processes)
+    classify = backend.classifier(net, recipe.graph(a), a.val_amp_level != "O0")
+    with batches("none" if processes.rank else a.progress, a.log_interval) as progress:
+        result = evaluate(classify, loader, model.num_classes, progress, processes)
+    bad.add(data, loader.bad)
+    return result
 
 
-def _figures(a: Arguments, model: Model, result: Evaluation) -> dict[str, Any]:
+def _figures(a: Arguments, model: Model, result: Evaluation, images: int) -> dict[str, Any]:
     """A result as JSON has it."""
     tally = result.tally
     return {
@@ -115,6 +129,7 @@ def _figures(a: Arguments, model: Model, result: Evaluation) -> dict[str, Any]:
         "version": get(a.backend).version(),
         "size": model.size,
         "images": len(tally),
+        "unreadable": images - len(tally),
         "top1_correct": tally.correct("top1"),
         "top5_correct": tally.correct("top5") if tally.classes >= 5 else None,
         "summary": tally.summary(),

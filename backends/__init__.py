@@ -41,6 +41,9 @@ class Backend(Protocol):
     def version(self) -> str:
         """The framework's version."""
 
+    def gpus(self) -> int:
+        """How many the framework sees."""
+
     def build(self, model: Model, device: Device | None = None) -> Any:
         """The network with weights yet to be loaded. Raises UnavailableError when there is no such device."""
 
@@ -96,7 +99,8 @@ def _import_paddle() -> None:
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", kernels)
     if "OMP_NUM_THREADS" in os.environ:
         return
-    os.environ["OMP_NUM_THREADS"] = str(os.cpu_count() or 1)
+    sharing = int(os.environ.get("PADDLE_TRAINERS_NUM", 1))
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // sharing))
     with contextlib.redirect_stderr(io.StringIO()):
         importlib.import_module("paddle")
 

@@ -216,16 +216,20 @@ def version() -> str:
     return str(ms.__version__)
 
 
+def gpus() -> int:
+    """How many MindSpore sees."""
+    return ms.hal.device_count("GPU") if ms.hal.is_available("GPU") else 0
+
+
 def build(model: Model, device: Device | None = None) -> Network:
     """The network in eval mode, with weights yet to be loaded; a device is set for the whole process.
 
     Raises UnavailableError when there is no such GPU, BackendError when MindSpore already runs on another device.
     """
     if device is not None and (device.kind.upper(), device.index) != _current_device():
-        gpus = ms.hal.device_count("GPU") if ms.hal.is_available("GPU") else 0
-        if device.kind == "gpu" and device.index >= gpus:
+        if device.kind == "gpu" and device.index >= gpus():
             raise UnavailableError(
-                f"mindspore: no device {device}: this build of mindspore {version()} sees {gpus} GPUs"
+                f"mindspore: no device {device}: this build of mindspore {version()} sees {gpus()} GPUs"
             )
         try:
             ms.set_device(device.kind.upper(), device.index)

@@ -206,6 +206,11 @@ def version() -> str:
     return str(paddle.__version__)
 
 
+def gpus() -> int:
+    """How many Paddle sees."""
+    return paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+
+
 def build(model: Model, device: Device | None = None) -> Network:
     """The network in eval mode, on the device, with weights yet to be loaded.
 
@@ -215,9 +220,8 @@ def build(model: Model, device: Device | None = None) -> Network:
     net.eval()
     if device is None:
         return net
-    gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
-    if device.kind == "gpu" and device.index >= gpus:
-        raise UnavailableError(f"paddle: no device {device}: this build of paddle {version()} sees {gpus} GPUs")
+    if device.kind == "gpu" and device.index >= gpus():
+        raise UnavailableError(f"paddle: no device {device}: this build of paddle {version()} sees {gpus()} GPUs")
     return net.to(device=str(device))
 
 

@@ -205,6 +205,11 @@ def version() -> str:
     return str(torch.__version__)
 
 
+def gpus() -> int:
+    """How many PyTorch sees."""
+    return torch.cuda.device_count()
+
+
 def build(model: Model, device: Device | None = None) -> Network:
     """The network in eval mode, on the device, with weights yet to be loaded.
 
@@ -213,9 +218,8 @@ def build(model: Model, device: Device | None = None) -> Network:
     net = Network(model).eval()
     if device is None:
         return net
-    gpus = torch.cuda.device_count()
-    if device.kind == "gpu" and device.index >= gpus:
-        raise UnavailableError(f"torch: no device {device}: this build of torch {version()} sees {gpus} GPUs")
+    if device.kind == "gpu" and device.index >= gpus():
+        raise UnavailableError(f"torch: no device {device}: this build of torch {version()} sees {gpus()} GPUs")
     return net.to(f"cuda:{device.index}" if device.kind == "gpu" else "cpu")
 
 

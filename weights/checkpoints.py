@@ -152,7 +152,8 @@ def open_checkpoint(
     path = Path(path)
     contents = formats.read(path)
     try:
-        tensors, removed = unwrap(contents.tree, ema)
+        tree = contents.tree if contents.metadata.get("holds") != "state" else _of_state(contents.tree)
+        tensors, removed = unwrap(tree, ema)
         size, declared = path.stat().st_size, sum(tensor.nbytes for tensor in tensors.values())
         if declared > size:
             raise WeightsError(f"its tensors would take {declared:,} bytes, and the file has {size:,}")
@@ -252,6 +253,18 @@ def convert(
     done = write(out, arrays, held, to=to, format=format, source=origin, licence=opened.metadata.get("licence", ""))
     opened.done += done
     return {**opened.document(), "out": str(out), "to": to}
+
+
+def _of_state(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A state of train.py: its tensors are called weights/NAME, ema/NAME and the optimizer's SLOT/NAME."""
+    nested: dict[str, Any] = {}
+    for key, tensor in tree.items():
+        part, slash, name = key.partition("/")
+        if slash:
+            nested.setdefault(part, {})[name] = tensor
+        else:
+            nested[key] = tensor
+    return nested
 
 
 def _described(metadata: Mapping[str, str], tensors: Mapping[str, Tensor], source: str | None) -> Candidate:

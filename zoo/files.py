@@ -18,6 +18,7 @@ from zoo.errors import InputError
 def whole(path: str | Path) -> Iterator[Path]:
     """A new file beside `path` to write to; it takes the path's place when the block ends, and is removed if it fails.
 
+    It is on the disk, and not on its way there, before it does: a loss of power leaves the one or the other.
     Links are followed; what exists and is no regular file (a pipe, a device) is written to as it is. Raises OSError.
     """
     target = Path(os.path.realpath(path))
@@ -33,9 +34,19 @@ def whole(path: str | Path) -> Iterator[Path]:
         yield part
         os.fsync(handle)
         os.replace(part, target)
+        _keep(target.parent)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+    finally:
+        os.close(handle)
+
+
+def _keep(folder: Path) -> None:
+    """Have a folder's new entries survive a loss of power."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
     finally:
         os.close(handle)
 

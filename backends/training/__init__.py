@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends import get
+from backends.processes import Processes
 from zoo.errors import TrainingError
 from zoo.model import Model
 from zoo.nodes import Head
@@ -23,6 +24,7 @@ from zoo.trace import parameters, trace
 from zoo.training.plan import EMA_WARMUP, SCALE_GROWTH, Plan
 
 Array = NDArray[np.float32]
+STATISTICS = (".bn.mean", ".bn.var")
 
 
 class Trainer(ABC):
@@ -35,10 +37,13 @@ class Trainer(ABC):
     """
 
     backend: str
+    tensors: dict[str, Any]
+    """The framework's, by canonical name."""
 
-    def __init__(self, net: Any, plan: Plan) -> None:
+    def __init__(self, net: Any, plan: Plan, processes: Processes | None = None) -> None:
         self.net = net
         self.plan = plan
+        self.processes = Processes() if processes is None else processes
         self.spec: Model = net.spec
         self.names = list(plan.groups)
         self.updates = 0
@@ -61,12 +66,18 @@ class Trainer(ABC):
             drawn[path] = kept / np.float32(1 - rate)
         return drawn
 
-    def step(self, images: Array, targets: Array, lr: float) -> Any:
+    def step(self, images: Array, targets: Array, lr: float, total: int | None = None) -> Any:
         """Learn from a batch: images [N, C, H, W], soft targets [N, classes], the learning rate of this step.
 
-        Returns the loss before the update, a scalar of the framework; float() of it waits for the device.
+        With several processes, which have `total` images together, from them all: gradients are of the mean (or sum)
+        over all their images, each normalises by its own, and running statistics become the mean of all processes'.
+        Returns the loss of these images before the update, a scalar of the framework; float() waits for the device.
         """
-        loss = self.backward(images, targets, self.scale / self.plan.accumulate)
+        several = self.processes.size  # gradients are averaged over them, whatever the number of their images
+        weight = several if self.plan.reduction == "sum" else several * len(images) / (total or several * len(images))
+        loss = self.backward(images, targets, self.scale * weight / self.plan.accumulate)
+        if several > 1 and (running := self.running_statistics()):
+            self.processes.average([self.tensors[name] for name in running])
         self.pending += 1
         if self.pending == self.plan.accumulate:
             self.update(lr)
@@ -134,21 +145,24 @@ class Trainer(ABC):
         return self.slots().get("ema", {})
 
     def saved(self) -> dict[str, Array]:
-        """What a run needs to go on beside its checkpoint: `state`, and the weights where that holds the average."""
-        weights = {} if self.plan.ema is None else {f"weights/{n}": array for n, array in self.dumped().items()}
-        return {**self.state(), **weights}
+        """What a run needs to go on: `state`, and the weights as "weights/NAME"."""
+        return {**self.state(), **{f"weights/{name}": array for name, array in self.dumped().items()}}
 
     def resume(self, saved: Mapping[str, NDArray[Any]]) -> None:
         """Go on from what `saved` gave. Raises TrainingError when it does not fit."""
         prefix = "weights/"
         self.restore({name: array for name, array in saved.items() if not name.startswith(prefix)})
-        if self.plan.ema is not None:
-            held = {n.removeprefix(prefix): a for n, a in saved.items() if n.startswith(prefix)}
-            get(self.backend).load(self.net, held)
+        held = {n.removeprefix(prefix): a for n, a in saved.items() if n.startswith(prefix)}
+        get(self.backend).load(self.net, held)
 
     def everything(self) -> list[str]:
         """Canonical names of all weights, running statistics included: what is averaged."""
         return list(parameters(self.spec))
+
+    def running_statistics(self) -> list[str]:
+        """Canonical names of the means and variances that training changes."""
+        fixed = self.frozen_norms()
+        return [n for n in parameters(self.spec) if n.endswith(STATISTICS) and n.rpartition(".")[0] not in fixed]
 
     def frozen_norms(self) -> list[str]:
         """Paths of batch norms that are not trained, and so normalise by their running statistics."""
@@ -157,7 +171,10 @@ class Trainer(ABC):
 
     @abstractmethod
     def backward(self, images: Array, targets: Array, scale: float) -> Any:
-        """Add the gradients of `scale` times the loss to those gathered; returns the loss itself."""
+        """Add the gradients of `scale` times the loss to those gathered, averaged over the processes.
+
+        Returns the loss itself.
+        """
 
     @abstractmethod
     def differentiate(self, part: str, x: Array, upstream: Array) -> dict[str, Array]:
@@ -212,9 +229,9 @@ def _dropouts(model: Model) -> dict[str, tuple[int, float]]:
 
 def statistics(model: Model, part: str) -> list[str]:
     """Canonical names of a part's running means and variances."""
-    return [n for n in parameters(model) if n.startswith(f"{part}.") and n.endswith((".bn.mean", ".bn.var"))]
+    return [n for n in parameters(model) if n.startswith(f"{part}.") and n.endswith(STATISTICS)]
 
 
-def trainer(backend: str, net: Any, plan: Plan) -> Trainer:
+def trainer(backend: str, net: Any, plan: Plan, processes: Processes | None = None) -> Trainer:
     """The network in training, by its own framework. Raises TrainingError for what the framework does not have."""
-    return cast(Trainer, importlib.import_module(f"backends.training.{backend}").Trainer(net, plan))
+    return cast(Trainer, importlib.import_module(f"backends.training.{backend}").Trainer(net, plan, processes))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from backends import training
 from backends.mindspore import CONVENTION, Network, mixed
+from backends.processes import Processes
 from zoo.training.optimizers import Optimizer, update
 from zoo.training.plan import Plan, trainable
 
@@ -24,8 +25,8 @@ class Trainer(training.Trainer):
 
     backend = "mindspore"
 
-    def __init__(self, net: Network, plan: Plan) -> None:
-        super().__init__(net, plan)
+    def __init__(self, net: Network, plan: Plan, processes: Processes | None = None) -> None:
+        super().__init__(net, plan, processes)
         state = dict(net.parameters_and_names())
         self.tensors: dict[str, Parameter] = {name: state[CONVENTION.rename(name)] for name in self.everything()}
         for name in trainable(self.spec):
@@ -73,7 +74,16 @@ class Trainer(training.Trainer):
             return loss * scale, loss
 
         gradient = ms.value_and_grad(forward, None, self.parameters, has_aux=True)
-        self.gradient = ms.jit(gradient) if plan.graph else gradient
+        if self.processes.size > 1:
+            average = nn.DistributedGradReducer(self.parameters, mean=True, degree=self.processes.size)
+
+            def averaged(x: Tensor, t: Tensor, scale: Tensor) -> Any:
+                losses, gradients = gradient(x, t, scale)
+                return losses, average(gradients)
+
+            self.gradient = ms.jit(averaged) if plan.graph else averaged
+        else:
+            self.gradient = ms.jit(gradient) if plan.graph else gradient
 
     def backward(self, images: Array, targets: Array, scale: float) -> Tensor:
         self.net.set_train(True)

@@ -11,9 +11,11 @@ import paddle
 import paddle.nn.functional as F
 from numpy.typing import NDArray
 from paddle import Tensor, nn
+from paddle.distributed.fleet.utils.hybrid_parallel_util import fused_allreduce_gradients
 
 from backends import training
 from backends.paddle import CONVENTION, Network, autocast
+from backends.processes import Processes
 from zoo.trace import parameters
 from zoo.training.optimizers import update
 from zoo.training.plan import Plan, trainable
@@ -26,8 +28,8 @@ class Trainer(training.Trainer):
 
     backend = "paddle"
 
-    def __init__(self, net: Network, plan: Plan) -> None:
-        super().__init__(net, plan)
+    def __init__(self, net: Network, plan: Plan, processes: Processes | None = None) -> None:
+        super().__init__(net, plan, processes)
         if plan.half:
             autocast(net)  # now, not at the first step, where there is none
         state = net.state_dict()
@@ -45,7 +47,10 @@ class Trainer(training.Trainer):
         layers = dict(net.named_sublayers())
         for path, layer in self.masked.items():
             layers[path].dropout = layer
-        self.forward = paddle.jit.to_static(net.forward, full_graph=True) if plan.graph else net
+        if plan.graph:
+            self.forward = paddle.jit.to_static(net.forward, full_graph=True)
+        else:
+            self.forward = paddle.DataParallel(net) if self.processes.size > 1 else net
 
     def backward(self, images: Array, targets: Array, scale: float) -> Tensor:
         self.net.train()
@@ -60,6 +65,8 @@ class Trainer(training.Trainer):
             outputs = self.forward(x)
         loss = self.loss(outputs if isinstance(outputs, list | tuple) else (outputs,), t)
         (loss if scale == 1 else loss * scale).backward()
+        if self.plan.graph and self.processes.size > 1:  # DataParallel cannot be compiled
+            fused_allreduce_gradients(self.parameters, None)
         return loss.detach()
 
     def differentiate(self, part: str, x: Array, upstream: Array) -> dict[str, Array]:

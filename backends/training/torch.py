@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from backends import training
+from backends.processes import Processes
 from backends.torch import CONVENTION, Network, autocast
 from zoo.training.optimizers import Optimizer, update
 from zoo.training.plan import Plan
@@ -25,8 +26,8 @@ class Trainer(training.Trainer):
 
     backend = "torch"
 
-    def __init__(self, net: Network, plan: Plan) -> None:
-        super().__init__(net, plan)
+    def __init__(self, net: Network, plan: Plan, processes: Processes | None = None) -> None:
+        super().__init__(net, plan, processes)
         state = net.state_dict(keep_vars=True)
         self.tensors: dict[str, Tensor] = {name: state[CONVENTION.rename(name)] for name in self.everything()}
         for name, tensor in self.tensors.items():
@@ -43,7 +44,11 @@ class Trainer(training.Trainer):
         self.masked = {path: Masked() for path in self.dropouts}
         for path, module in self.masked.items():
             net.get_submodule(path).dropout = module
-        self.forward = torch.compile(net) if plan.graph else net
+        forward: nn.Module = net
+        if self.processes.size > 1:  # `average` does for buffers what broadcasting would
+            devices = None if self.device.type == "cpu" else [self.device]
+            forward = nn.parallel.DistributedDataParallel(net, devices, broadcast_buffers=False)
+        self.forward = torch.compile(forward) if plan.graph else forward
 
     def backward(self, images: Array, targets: Array, scale: float) -> Tensor:
         self.net.train()

@@ -19,6 +19,7 @@ from zoo.nodes import Conv, Head
 from zoo.training.flags import parse
 from zoo.training.optimizers import Optimizer
 from zoo.training.plan import Plan, groups
+from zoo.training.state import read_state
 
 GOOGLENET = configure(MODELS["googlenet"], width=0.25, num_classes=10)
 FLAGS = (
@@ -57,8 +58,9 @@ def test_a_run_leaves_what_mindcvs_users_look_for(run, tmp_path, framework):
     assert re.fullmatch(r"\{'Top_1_Accuracy': [\d.]+, 'Top_5_Accuracy': [\d.]+, 'loss': [\d.]+\}", out.splitlines()[-1])
     names = {path.name for path in (tmp_path / "a").iterdir()}
     assert names == {
-        *("googlenet-1_2.ckpt", "googlenet-2_2.ckpt", "googlenet_best.ckpt", "optim_googlenet.ckpt"),
-        *("googlenet.yaml", "result.log", "curves.png", "tensorboard"),
+        *("googlenet-1_2.ckpt", "googlenet-2_2.ckpt", "googlenet_best.ckpt"),
+        *("optim_googlenet.ckpt", "optim_googlenet-1_2.ckpt", "googlenet.yaml", ".lock"),
+        *("result.log", "curves.png", "tensorboard"),
     }
     header, *rows = (line.split() for line in (tmp_path / "a" / "result.log").read_text().splitlines())
     assert header[:4] == ["Epoch", "TrainLoss", "Top_1_Accuracy", "Top_5_Accuracy"]
@@ -72,8 +74,11 @@ def test_a_resumed_run_is_the_undisturbed_one_to_the_bit(run, tmp_path):
     run("broken", "--epoch_size", "1", "--ema")
     rest = losses(run("broken", "--epoch_size", "2", "--ema", "--resume"))
     assert rest == whole[-len(rest) :]
-    for name in ("googlenet-2_2.ckpt", "optim_googlenet.ckpt"):
-        assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    file = "googlenet-2_2.ckpt"
+    assert (tmp_path / "broken" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+    one, other = (read_state(tmp_path / folder / "optim_googlenet.ckpt") for folder in ("broken", "whole"))
+    assert one.arrays.keys() == other.arrays.keys()
+    assert all(array.tobytes() == other.arrays[name].tobytes() for name, array in one.arrays.items())
     assert len((tmp_path / "broken" / "result.log").read_text().splitlines()) == 3
 
 
@@ -87,6 +92,7 @@ def test_resume_opt_goes_on_from_a_file_named_best(run, tmp_path):
 def test_validation_counts_what_the_reference_counts(run, framework, tmp_path, capsys):
     """The file of a run, judged by this framework and by the float64 reference."""
     from backends import reference
+    from backends.processes import Processes
     from zoo.training import recipe
 
     run("a", "--epoch_size", "1")
@@ -101,7 +107,7 @@ def test_validation_counts_what_the_reference_counts(run, framework, tmp_path, c
     assert (network.model.size, network.model.width) == (48, 0.25)
     net = reference.build(network.model)
     reference.load(net, network.arrays(0))
-    loader = recipe.validation_loader(arguments, data, network.model)
+    loader = recipe.validation_loader(arguments, data, network.model, Processes())
     guesses = [reference.predict(net, batch.images)["logits"].argmax(1) for batch in loader.epoch(0)]
     with open(f"{out}.p.csv", newline="") as rows:
         assert [int(row["predicted"]) for row in csv.DictReader(rows)] == np.concatenate(guesses).tolist()
@@ -170,7 +176,7 @@ def test_a_loss_that_is_no_number_stops_the_run(framework, tmp_path):
         ("--ckpt_path none.ckpt", "none.ckpt: no such file"),
         ("--freeze nothing", "no such stage or parameter"),
         ("--epoch_size 2 --warmup_epochs 2", "must end before"),
-        ("--resume", "no checkpoint"),
+        ("--resume", "no state optim_googlenet.ckpt in"),
         ("--val_split dev", "no split 'dev'"),
         ("--batch_size 1 --image_resize 32", "batch norm of .* has one value a channel"),
         ("--ckpt_path . --resume_opt", "no checkpoint in it"),

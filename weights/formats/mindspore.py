@@ -31,8 +31,8 @@ TEXT, MOST_TEXT = "utf-32-le", 1 << 20
 OURS = "zoo."
 """Before the names of texts that are metadata of this project."""
 
-CHECKSUM = 17
-"""Bytes of "crc_num" and the checksum: ten, big-endian."""
+CHECKED = b"crc_num"
+"""Before the checksum: CRC-32 of everything before, in ten bytes, big-endian."""
 
 
 def claims(file: Mapped) -> bool:
@@ -47,8 +47,9 @@ def claims(file: Mapped) -> bool:
 def read(file: Mapped) -> Contents:
     """The tensors by name; a text is a plain value, or metadata."""
     data = file.bytes
-    if len(data) > CHECKSUM and bytes(data[-CHECKSUM:-10]) == b"crc_num":
-        data, checksum = data[:-CHECKSUM], int.from_bytes(data[-10:], "big")
+    tail = len(CHECKED) + 10
+    if len(data) > tail and bytes(data[-tail:-10]) == CHECKED:
+        data, checksum = data[:-tail], int.from_bytes(data[-10:], "big")
         if zlib.crc32(data) != checksum:
             raise WeightsError("its checksum is not that of its contents: the file is damaged")
     tree: dict[str, Any] = {}
@@ -64,16 +65,20 @@ def read(file: Mapped) -> Contents:
 
 
 def write(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
-    """A checkpoint that mindspore.load_checkpoint reads; metadata of this project as texts, as `append_dict` does."""
+    """A checkpoint that mindspore.load_checkpoint reads; metadata of this project as texts, as `append_dict` does.
+
+    It ends with a checksum, as with `crc_check`.
+    """
     names = {dtype: name for name, dtype in TYPES.items()}
     texts = metadata if "model" in metadata else {}
+    checksum = 0
     with path.open("wb") as file:
         for name, array in arrays.items():
             value = value_type()(tag=name)
             value.tensor.dims.extend(array.shape or (0,))
             value.tensor.tensor_type = names[array.dtype.name]
             value.tensor.tensor_content = bytes(encode(array))
-            _write(file, value)
+            checksum = _write(file, value, checksum)
         for name, text in texts.items():
             if not text:  # NumPy has none of no length
                 continue
@@ -81,13 +86,17 @@ def write(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, str]) 
             value.tensor.dims.append(0)
             value.tensor.tensor_type = "str"
             value.tensor.tensor_content = text.encode(TEXT)
-            _write(file, value)
+            checksum = _write(file, value, checksum)
+        file.write(CHECKED + checksum.to_bytes(10, "big"))
 
 
-def _write(file: BinaryIO, value: Any) -> None:
+def _write(file: BinaryIO, value: Any, checksum: int) -> int:
+    """Write a value; returns the checksum of everything up to its end."""
     data = value.SerializeToString()
-    file.write(VALUE + varint(len(data)))
-    file.write(data)
+    for part in (VALUE + varint(len(data)), data):
+        file.write(part)
+        checksum = zlib.crc32(part, checksum)
+    return checksum
 
 
 def _tensor(data: memoryview, value: Any) -> Any:

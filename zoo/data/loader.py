@@ -40,10 +40,10 @@ class Batch(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Images `first` to `first` + `count` - 1 of the `total` of a step are one process's."""
+    """Of the `total` images of a step, so many `images` from the `first` on are one process's."""
 
     first: int
-    count: int
+    images: int
     total: int
 
 
@@ -143,9 +143,9 @@ class Loader:
 
     def _indices(self, order: NDArray[np.int64], step: int) -> list[tuple[int, int, int]]:
         """Of each view in the batch: its place in the epoch, its image, which of the image's views it is."""
-        first, count, _ = self.part(step)
+        first, images, _ = self.part(step)
         start = step * self.batch_size * self.share[1] + first
-        places = range(start, start + count)
+        places = range(start, start + images)
         return [(place, int(order[place]), view) for view in range(max(1, self.splits)) for place in places]
 
     def _view(self, epoch: int, place: int, index: int, view: int) -> View:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.processes import Processes
 from zoo.data import Loader
 from zoo.training.metrics import Tally
 
@@ -41,9 +42,16 @@ class Evaluation:
 
 
 def evaluate(
-    predict: Predict, loader: Loader, classes: int, progress: Callable[[int, int], None] = lambda done, total: None
+    predict: Predict,
+    loader: Loader,
+    classes: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    processes: Processes | None = None,
 ) -> Evaluation:
-    """Classify all images of `loader`; `progress` is called with batches done and their number."""
+    """Classify all images of `loader`; `progress` is called with batches done and their number.
+
+    Of several processes, each classifies its share, and each gets the tally of all.
+    """
     tally, timed = Tally(classes), []
     start = time.perf_counter()
     for done, batch in enumerate(loader.epoch(0), 1):
@@ -52,6 +60,8 @@ def evaluate(
         timed.append((time.perf_counter() - before, len(batch.images)))
         tally.add(logits, batch.labels, batch.indices)
         progress(done, len(loader))
+    if processes is not None:
+        tally = Tally.joined(classes, processes.gather(tally.records.tobytes()))
     alone = timed[1:] or timed
     return Evaluation(
         tally, time.perf_counter() - start, sum(seconds for seconds, _ in alone), sum(images for _, images in alone)

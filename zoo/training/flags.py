@@ -84,7 +84,7 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         Flag("device", None, maybe(DEVICE), "where the network runs", "a GPU where there is one"),
         Flag("device_target", None, maybe(choice("CPU", "GPU", "Ascend")), "mindcv's word for it", "as --device"),
         Flag("mode", None, maybe(integer("[0, 1]")), "0: compiled graph, 1: eager", "0 in MindSpore, else 1"),
-        Flag("distribute", False, SWITCH, "several processes: not in this version"),
+        Flag("distribute", False, SWITCH, "one of several processes, started by torchrun, msrun or Paddle's launcher"),
         _train("val_while_train", False, SWITCH, "validate during training"),
         _train("val_interval", 1, COUNT, "epochs from one validation to the next"),
         Flag("log_interval", 100, COUNT, "steps from one line of the log to the next"),
@@ -105,6 +105,7 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         _train("drop_remainder", True, SWITCH, "leave out the last batch of an epoch where it is smaller"),
         _train("aug_repeats", 0, COUNT_OR_0, "times each image comes in an epoch, augmented anew; 0 and 1: once"),
         Flag("eval_shuffle", False, SWITCH, "validate in random order"),
+        Flag("strict", False, SWITCH, "stop at an image that cannot be read, instead of leaving it out"),
         Flag("blacklist", None, maybe(FILE), "lines of image names to leave out of validation"),
     ),
     "Augmentation and preprocessing": (
@@ -145,13 +146,15 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         Flag("pretrained", False, SWITCH, "begin with the publisher's weights"),
         _train("ckpt_path", "", FILE, "begin with the weights of this file, of any source"),
         Flag("ckpt_path", (), FILES, "checkpoints to judge, or folders of them; may be repeated", program="validate"),
-        _train("resume", None, RESUME, "go on with a run: its state file, or the newest one in --ckpt_save_dir"),
+        _train("resume", None, RESUME, "go on with a run: from a file of it, or the newest state in --ckpt_save_dir"),
         _train("resume_opt", False, SWITCH, "with --ckpt_path: the optimizer's state too"),
         _train("freeze", (), NAMES, "what stays as it is: stages, patterns of parameter names, all_but_head"),
         _train("keep_checkpoint_max", 10, COUNT, "checkpoints to keep"),
         _train("ckpt_save_dir", "./ckpt", FOLDER, "where checkpoints and logs go"),
         _train("ckpt_save_interval", 1, COUNT, "epochs from one checkpoint to the next"),
         _train("ckpt_save_policy", "latest_k", maybe(choice("latest_k", "top_k")), "which to keep; None: all"),
+        _train("keep_state_max", 2, COUNT, "states to keep, from which a run goes on: optim_MODEL.ckpt, and before it"),
+        _train("recovery_interval", 0, COUNT_OR_0, "batches from one state to the next within an epoch; 0: none"),
         _train("epoch_size", 90, COUNT, "epochs to train for"),
         Flag("dataset_sink_mode", True, SWITCH, "for recipes of mindcv: every framework is fed by one pipeline here"),
         Flag("ema", False, SWITCH, "keep, and validate, a moving average of the weights; validate.py: judge a file's"),
@@ -205,6 +208,7 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         Flag("csv", None, maybe(FILE), "write each class's figures as CSV", program="validate"),
         Flag("confusion", None, maybe(FILE), "write the confusion matrix as CSV", program="validate"),
         Flag("predictions", None, maybe(FILE), "write what each image was taken for as CSV", program="validate"),
+        Flag("bad_images", "bad_images.csv", FILE, "where to list images that cannot be read", program="validate"),
         Flag("per_class", False, SWITCH, "show every class's figures", program="validate"),
         Flag("worst", 10, COUNT, "how many of the worst classes to show", program="validate"),
         Flag("study", False, SWITCH, "the same weights with other epsilons and pool borders", program="validate"),
@@ -303,6 +307,32 @@ def remarks(arguments: Arguments) -> list[str]:
             "--mode 0: on a CPU torch.compile takes minutes before the first batch; --mode 1 begins at once."
         )
     return sentences
+
+
+SAME_RUN = {
+    *("ckpt_path", "pretrained", "resume", "resume_opt", "keep_checkpoint_max", "keep_state_max", "ckpt_save_dir"),
+    *("ckpt_save_interval", "ckpt_save_policy", "recovery_interval", "dataset_sink_mode", "backend", "device"),
+    *("device_target", "mode", "distribute", "val_while_train", "val_interval", "val_split", "val_amp_level"),
+    *("eval_shuffle", "log_interval", "progress", "tensorboard", "data_dir", "dataset_download", "strict"),
+    *("num_parallel_workers", "blacklist", "batch_size"),
+}
+"""Flags that change nothing in what is learned; batch_size may change with the number of processes."""
+
+
+def changes(arguments: Arguments, text: str) -> list[str]:
+    """What a run learns differently by than by the flags that `to_yaml` wrote: "--lr 0.1 (was 0.01)", ..."""
+    import yaml
+
+    flags, before = _flags(arguments.program), yaml.safe_load(text)
+    if not isinstance(before, dict):
+        return []
+    found = []
+    for name, value in arguments.values.items():
+        if name in before and name not in SAME_RUN:
+            was = _read(flags[name], before[name], name)
+            if was != value:
+                found.append(f"--{name} {_shown(value)} (was {_shown(was)})")
+    return found
 
 
 SCHEDULED = {
@@ -526,7 +556,5 @@ def _check(values: Mapping[str, Any]) -> None:
                 f"--{name} O3: weights and batch norm in half precision too mean another thing in every framework; "
                 "O2 has the speed of it"
             )
-    if values["distribute"]:
-        raise TrainingError("--distribute: runs of several processes are not in this version; leave it out")
     if values["aug_splits"] and values["auto_augment"] is None:
         raise TrainingError("--aug_splits 3: needs a policy to augment by: give --auto_augment")

@@ -6,7 +6,7 @@ image that loaders repeated to fill a batch or a shard counts once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,6 +63,13 @@ class Tally:
         both = Tally(self.classes)
         both._added = self._added + other._added
         return both
+
+    @classmethod
+    def joined(cls, classes: int, records: Iterable[bytes]) -> Tally:
+        """What the bytes of several tallies' `records` add up to."""
+        tally = cls(classes)
+        tally._added = [np.frombuffer(data, RECORD) for data in records]
+        return tally
 
     @property
     def records(self) -> NDArray[np.void]:

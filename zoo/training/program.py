@@ -4,16 +4,71 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
+import signal
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
+from backends.processes import LAUNCHERS, Processes, rank
 from zoo.errors import ZooError
 
 
+class Stopped(Exception):
+    """A run that a signal has stopped: everything is saved, and the message says how to go on."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.number = number
+
+
+class Signals:
+    """Notes SIGTERM and SIGINT, as a context manager, so that a step is finished; the second one interrupts at once."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Signals:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @property
+    def name(self) -> str:
+        """Of the signal that came."""
+        return signal.Signals(self.number).name
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.number:
+            raise KeyboardInterrupt
+        self.number = number
+        logging.getLogger("zoo").warning("%s: the run stops after this step; a second one stops it now", self.name)
+
+
+def command(processes: Processes, backend: str, *words: str | Path) -> str:
+    """The command line of this script with other words, by the launcher that has started these processes."""
+    launcher = f"{LAUNCHERS[backend].command.format(processes.size)} " if processes.size > 1 else "python "
+    return launcher + shlex.join([sys.argv[0] or "train.py", *map(str, words)])
+
+
 def run(main: Callable[[], int]) -> int:
-    """Run a script's `main`; returns its exit status: 0 done, 2 bad usage or input, 130 interrupted."""
+    """Run a script's `main`; returns its exit status.
+
+    0 done, 2 bad usage or input, 130 interrupted, 143 stopped by SIGTERM.
+    """
     name = Path(sys.argv[0]).name
+    if rank():
+        name += f" (process {rank()})"
+        logging.getLogger("zoo").setLevel(logging.ERROR)  # the first one says it
+    warnings.filterwarnings("ignore", module="PIL")  # of images that it reads all the same
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(f"{name}: warning: %(message)s"))
     logging.getLogger("zoo").addHandler(handler)
@@ -22,9 +77,20 @@ def run(main: Callable[[], int]) -> int:
     except ZooError as error:
         print(f"{name}: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         status = 2
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"{name}: error: {where}{error.strerror or error}", file=sys.stderr)
+        status = 2
+    except Stopped as stopped:
+        if not rank():
+            print(f"{name}: {stopped}", file=sys.stderr)
+        status = 128 + stopped.number
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         status = 130
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)  # MindSpore 2.8 prints an ignored exception a cell when the interpreter takes it apart
+    if not (status == 0 and LAUNCHERS["mindspore"].started()):
+        os._exit(status)  # MindSpore 2.8 prints an ignored exception a cell when the interpreter takes it apart
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # but its processes part well only there
+    return status

@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import weights
+from backends import get
+from backends.device import Device, parse
+from backends.processes import Processes, join, local_rank
 from weights.checkpoints import Checkpoint
 from zoo.catalogue import spec
 from zoo.data import Augment, Dataset, Evaluate, ImageFolder, Loader, Mixing, open_dataset
@@ -49,14 +52,25 @@ class Network:
 
     def build(self, a: Arguments) -> Any:
         """The network in the framework of the flags, with its weights."""
-        from backends import get
-        from backends.device import parse
-
         arrays = self.arrays(a.seed)
         backend = get(a.backend)
-        net = backend.build(self.model, parse(a.device))
+        net = backend.build(self.model, device(a))
         backend.load(net, arrays)
         return net
+
+
+def device(a: Arguments) -> Device | None:
+    """Where the network runs: as the flags say, else on a GPU where there is one; each process on its own."""
+    own = Device("gpu", local_rank(a.backend) if a.distribute else 0)
+    if a.device is None:
+        return own if get(a.backend).gpus() else None
+    return own if a.device == "gpu" and a.distribute else parse(a.device)
+
+
+def processes(a: Arguments) -> Processes:
+    """The processes of the run. Raises TrainingError where they are not there, or not expected."""
+    where = device(a)
+    return join(a.backend, a.distribute, where is not None and where.kind == "gpu", f"{a.program}.py")
 
 
 def dataset(a: Arguments, split: str) -> Dataset:
@@ -97,7 +111,7 @@ def by_name(data: Dataset, opened: Checkpoint | None) -> Dataset:
     return data.numbered_by(known, "the checkpoint")
 
 
-def network(a: Arguments, data: Dataset, checkpoint: str | Path | None = None) -> Network:
+def network(a: Arguments, data: Dataset, checkpoint: str | Path | None = None, processes: int = 1) -> Network:
     """The network of the flags for the classes of `data`, to be read from `checkpoint` if there is one.
 
     Its classes are --num_classes', or the dataset's; in validation the checkpoint's own. Raises ZooError where the
@@ -133,7 +147,13 @@ def network(a: Arguments, data: Dataset, checkpoint: str | Path | None = None) -
         model = replace(model, preprocess=_preprocess(a, model), size=a.image_resize or model.size)
     size = model.size
     InputCheck(model)((2, model.in_channels, size, size), a.program == "train")
-    if a.program == "train" and 1 in (a.batch_size, 0 if a.drop_remainder else len(data) % a.batch_size):
+    last = 0 if a.drop_remainder else len(data) % (a.batch_size * processes)
+    if a.program == "train" and 0 < last < processes:
+        raise TrainingError(
+            f"{a.dataset}: the last batch of an epoch has {last} images for {processes} processes: leave it out with "
+            "--drop_remainder, or take another --batch_size"
+        )
+    if a.program == "train" and 1 in (a.batch_size, last // processes):
         for op in trace(model, size, size).ops:
             if getattr(op.node, "norm", False) and op.outputs.height * op.outputs.width == 1:
                 raise TrainingError(
@@ -193,7 +213,7 @@ def schedule(a: Arguments, steps: int) -> Schedule:
     )
 
 
-def training_loader(a: Arguments, data: Dataset, model: Model) -> Loader:
+def training_loader(a: Arguments, data: Dataset, model: Model, processes: Processes) -> Loader:
     """Shuffled, augmented, mixed batches of the training set."""
     how = model.preprocess
     augment = Augment(
@@ -226,16 +246,19 @@ def training_loader(a: Arguments, data: Dataset, model: Model) -> Loader:
         repeats=a.aug_repeats,
         splits=a.aug_splits,
         mixing=Mixing(model.num_classes, a.mixup, a.cutmix, a.cutmix_prob, a.label_smoothing),
+        share=(processes.rank, processes.size),
+        unreadable="raise" if a.strict else "replace",
     )
     if not len(loader):
+        together = f" on each of {processes.size} processes" if processes.size > 1 else ""
         raise TrainingError(
-            f"--batch_size {a.batch_size}: {a.dataset} has {len(data)} images, which make no batch: take a "
+            f"--batch_size {a.batch_size}{together}: {a.dataset} has {len(data)} images, which make no batch: take a "
             "smaller one, or --drop_remainder no"
         )
     return loader
 
 
-def validation_loader(a: Arguments, data: Dataset, model: Model) -> Loader:
+def validation_loader(a: Arguments, data: Dataset, model: Model, processes: Processes) -> Loader:
     """All images once, the last batch as small as it is."""
     return Loader(
         data,
@@ -245,6 +268,8 @@ def validation_loader(a: Arguments, data: Dataset, model: Model) -> Loader:
         shuffle=a.eval_shuffle,
         drop_remainder=False,
         workers=a.num_parallel_workers,
+        share=(processes.rank, processes.size),
+        unreadable="raise" if a.strict else "skip",
     )
 
 

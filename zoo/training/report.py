@@ -185,8 +185,7 @@ class Reporter:
         path = folder / "result.log"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if path.exists():
-                self.history = _epochs(path.read_text(encoding="utf-8", errors="replace"), self.start_epoch)
+            self.history = [row for row in reported(path) if row.number <= self.start_epoch]
             with whole(path) as part:
                 part.write_text(_row(COLUMNS) + "".join(done.line() for done in self.history), encoding="utf-8")
         except OSError as error:
@@ -248,6 +247,17 @@ def batches(mode: Mode, log_interval: int) -> Iterator[Callable[[int, int], None
         yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
+def reported(path: Path) -> list[Epoch]:
+    """The rows of a result.log, if there is one; whatever is no row, the header too, is left out. Raises OSError."""
+    rows = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
+        try:
+            rows.append(Epoch.parse(line))
+        except (ValueError, TypeError):
+            continue
+    return rows
+
+
 def draw(figure: Any, title: str, epochs: Sequence[Epoch], rates: Sequence[tuple[float, float]]) -> None:
     """Loss, accuracy where it was measured, and learning rate over epochs, on an empty matplotlib Figure.
 
@@ -299,17 +309,6 @@ def _points(epochs: Sequence[Epoch], field: str) -> list[tuple[int, float]]:
 
 def _row(cells: Sequence[str]) -> str:
     return "".join(f"{cell:<20}" for cell in cells).rstrip() + "\n"
-
-
-def _epochs(text: str, last: int) -> list[Epoch]:
-    """The rows of a result.log up to epoch `last`; whatever is no row, the header too, is left out."""
-    rows = []
-    for line in text.splitlines():
-        try:
-            rows.append(Epoch.parse(line))
-        except (ValueError, TypeError):
-            continue
-    return [row for row in rows if row.number <= last]
 
 
 def _of(part: int, total: int) -> str:

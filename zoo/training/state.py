@@ -1,33 +1,84 @@
-"""Checkpoints of a run: weights as .ckpt files that any framework reads, and the optimizer's state beside them."""
+"""Checkpoints of a run: its weights as .ckpt files that any framework reads, and its state, from which it goes on.
+
+Names are mindcv's: MODEL-EPOCH_STEP.ckpt and MODEL_best.ckpt hold weights (with a moving average, the average), and
+optim_MODEL.ckpt is the newest state: weights, optimizer, average, loss scale, and how far the run has come. Earlier
+states are optim_MODEL-EPOCH_STEP.ckpt. Each file appears whole, and ends with a checksum that is verified on reading.
+All randomness is drawn by position (`zoo.data.loader`), so the position is the state of loader and generators too.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Mapping, Sequence
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 import weights
-from weights import formats
+from weights import formats, store
+from weights.check import check
 from weights.formats import mindspore
 from zoo.errors import TrainingError, WeightsError
 from zoo.files import whole
 from zoo.model import Model
+from zoo.trace import parameters
 
 Array = NDArray[Any]
-EPOCH = "epoch"
-"""What the state is called that says after which epoch it was written."""
+LOSSES = "losses"
+"""What the losses of the epoch that is not yet reported are called among the arrays."""
+
+LOCK = ".lock"
+"""The file of a run's folder that says that the run is going on."""
+
+logger = logging.getLogger("zoo")
+
+
+class Position(NamedTuple):
+    """Batches `step` of `epoch` (both from 1) are done; 0: before the first."""
+
+    epoch: int
+    step: int
+
+    def __str__(self) -> str:
+        return f"epoch {self.epoch}, batch {self.step}"
+
+
+@dataclass(frozen=True)
+class State:
+    """What a run goes on from.
+
+    losses  of the position's epoch, one a batch
+    flags   the run's, as YAML
+    images  in the training set; `batch` in a step, of all processes together; `steps` in an epoch
+    path    the file that it was read from
+    """
+
+    position: Position
+    arrays: Mapping[str, Array]
+    losses: Sequence[float]
+    flags: str
+    images: int
+    batch: int
+    steps: int
+    path: Path = field(default=Path(), compare=False)
 
 
 class Keeper:
-    """Writes a run's checkpoints into a folder, and removes those that its policy does not keep.
+    """Writes a run's files into its folder, and removes those that its policy does not keep.
 
-    Names are mindcv's: MODEL-EPOCH_STEP.ckpt, MODEL_best.ckpt, optim_MODEL.ckpt. The files say which network they hold
-    and how it is fed; MindSpore's own load_checkpoint reads them too. With a moving average, they hold the average, and
-    the optimizer's file the weights themselves. A run that goes on after epoch `done` counts its earlier files.
+    keep, policy  so many weights: the latest ("latest_k"), or those of the highest top-1 and the newest ("top_k"); all
+                  (None)
+    states        so many states: the newest, and those before it
+    since         the state that the run goes on from; what the folder has from before is counted
     """
 
     def __init__(
@@ -36,88 +87,254 @@ class Keeper:
         model: Model,
         keep: int = 10,
         policy: str | None = "latest_k",
-        done: int = 0,
+        states: int = 2,
+        since: State | None = None,
         classes: Sequence[str] = (),
     ) -> None:
+        self.folder, self.model, self.most, self.policy, self.states = Path(folder), model, keep, policy, states
         self.classes = classes
-        self.folder, self.model, self.most, self.policy = Path(folder), model, keep, policy
         self.kept: list[tuple[float, Path]] = []
         self.best = -1.0
-        for path in _files(self.folder, model.name) if done else ():
+        self.newest = self.folder / f"optim_{model.name}.ckpt"
+        self.last = None if since is None else since.position
+        for path in _weights(self.folder, model.name) if since else ():
             epoch, top1 = _notes(path)
-            if 0 < epoch <= done:
+            if epoch:
                 self.kept.append((self._rank(epoch, top1), path))
                 self.best = max(self.best, top1)
         best = self.folder / f"{model.name}_best.ckpt"
-        if done and best.exists():
+        if since and best.exists():
             self.best = max(self.best, _notes(best)[1])
 
-    def _rank(self, epoch: int, top1: float) -> float:
-        return top1 if self.policy == "top_k" else float(epoch)
-
-    def save(self, arrays: Mapping[str, Array], state: Mapping[str, Array], epoch: int, step: int, top1: float) -> Path:
-        """Write the weights after `epoch` (from 1) and the state; top1 in percent, NaN where it was not measured."""
+    def save(self, arrays: Mapping[str, Array], epoch: int, step: int, top1: float) -> Path:
+        """Write the weights after `epoch` (from 1); top1 in percent, NaN where it was not measured. Raises ZooError."""
         path = self.folder / f"{self.model.name}-{epoch}_{step}.ckpt"
         notes = {"epoch": str(epoch), "step": str(step), "class_names": json.dumps(list(self.classes))}
         notes |= {} if top1 != top1 else {"top1": f"{top1:.4f}"}
         weights.write(path, arrays, self.model, notes=notes)
-        write_state(self.folder / f"optim_{self.model.name}.ckpt", {**state, EPOCH: np.array([epoch], np.float64)})
         if top1 > self.best:
-            self.best = top1
             weights.write(self.folder / f"{self.model.name}_best.ckpt", arrays, self.model, notes=notes)
+            self.best = top1
         self.kept = [(rank, other) for rank, other in self.kept if other != path]
         self.kept.append((self._rank(epoch, -1.0 if top1 != top1 else top1), path))
-        if self.policy is not None:  # the newest one too, from which the run can go on
+        if self.policy is not None:  # the newest one too
             self.kept.sort(key=lambda item: item[0])
             for old in [item for item in self.kept[: -self.most] if item[1] != path]:
                 self.kept.remove(old)
                 old[1].unlink(missing_ok=True)
         return path
 
+    def save_state(self, state: State) -> None:
+        """Write a state as the newest. Raises ZooError, and leaves the one before, where that cannot be."""
+        check({n.removeprefix("weights/"): a for n, a in state.arrays.items() if n.startswith("weights/")}, self.model)
+        notes = {
+            **store.describe(self.model),
+            "epoch": str(state.position.epoch),
+            "step": str(state.position.step),
+            "holds": "state",
+            "flags": state.flags,
+            "images": str(state.images),
+            "batch": str(state.batch),
+            "steps": str(state.steps),
+            "class_names": json.dumps(list(self.classes)),
+        }
+        try:
+            with whole(self.newest) as part:
+                mindspore.write(part, {**state.arrays, LOSSES: np.array(state.losses, np.float64)}, notes)
+                if self.last is not None and self.newest.exists():
+                    _also_as(self.newest, self._earlier(self.last))
+        except OSError as error:
+            raise TrainingError(f"{self.newest}: cannot write the state there: {error.strerror}") from None
+        self.last = state.position
+        for old in _states(self.folder, self.model.name)[self.states :]:
+            old.unlink(missing_ok=True)
 
-def write_state(path: Path, state: Mapping[str, Array]) -> None:
-    """A trainer's state, as a MindSpore checkpoint. Raises TrainingError when it cannot be written."""
+    def has(self, epoch: int) -> bool:
+        """Whether the weights after an epoch are there."""
+        return any(_position(path)[0] == epoch for _, path in self.kept)
+
+    def room(self, slots: int) -> None:
+        """Whether the disk has room for the run's files, with so many arrays of the weights' size in a state.
+
+        Warns where it will fill up. Raises TrainingError where there is none for the first ones.
+        """
+        size = 4 * sum(int(np.prod(parameter.shape)) for parameter in parameters(self.model).values())
+        first, most = size * (slots + 2), size * (slots * (self.states + 1) + self.most + 2)
+        free = shutil.disk_usage(self.folder).free
+        if free < first:
+            raise TrainingError(
+                f"{self.folder}: {_size(free)} free, and the first checkpoint takes {_size(first)}: make room there, "
+                "or take another --ckpt_save_dir"
+            )
+        if free < most and self.policy is not None:
+            logger.warning("%s: %s free, and its checkpoints will take %s", self.folder, _size(free), _size(most))
+
+    def _rank(self, epoch: int, top1: float) -> float:
+        return top1 if self.policy == "top_k" else float(epoch)
+
+    def _earlier(self, position: Position) -> Path:
+        return self.folder / f"optim_{self.model.name}-{position.epoch}_{position.step}.ckpt"
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """The folder for one run alone: made where it is missing. Raises TrainingError where another run has it.
+
+    The lock ends with the process, however that ends.
+    """
     try:
-        with whole(path) as part:
-            mindspore.write(part, state, {})
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK).open("a+", encoding="utf-8")
     except OSError as error:
-        raise TrainingError(f"{path}: cannot write the state there: {error.strerror}") from None
+        raise TrainingError(f"--ckpt_save_dir {folder}: cannot write there: {error.strerror}") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise TrainingError(
+                f"--ckpt_save_dir {folder}: {file.read(200) or 'another run'} is writing there: wait for it, or take "
+                "another folder"
+            ) from None
+        except OSError as error:  # file systems without locks
+            logger.warning("%s: no lock can be had there (%s): start no other run in it", folder, error.strerror)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {os.uname().nodename}")
+        file.flush()
+        for part in folder.glob(".*.part"):  # of a run that was killed
+            part.unlink(missing_ok=True)
+        yield
 
 
-def read_state(path: str | Path, epoch: int) -> dict[str, Array]:
-    """What a `Keeper` wrote after `epoch`. Raises TrainingError when it cannot be read, or is of another epoch."""
+def set_aside(folder: Path, model: str, since: Position | None = None) -> None:
+    """Move what an earlier run has left into a folder below, before a run overwrites it; with `since`, what is later.
+
+    Says so on the logger.
+    """
+    found = [p for p in (*_weights(folder, model), *_states(folder, model)) if since is None or _later(p, since)]
+    best = folder / f"{model}_best.ckpt"
+    if best.exists() and (since is None or _notes(best)[0] > since.epoch):
+        found.append(best)
+    if found:
+        _move(found, folder, model)
+    if since is None:
+        for name in ("bad_images.csv", "failed_batch.csv"):  # which this run may have no reason to write
+            (folder / name).unlink(missing_ok=True)
+
+
+def _move(found: list[Path], folder: Path, model: str) -> None:
+    target = next(t for n in range(1, 10**6) if not (t := folder / f"earlier-{n}").exists())
+    target.mkdir()
+    reports = [folder / name for name in ("result.log", "curves.png", "bad_images.csv", f"{model}.yaml")]
+    for path in filter(Path.exists, reports):
+        shutil.copy2(path, target)
+    for path in found:
+        os.replace(path, target / path.name)
+    logger.warning("%s: %s of an earlier run are in %s now", folder, _count(found), target)
+
+
+def newest(folder: str | Path, model: str) -> State:
+    """The newest state in a run's folder that can be read; those passed over, with the reason, go to the logger.
+
+    Raises TrainingError when there is none.
+    """
+    found = _states(Path(folder), model)
+    for path in found:
+        try:
+            return read_state(path)
+        except TrainingError as error:
+            logger.warning("passed over: %s", error)
+    damaged = f" that can be read, of {len(found)}" if found else ""
+    there = _weights(Path(folder), model)
+    instead = f"; to begin anew with its weights, --ckpt_path {there[-1]}" if there else ""
+    raise TrainingError(f"--resume: no state optim_{model}.ckpt{damaged} in {folder}{instead}")
+
+
+def state_of(path: Path, model: str, folder: str | Path) -> State:
+    """The state that belongs to a file: itself, or one beside it or in the run's folder of its epoch and step.
+
+    Raises TrainingError when there is none.
+    """
     try:
-        contents = formats.read(Path(path))
+        notes = weights.open_checkpoint(path).metadata
     except WeightsError as error:
         raise TrainingError(str(error)) from None
-    arrays = {name: np.array(tensor.read()) for name, tensor in contents.tree.items() if not isinstance(tensor, str)}
-    written = int(arrays.pop(EPOCH, np.zeros(1))[0])
-    if written != epoch:
-        raise TrainingError(
-            f"{path}: the optimizer's state is of epoch {written or 'unknown'}, and the checkpoint of epoch {epoch}: "
-            "go on from the run's newest, or begin anew with --ckpt_path alone"
-        )
-    return arrays
-
-
-def epoch_of(path: str | Path) -> int:
-    """The epoch that a checkpoint of `Keeper` was written after, from the file itself."""
-    note = weights.open_checkpoint(path).metadata.get("epoch", "")
-    if not note.isdigit():
+    if notes.get("holds") == "state":
+        return read_state(path)
+    if not notes.get("epoch", "").isdigit() or not notes.get("step", "").isdigit():
         raise TrainingError(f"{path}: it does not say after which epoch it was written: it is not of train.py")
-    return int(note)
+    wanted = Position(int(notes["epoch"]), int(notes["step"]))
+    others = []
+    for other in dict.fromkeys((*_states(path.parent, model), *_states(Path(folder), model))):
+        state = read_state(other)
+        if state.position == wanted:
+            return state
+        others.append(f"{other.name} ({state.position})")
+    raise TrainingError(
+        f"{path}: of {wanted}, and no state of that: {', '.join(others) or 'there are none'}: go on from the run's "
+        "newest with --resume, or begin anew with --ckpt_path alone"
+    )
 
 
-def newest(folder: str | Path, model: str) -> Path:
-    """The newest checkpoint of a run's folder. Raises TrainingError when there is none."""
-    found = _files(Path(folder), model)
-    if not found:
-        raise TrainingError(f"--resume: no checkpoint {model}-EPOCH_STEP.ckpt in {folder}")
-    return max(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
+def read_state(path: str | Path) -> State:
+    """What a `Keeper` wrote. Raises TrainingError when it is damaged, or is no state."""
+    try:
+        contents = formats.read(Path(path))
+        notes = contents.metadata
+        if notes.get("holds") != "state":
+            raise TrainingError(f"{path}: not a state of train.py, or cut short")
+        arrays = {name: np.array(tensor.read()) for name, tensor in contents.tree.items() if hasattr(tensor, "read")}
+        return State(
+            Position(int(notes["epoch"]), int(notes["step"])),
+            arrays,
+            arrays.pop(LOSSES).tolist(),
+            notes["flags"],
+            int(notes["images"]),
+            int(notes["batch"]),
+            int(notes["steps"]),
+            Path(path),
+        )
+    except WeightsError as error:
+        raise TrainingError(str(error)) from None
+    except (KeyError, ValueError) as error:
+        raise TrainingError(f"{path}: damaged: {type(error).__name__}: {error}") from None
 
 
-def _files(folder: Path, model: str) -> list[Path]:
-    return sorted(folder.glob(f"{model}-*_*.ckpt"))
+def _also_as(path: Path, other: Path) -> None:
+    """Give a file a second name, so that its first may be taken; where the file system has only one, that one."""
+    other.unlink(missing_ok=True)
+    try:
+        os.link(path, other)
+    except OSError:
+        os.replace(path, other)
+
+
+def _states(folder: Path, model: str) -> list[Path]:
+    """Newest first."""
+    newest = folder / f"optim_{model}.ckpt"
+    earlier = [p for p in folder.glob(f"optim_{model}-*_*.ckpt") if _position(p)]
+    return [newest] * newest.exists() + sorted(earlier, key=_position, reverse=True)
+
+
+def _weights(folder: Path, model: str) -> list[Path]:
+    """Oldest first."""
+    return sorted((p for p in folder.glob(f"{model}-*_*.ckpt") if _position(p)), key=_position)
+
+
+def _position(path: Path) -> tuple[int, ...]:
+    """The epoch and the step in a file's name; () without."""
+    found = re.search(r"-(\d+)_(\d+)\.ckpt$", path.name)
+    return tuple(map(int, found.groups())) if found else ()
+
+
+def _later(path: Path, since: Position) -> bool:
+    """Whether a run that goes on from `since` has not come as far as a file."""
+    if path.name.startswith("optim_") and not _position(path):
+        try:
+            return read_state(path).position > since
+        except TrainingError:
+            return True
+    return _position(path) > since
 
 
 def _notes(path: Path) -> tuple[int, float]:
@@ -125,5 +342,15 @@ def _notes(path: Path) -> tuple[int, float]:
     try:
         notes = weights.open_checkpoint(path).metadata
         return int(notes.get("epoch", 0)), float(notes.get("top1", -1.0))
-    except (WeightsError, ValueError):
+    except (WeightsError, ValueError) as error:
+        logger.warning("passed over: %s", error)
         return 0, -1.0
+
+
+def _count(paths: Iterable[Path]) -> str:
+    names = [path.name for path in paths]
+    return f"{len(names)} checkpoints" if len(names) > 1 else names[0]
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -1,0 +1,36 @@
+"""Paddle's processes: python -m paddle.distributed.launch, over NCCL on GPUs and gloo on CPUs (--backend gloo)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import paddle
+import paddle.distributed as dist
+from numpy.typing import ArrayLike, NDArray
+from paddle import Tensor
+
+from backends import processes
+
+
+class Processes(processes.Processes):
+    """See `backends.processes.Processes`."""
+
+    def __init__(self, gpu: bool) -> None:
+        paddle.device.set_device(f"gpu:{processes.local_rank('paddle')}" if gpu else "cpu")
+        dist.init_parallel_env()
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+
+    def total(self, numbers: ArrayLike) -> NDArray[np.float32]:
+        array = np.asarray(numbers, np.float32)
+        tensor = paddle.to_tensor(array.reshape(-1))
+        dist.all_reduce(tensor)
+        return tensor.numpy().reshape(array.shape)
+
+    @paddle.no_grad()
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        flat = paddle.concat([tensor.reshape([-1]) for tensor in tensors])
+        dist.all_reduce(flat)
+        parts = (flat / self.size).split([tensor.size for tensor in tensors])
+        for tensor, part in zip(tensors, parts, strict=True):
+            paddle.assign(part.reshape(tensor.shape), tensor)

@@ -1,0 +1,41 @@
+"""PyTorch's processes: torchrun, torch.distributed over NCCL on GPUs and gloo on CPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from backends import processes
+
+
+class Processes(processes.Processes):
+    """See `backends.processes.Processes`."""
+
+    def __init__(self, gpu: bool) -> None:
+        local = processes.local_rank("torch")
+        self.device = torch.device("cuda", local) if gpu else torch.device("cpu")
+        if gpu:
+            torch.cuda.set_device(self.device)
+        dist.init_process_group("nccl" if gpu else "gloo")
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+
+    def total(self, numbers: ArrayLike) -> NDArray[np.float32]:
+        tensor = torch.tensor(np.asarray(numbers, np.float32), device=self.device)
+        dist.all_reduce(tensor)
+        return tensor.cpu().numpy()
+
+    @torch.no_grad()
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        dist.all_reduce(flat)
+        flat /= self.size
+        for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+    def leave(self) -> None:
+        dist.destroy_process_group()

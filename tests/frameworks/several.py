@@ -1,0 +1,75 @@
+"""What test_processes.py has one process do, or two: a first step's loss and gradients, and the weights after 20.
+
+    LAUNCHER several.py FRAMEWORK FOLDER SPLIT GRAPH
+
+SPLIT batches make an update. Batch norm normalises by running statistics; dropout is on. Process 0 writes FOLDER/N.npz,
+N being the number of processes.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import numpy as np
+
+import weights
+from backends import get
+from backends.processes import LAUNCHERS, join
+from backends.training import trainer
+from zoo.data import Augment, Loader, open_dataset
+from zoo.data.loader import at_position
+from zoo.model import configure
+from zoo.models import MODELS
+from zoo.training.optimizers import Optimizer
+from zoo.training.plan import Plan, groups
+
+BATCH, STEPS, RATE = 16, 20, 1e-4
+
+
+def main(framework: str, folder: str, split: int, graph: bool) -> None:
+    backend = get(framework)
+    processes = join(framework, LAUNCHERS[framework].started() > 1)
+    model = configure(MODELS["googlenet"], width=0.125, num_classes=10)
+    net = backend.build(model)
+    arrays = weights.initial(model, 0)
+    arrays["head.fc.bias"] = arrays["head.fc.weight"][:, 0].copy()  # not 0: errors are relative to an array's largest
+    backend.load(net, arrays)
+    frozen = groups(model, freeze=["*.bn.*"])
+    plan = Plan(Optimizer("sgd", momentum=0.0), frozen, accumulate=split, graph=graph)
+    training = trainer(framework, net, plan, processes)
+    loader = Loader(
+        open_dataset("digits", ".", "train"),
+        Augment(64),
+        BATCH // processes.size,
+        shuffle=True,
+        workers=2,
+        share=(processes.rank, processes.size),
+    )
+    found, seen = {}, []
+    for step, batch in enumerate(loader.epoch(0)):
+        if step == STEPS * split:
+            break
+        part = loader.part(step)
+        training.seed(at_position(0, 1, step), part.first, part.total)
+        if step == 0:
+            loss = float(training.backward(batch.images, batch.targets, 1.0)) * len(batch.images)
+            found |= {f"gradient/{name}": array for name, array in training.gradients().items()}
+            training.clear()
+            training.seed(at_position(0, 1, step), part.first, part.total)
+        training.step(batch.images, batch.targets, RATE, part.total)
+        seen += batch.indices.tolist()
+    found |= {f"weight/{name}": array for name, array in training.dumped().items()}
+    found["loss"] = processes.total(loss) / BATCH
+    found["seen"] = np.sort(
+        np.concatenate([np.frombuffer(b, "i8") for b in processes.gather(np.array(seen).tobytes())])
+    )
+    if processes.rank == 0:
+        np.savez(Path(folder) / f"{processes.size}.npz", **found)
+    processes.leave()
+    sys.stdout.flush()
+    os._exit(0)
+
+
+main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "1")
