@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         bad = BadImages(folder / "bad_images.csv", processes, goes_on=since is not None)
         loop = Loop(a, training, loader, validation, schedule, keeper, report, bad, signals)
         try:
-            summary = loop.run(start, list(since.losses) if since and start.epoch == since.position.epoch else [])
+            summary = loop.run(start, since if since and start.epoch == since.position.epoch else None)
         except (ZooError, OSError, RuntimeError) as error:
             if processes.rank:
                 raise
@@ -132,13 +132,15 @@ class Loop:
         self.processes = training.processes
         self.judge = Judge(a, training) if validation else None
         self.losses: list[float] = []
+        self.begun = 0.0
 
-    def run(self, start: Position, losses: list[float]) -> str:
-        """Train and validate from a position on, of whose epoch these are the losses; returns the last figures."""
+    def run(self, start: Position, since: State | None) -> str:
+        """Train and validate from a position on, the state's if that is of the same epoch; returns the last figures."""
         a, summary = self.a, ""
         for epoch in range(start.epoch, a.epoch_size + 1):
-            begun = time.perf_counter()
-            self.losses, step = (losses, start.step) if epoch == start.epoch else ([], 0)
+            self.begun, self.losses, step = time.perf_counter(), [], 0
+            if since and epoch == start.epoch:
+                self.begun, self.losses, step = self.begun - since.seconds, list(since.losses), start.step
             self._learn(epoch, step)
             trained = time.perf_counter()
             due = epoch % a.ckpt_save_interval == 0 or epoch == a.epoch_size
@@ -152,7 +154,7 @@ class Loop:
                 top1,
                 result.tally.percent("top5") if result and self.training.spec.num_classes >= 5 else None,
                 result.tally.loss if result else None,
-                trained - begun,
+                trained - self.begun,
                 time.perf_counter() - trained,
             )
             if due and self.processes.rank == 0:
@@ -240,6 +242,7 @@ class Loop:
                     len(self.loader.dataset),
                     self.loader.batch_size * self.processes.size,
                     len(self.loader),
+                    time.perf_counter() - self.begun,
                 )
             )
 

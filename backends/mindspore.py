@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import mindspore as ms
@@ -148,12 +149,12 @@ class Sum(nn.Cell):
 class Dropout(nn.Cell):
     """nn.Dropout, whose masks ms.set_seed does not repeat; this one's it does, in eager mode."""
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, p: float) -> None:
         super().__init__()
-        self.rate = rate
+        self.p = p
 
     def construct(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.rate, self.training)
+        return F.dropout(x, self.p, self.training)
 
 
 class Classifier(nn.Cell):
@@ -217,8 +218,9 @@ def version() -> str:
 
 
 def gpus() -> int:
-    """How many MindSpore sees."""
-    return ms.hal.device_count("GPU") if ms.hal.is_available("GPU") else 0
+    """How many MindSpore sees; it is asked only where there may be one, as it answers no with a page of warnings."""
+    there = any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists()
+    return ms.hal.device_count("GPU") if there and ms.hal.is_available("GPU") else 0
 
 
 def build(model: Model, device: Device | None = None) -> Network:
@@ -247,11 +249,14 @@ def _current_device() -> tuple[str, int]:
 
 
 def load(net: Network, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-    """Copy canonical weights in. Raises WeightsError, with the network unchanged, when they do not fit."""
+    """Copy canonical weights in. Raises WeightsError, with the network unchanged, when they do not fit.
+
+    They are assigned: what `set_data` puts there, a graph that is compiled already does not see.
+    """
     check(arrays, net.spec)
     state = dict(net.parameters_and_names())  # paths: a cell around the network prefixes its parameters' names
     for name in parameters(net.spec):
-        state[CONVENTION.rename(name)].set_data(Tensor(np.asarray(arrays[name], np.float32)))
+        F.assign(state[CONVENTION.rename(name)], Tensor(np.asarray(arrays[name], np.float32)))
 
 
 def dump(net: Network) -> dict[str, NDArray[np.float32]]:

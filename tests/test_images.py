@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import spoilt
 from PIL import Image
 
 from zoo.errors import InputError
@@ -78,3 +79,54 @@ def test_unreadable_images(tmp_path):
         read_image(tmp_path / "cut.png")
     with pytest.raises(InputError, match=r"none.png: cannot read the image: No such file or directory"):
         read_image(tmp_path / "none.png")
+
+
+@pytest.mark.parametrize("kind", spoilt.UNREADABLE)
+def test_what_cannot_be_read_says_so_in_one_way(tmp_path, kind):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8))
+    (tmp_path / kind).write_bytes(spoilt.UNREADABLE[kind](image))
+    with pytest.raises(InputError, match=rf"{kind}: (not an image that Pillow can read|cannot read the image: \w+)"):
+        read_image(tmp_path / kind)
+
+
+@pytest.mark.parametrize("kind", spoilt.ODD)
+def test_odd_images_show_what_they_show(tmp_path, kind):
+    image = Image.linear_gradient("L").resize((50, 40)).convert("RGB")
+    (tmp_path / kind).write_bytes(spoilt.ODD[kind](image))
+    came = read_image(tmp_path / kind)
+    wanted = {"turned.jpg": image.transpose(Image.Transpose.ROTATE_270)}.get(kind, image).resize(came.size)
+    assert came.mode == "RGB"
+    assert np.abs(np.asarray(came, int) - np.asarray(wanted, int)).mean() < 3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientations_are_upright(tmp_path, orientation):
+    """As a viewer shows it: the mark is where it was before the camera was turned."""
+    image = Image.new("RGB", (60, 40))
+    image.paste((255, 0, 0), (0, 0, 20, 20))
+    undo = (None, Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, Image.Transpose.FLIP_TOP_BOTTOM)
+    undo += (Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_90, Image.Transpose.TRANSVERSE)
+    undo += (Image.Transpose.ROTATE_270,)
+    stored = image if orientation == 1 else image.transpose(undo[orientation - 1])
+    (tmp_path / "a.jpg").write_bytes(spoilt.jpeg(stored, exif=spoilt.exif(orientation), quality=95))
+    came = read_image(tmp_path / "a.jpg")
+    assert came.size == (60, 40)
+    assert came.getpixel((10, 10))[0] > 200
+    assert came.getpixel((50, 30))[0] < 50
+
+
+def test_sixteen_bits_become_eight_by_their_range(tmp_path):
+    values = np.arange(0, 65536, 257, np.uint16).reshape(16, 16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    assert np.asarray(read_image(tmp_path / "a.png"))[..., 0].ravel().tolist() == list(range(256))
+
+
+@pytest.mark.parametrize("side", [(4000, 3), (3, 4000), (4000, 1)])
+def test_slender_images_need_no_memory_and_look_alike(side, monkeypatch):
+    """What is resized in part is what would be seen of the whole."""
+    random = np.random.default_rng(0)
+    image = Image.fromarray(random.integers(0, 256, (side[1], side[0], 3), np.uint8))
+    model = MODELS["googlenet"]
+    part = preprocess(image, model, 16)
+    monkeypatch.setattr("zoo.images.SLENDER", 10**9)
+    np.testing.assert_allclose(part, preprocess(image, model, 16), atol=2 / 127.5)

@@ -365,3 +365,72 @@ def test_a_loader_mixes_what_it_loads():
         targets = np.eye(CLASSES)[one.labels]
         np.testing.assert_allclose(other.targets, weight * targets + (1 - weight) * targets[::-1], atol=1e-4)
         np.testing.assert_array_equal(other.labels, one.labels)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("options", [{}, {"drop_remainder": True}, {"repeats": 2}], ids=str)
+def test_processes_share_every_step_of_one_without_overlap_or_loss(processes, workers, options):
+    options = {"shuffle": True, "transform": AUGMENT, **options}
+    one = loader(batch_size=2 * processes, **options)
+    shares = [loader(batch_size=2, workers=workers, share=(rank, processes), **options) for rank in range(processes)]
+    assert {len(share) for share in shares} == {len(one)}
+    for step, (whole, *parts) in enumerate(zip(one.epoch(3), *(share.epoch(3) for share in shares), strict=True)):
+        for name in ("images", "labels", "indices", "targets"):
+            joined = np.concatenate([getattr(part, name) for part in parts])
+            assert joined.tobytes() == getattr(whole, name).tobytes()
+        places = [share.part(step) for share in shares]
+        assert [part.images for part in places] == [len(part.images) for part in parts]
+        assert [part.first for part in places] == [sum(p.images for p in places[:k]) for k in range(processes)]
+        assert {part.total for part in places} == {len(whole.images)}
+
+
+def test_of_a_last_step_with_too_few_images_some_processes_have_none():
+    shares = [loader(toy(9), batch_size=2, share=(rank, 4)) for rank in range(4)]
+    assert sorted(int(i) for share in shares for batch in share.epoch(0) for i in batch.indices) == list(range(9))
+    assert sorted(len(list(share.epoch(0))) for share in shares) == [1, 1, 1, 2]
+
+
+def test_processes_mix_by_chances_of_their_own():
+    def share(rank):
+        return next(loader(transform=plain, batch_size=4, mixing=MIXED, share=(rank, 2)).epoch(0)).targets
+
+    def plain(image, random, plain=False):
+        return view(image, random, True)
+
+    assert not np.array_equal(share(0).max(axis=1), share(1).max(axis=1))
+
+
+@pytest.mark.parametrize("workers", [0, 4])
+def test_another_takes_an_unreadable_one_s_place(folder, workers):
+    one = loader(folder, batch_size=5, workers=workers, unreadable="replace")
+    indices = np.concatenate([batch.indices for batch in one.epoch(0)]).tolist()
+    wanted = list(range(len(folder)))
+    wanted[17] = 18
+    assert indices == wanted
+    assert list(one.bad) == [17]
+    assert "17.png: " in one.bad[17]
+    (batch,) = [batch for batch in one.epoch(0) if batch.indices.tolist().count(18) > 1]
+    assert (batch.labels == folder.labels[batch.indices]).all()
+
+
+@pytest.mark.parametrize("workers", [0, 4])
+def test_an_unreadable_one_is_skipped(folder, workers):
+    one = loader(folder, batch_size=5, workers=workers, unreadable="skip")
+    indices = np.concatenate([batch.indices for batch in one.epoch(0)]).tolist()
+    assert indices == [index for index in range(len(folder)) if index != 17]
+    assert list(one.bad) == [17]
+
+
+@pytest.mark.parametrize("unreadable", ["skip", "replace"])
+def test_where_nothing_can_be_read_the_run_ends(tmp_path, unreadable):
+    for k in range(60):
+        path = tmp_path / "train" / str(k % 2) / f"{k}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    one = loader(open_dataset("toy", tmp_path, "train"), batch_size=4, workers=2, unreadable=unreadable)
+    with pytest.raises(
+        InputError, match=r"50 images in a row cannot be read, the last: .*png: .*: is the disk there\?"
+    ):
+        promptly(lambda: list(one.epoch(0)))
+    assert left_behind() == []

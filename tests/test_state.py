@@ -1,53 +1,62 @@
-"""Which checkpoints a run keeps, and what goes on from which."""
+"""Which checkpoints a run keeps, what goes on from which, and that none is lost: damage, full disks, other runs."""
 
-import ast
+import logging
+import multiprocessing
 import os
+import resource
+import signal
+import time
 
 import numpy as np
 import pytest
 
 import weights
-from zoo.errors import TrainingError
-from zoo.model import Model, Preprocess, stages
-from zoo.nodes import Conv, Head
-from zoo.training.state import Keeper, epoch_of, newest, read_state
+from zoo.errors import TrainingError, WeightsError, ZooError
+from zoo.files import whole
+from zoo.model import configure
+from zoo.models import MODELS
+from zoo.training import state
+from zoo.training.state import Keeper, Position, State, lock, newest, read_state, set_aside, state_of
 
-MODEL = Model("tiny", stages(stem=Conv(4, 3)), Head(), Preprocess(8), size=8, num_classes=3)
+MODEL = configure(MODELS["googlenet"], width=0.0625, num_classes=3)
 ARRAYS = weights.initial(MODEL, 0)
-STATE = {"momentum/x": np.ones(3, np.float32)}
+
+
+def at(epoch, step, **changes):
+    arrays = {f"weights/{n}": a for n, a in ARRAYS.items()} | {"progress": np.arange(3.0), "momentum/x": np.ones(3)}
+    return State(Position(epoch, step), arrays, [0.5] * step, "lr: 0.1\n", 70, 10, 7, 1.5, **changes)
 
 
 @pytest.fixture
-def keep(tmp_path, monkeypatch):
-    """Saves epochs with their accuracies into a folder; gives the files' names."""
-    real = weights.open_checkpoint
-    monkeypatch.setattr(weights, "write", lambda path, arrays, model, notes: path.write_text(repr(notes)))
-
-    class Opened:
-        def __init__(self, path):
-            self.metadata = ast.literal_eval(path.read_text())
-
-    monkeypatch.setattr(weights, "open_checkpoint", lambda path: Opened(path) if path.suffix == ".ckpt" else real(path))
+def keep(tmp_path):
+    """Saves epochs with their accuracies into a folder; gives the weights' names."""
 
     def keep(accuracies, first=1, **options):
-        keeper = Keeper(tmp_path, MODEL, done=first - 1, **options)
+        since = newest(tmp_path, MODEL.name) if first > 1 else None
+        keeper = Keeper(tmp_path, MODEL, since=since, **options)
         for epoch, top1 in enumerate(accuracies, first):
-            keeper.save(ARRAYS, STATE, epoch, 7, top1)
-        return sorted(path.name for path in tmp_path.glob("tiny-*"))
+            keeper.save_state(at(epoch, 7))
+            keeper.save(ARRAYS, epoch, 7, top1)
+        return names(tmp_path, "googlenet-*")
 
     return keep
 
 
+def names(folder, pattern="*"):
+    return sorted(path.name for path in folder.glob(pattern))
+
+
 def test_the_latest_are_kept(keep):
-    assert keep([50, 40, 30, 20], keep=2) == ["tiny-3_7.ckpt", "tiny-4_7.ckpt"]
+    assert keep([50, 40, 30, 20], keep=2) == ["googlenet-3_7.ckpt", "googlenet-4_7.ckpt"]
 
 
 def test_the_best_are_kept(keep):
-    assert keep([20, 40, float("nan"), 30], keep=2, policy="top_k") == ["tiny-2_7.ckpt", "tiny-4_7.ckpt"]
+    kept = keep([20, 40, float("nan"), 30], keep=2, policy="top_k")
+    assert kept == ["googlenet-2_7.ckpt", "googlenet-4_7.ckpt"]
 
 
 def test_the_newest_is_kept_beside_the_best(keep):
-    assert keep([40, 30, 20], keep=1, policy="top_k") == ["tiny-1_7.ckpt", "tiny-3_7.ckpt"]
+    assert keep([40, 30, 20], keep=1, policy="top_k") == ["googlenet-1_7.ckpt", "googlenet-3_7.ckpt"]
 
 
 def test_all_are_kept(keep):
@@ -56,21 +65,183 @@ def test_all_are_kept(keep):
 
 def test_a_run_that_goes_on_counts_its_earlier_files(keep, tmp_path):
     keep([50, 40], keep=2)
-    assert keep([30, 20], first=3, keep=2) == ["tiny-3_7.ckpt", "tiny-4_7.ckpt"]
-    assert epoch_of(tmp_path / "tiny_best.ckpt") == 1
+    assert keep([30, 20], first=3, keep=2) == ["googlenet-3_7.ckpt", "googlenet-4_7.ckpt"]
+    assert weights.open_checkpoint(tmp_path / "googlenet_best.ckpt").metadata["epoch"] == "1"
 
 
-def test_the_newest_is_the_one_written_last(keep, tmp_path):
-    keep([1] * 3)
-    os.utime(tmp_path / "tiny-2_7.ckpt", (2**31, 2**31))
-    assert newest(tmp_path, "tiny").name == "tiny-2_7.ckpt"
-    with pytest.raises(TrainingError, match="no checkpoint other-EPOCH_STEP"):
-        newest(tmp_path, "other")
+@pytest.mark.parametrize(("states", "left"), [(1, []), (2, ["3_7"]), (3, ["2_7", "3_7"])])
+def test_so_many_states_are_kept(keep, tmp_path, states, left):
+    keep([1, 2, 3, 4], states=states)
+    assert names(tmp_path, "optim_*") == [*(f"optim_googlenet-{k}.ckpt" for k in left), "optim_googlenet.ckpt"]
 
 
-def test_a_state_of_another_epoch_is_refused(keep, tmp_path):
+def test_a_state_comes_back_as_it_was(tmp_path):
+    Keeper(tmp_path, MODEL).save_state(at(3, 4))
+    came = newest(tmp_path, MODEL.name)
+    assert (came.position, came.path) == (Position(3, 4), tmp_path / "optim_googlenet.ckpt")
+    assert (came.losses, came.flags, came.seconds) == ([0.5] * 4, "lr: 0.1\n", 1.5)
+    assert (came.images, came.batch, came.steps) == (70, 10, 7)
+    assert came.arrays.keys() == at(3, 4).arrays.keys()
+    for name, array in at(3, 4).arrays.items():
+        assert came.arrays[name].tobytes() == array.tobytes()
+
+
+def test_a_state_is_a_checkpoint_like_any_other(tmp_path):
+    Keeper(tmp_path, MODEL).save_state(at(1, 7))
+    arrays = weights.open_checkpoint(tmp_path / "optim_googlenet.ckpt").arrays()
+    assert {name: array.tobytes() for name, array in arrays.items()} == {n: a.tobytes() for n, a in ARRAYS.items()}
+
+
+SPOILT = {
+    "cut": lambda data: data[: len(data) // 2],
+    "a bit": lambda data: data[:200] + bytes([data[200] ^ 4]) + data[201:],
+    "the last byte": lambda data: data[:-1],
+    "empty": lambda data: b"",
+    "zeros": lambda data: bytes(len(data)),
+    "weights": None,
+}
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_the_newest_that_can_be_read_is_taken_and_the_others_named(tmp_path, caplog, how):
+    keeper = Keeper(tmp_path, MODEL, states=3)
+    for epoch in (1, 2, 10):
+        keeper.save_state(at(epoch, 7))
+    path = tmp_path / "optim_googlenet.ckpt"
+    if SPOILT[how] is None:
+        weights.write(path, ARRAYS, MODEL)
+    else:
+        path.write_bytes(SPOILT[how](path.read_bytes()))
+    assert newest(tmp_path, "googlenet").position == (2, 7)
+    assert [r.getMessage().split(": ")[:2] for r in caplog.records] == [["passed over", str(path)]]
+    (tmp_path / "optim_googlenet-2_7.ckpt").unlink()
+    assert newest(tmp_path, "googlenet").position == (1, 7)
+
+
+def test_where_no_state_can_be_read_the_error_says_what_to_do(tmp_path):
+    with pytest.raises(TrainingError, match=r"--resume: no state optim_googlenet\.ckpt in"):
+        newest(tmp_path, "googlenet")
+    keeper = Keeper(tmp_path, MODEL)
+    keeper.save_state(at(1, 7))
+    keeper.save(ARRAYS, 1, 7, 50)
+    (tmp_path / "optim_googlenet.ckpt").write_bytes(b"gone")
+    with pytest.raises(TrainingError, match=r"that can be read, of 1 in .*--ckpt_path .*googlenet-1_7.ckpt"):
+        newest(tmp_path, "googlenet")
+
+
+def test_weights_find_their_state(keep, tmp_path):
+    keep([3, 2, 1])
+    assert state_of(tmp_path / "googlenet-2_7.ckpt", "googlenet", tmp_path).position == (2, 7)
+    assert state_of(tmp_path / "optim_googlenet.ckpt", "googlenet", tmp_path).position == (3, 7)
+    with pytest.raises(TrainingError, match=r"no state of that: optim_googlenet.ckpt \(epoch 3, batch 7\), "):
+        state_of(tmp_path / "googlenet_best.ckpt", "googlenet", tmp_path)
+
+
+def test_no_number_that_is_none_is_saved_as_a_state(tmp_path):
+    keeper = Keeper(tmp_path, MODEL)
+    keeper.save_state(at(1, 7))
+    bad = at(2, 7)
+    bad.arrays["weights/head.fc.bias"] = np.full(3, np.nan, np.float32)
+    with pytest.raises(WeightsError, match="with NaN or infinity"):
+        keeper.save_state(bad)
+    assert newest(tmp_path, "googlenet").position == (1, 7)
+
+
+@pytest.fixture
+def small_disk():
+    """Files may not grow beyond what the first state needs: as a full disk, where no file system can be mounted."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_leaves_the_last_state(tmp_path, small_disk):
+    keeper = Keeper(tmp_path, MODEL)
+    keeper.save_state(at(1, 7))
+    before = names(tmp_path)
+    small_disk(1000)
+    with pytest.raises(ZooError, match=r"optim_googlenet.ckpt: cannot write the state there: File too large"):
+        keeper.save_state(at(2, 7))
+    with pytest.raises(ZooError, match=r"googlenet-1_7.ckpt: cannot write the weights: File too large"):
+        keeper.save(ARRAYS, 1, 7, 50)
+    assert names(tmp_path) == before
+    assert newest(tmp_path, "googlenet").position == (1, 7)
+
+
+def test_too_small_a_disk_is_reported_at_once(tmp_path, monkeypatch, caplog):
+    keeper = Keeper(tmp_path, MODEL)
+    free = [500]
+    usage = type("Usage", (), {"free": property(lambda self: free[0])})
+    monkeypatch.setattr(state.shutil, "disk_usage", lambda folder: usage())
+    with pytest.raises(TrainingError, match=r"0.0 MB free, and the first checkpoint takes .* make room there"):
+        keeper.room(3)
+    free[0] = 3_000_000
+    keeper.room(3)
+    assert "and its checkpoints will take" in caplog.text
+
+
+def hold(folder, ready):
+    with lock(folder):
+        ready.set()
+        time.sleep(60)
+
+
+def test_a_folder_is_one_run_s_until_it_ends_however_it_ends(tmp_path):
+    ready = multiprocessing.Event()
+    other = multiprocessing.Process(target=hold, args=(tmp_path, ready))
+    other.start()
+    assert ready.wait(20)
+    with (
+        pytest.raises(TrainingError, match=rf"process {other.pid} on .* is writing there: wait for it"),
+        lock(tmp_path),
+    ):
+        pass
+    os.kill(other.pid, signal.SIGKILL)
+    other.join()
+    (tmp_path / ".googlenet.ckpt.abc.part").write_bytes(b"half")
+    with lock(tmp_path):
+        assert names(tmp_path, ".*") == [".lock"]
+
+
+def test_an_earlier_run_is_set_aside(keep, tmp_path, caplog):
     keep([1, 2])
-    state = read_state(tmp_path / "optim_tiny.ckpt", 2)
-    assert {name: array.tolist() for name, array in state.items()} == {"momentum/x": [1, 1, 1]}
-    with pytest.raises(TrainingError, match="state is of epoch 2, and the checkpoint of epoch 1: go on from the run"):
-        read_state(tmp_path / "optim_tiny.ckpt", 1)
+    (tmp_path / "result.log").write_text("figures")
+    (tmp_path / "mine.ckpt").write_text("of the user's own")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name != "mine.ckpt"}
+    set_aside(tmp_path, "googlenet")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "earlier-1").iterdir()} == before
+    assert names(tmp_path) == ["earlier-1", "mine.ckpt", "result.log"]
+    assert caplog.messages == [f"{tmp_path}: 5 checkpoints of an earlier run are in {tmp_path / 'earlier-1'} now"]
+    set_aside(tmp_path, "googlenet")
+    assert not (tmp_path / "earlier-2").exists()
+
+
+def test_what_is_later_than_where_a_run_goes_on_is_set_aside(keep, tmp_path):
+    keep([1, 2, 3], states=3)
+    set_aside(tmp_path, "googlenet", Position(2, 3))
+    assert names(tmp_path / "earlier-1") == [
+        *("googlenet-2_7.ckpt", "googlenet-3_7.ckpt", "googlenet_best.ckpt"),
+        *("optim_googlenet-2_7.ckpt", "optim_googlenet.ckpt"),
+    ]
+    assert newest(tmp_path, "googlenet").position == (1, 7)
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+    done = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, name=name, real=real: (done.append(name), real(*args))[1])
+    with whole(tmp_path / "file") as part:
+        part.write_text("whole")
+    assert done == ["fsync", "replace", "fsync"]
+
+
+def test_the_log_says_nothing_where_nothing_is_wrong(keep, caplog):
+    with caplog.at_level(logging.WARNING):
+        keep([1, 2])
+    assert not caplog.records
+
+
+def test_a_state_says_what_it_is_where_it_is_damaged_inside(tmp_path):
+    with pytest.raises(TrainingError, match="no such file"):
+        read_state(tmp_path / "none.ckpt")

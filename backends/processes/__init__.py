@@ -57,6 +57,7 @@ class Processes:
 
     rank = 0
     size = 1
+    gpu = False
 
     def total(self, numbers: ArrayLike) -> NDArray[np.float32]:
         """The sums over all processes of an array that each has, float32; whole numbers up to 2^24 are exact."""
@@ -107,14 +108,18 @@ def local_rank(backend: str) -> int:
     return int(os.environ.get(LAUNCHERS[backend].local, 0))
 
 
+def launch(backend: str, count: int, gpu: bool) -> str:
+    """The command that starts so many processes on one machine; a script and its flags follow."""
+    words = LAUNCHERS[backend].command.format(count)
+    return f"{words} --backend gloo" if backend == "paddle" and not gpu else words
+
+
 def join(backend: str, distribute: bool, gpu: bool = False, script: str = "train.py") -> Processes:
     """The processes that the launcher of a framework has started; without `distribute`, this one alone.
 
     Raises TrainingError where the launcher is missing, or is there and was not expected.
     """
-    launcher = LAUNCHERS[backend]
-    command = f"{launcher.command.format(2)} {script} --distribute"
-    started = launcher.started()
+    started = LAUNCHERS[backend].started()
     if not distribute:
         if started > 1:
             raise TrainingError(f"started as one of {started} processes: give --distribute too")
@@ -122,7 +127,8 @@ def join(backend: str, distribute: bool, gpu: bool = False, script: str = "train
     if not started:
         other = next((name for name, one in LAUNCHERS.items() if one.started()), None)
         what = f"these were started by {LAUNCHERS[other].command.split(' --')[0]}" if other else "none were started"
-        raise TrainingError(f"--distribute: {what}; {backend}'s own are started by `{command} ...`")
+        command = f"{launch(backend, 2, gpu)} {script} --distribute ..."
+        raise TrainingError(f"--distribute: {what}; {backend}'s own are started by `{command}`")
     try:
         return cast(Processes, importlib.import_module(f"backends.processes.{backend}").Processes(gpu))
     except (OSError, RuntimeError, ValueError) as error:

@@ -17,6 +17,7 @@ class Processes(processes.Processes):
     """See `backends.processes.Processes`."""
 
     def __init__(self, gpu: bool) -> None:
+        self.gpu = gpu
         if gpu:
             ms.set_device("GPU", processes.local_rank("mindspore"))
         communication.init()

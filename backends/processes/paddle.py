@@ -17,6 +17,7 @@ class Processes(processes.Processes):
     """See `backends.processes.Processes`."""
 
     def __init__(self, gpu: bool) -> None:
+        self.gpu = gpu
         paddle.device.set_device(f"gpu:{processes.local_rank('paddle')}" if gpu else "cpu")
         dist.init_parallel_env()
         self.rank, self.size = dist.get_rank(), dist.get_world_size()

@@ -17,6 +17,7 @@ class Processes(processes.Processes):
     """See `backends.processes.Processes`."""
 
     def __init__(self, gpu: bool) -> None:
+        self.gpu = gpu
         local = processes.local_rank("torch")
         self.device = torch.device("cuda", local) if gpu else torch.device("cpu")
         if gpu:

@@ -188,7 +188,7 @@ class Trainer(training.Trainer):
     def set_slots(self, slots: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:
         for slot, arrays in slots.items():
             for tensor, array in zip(self.ema if slot == "ema" else self.held[slot], arrays.values(), strict=True):
-                tensor.set_data(Tensor(np.asarray(array, np.float32)))
+                F.assign(tensor, Tensor(np.asarray(array, np.float32)))
 
 
 class Masked(nn.Cell):

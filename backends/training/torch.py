@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from backends import training
 from backends.processes import Processes
@@ -19,6 +21,10 @@ from zoo.training.optimizers import Optimizer, update
 from zoo.training.plan import Plan
 
 Array = NDArray[np.float32]
+
+_OPTIONS = inspect.signature(DistributedDataParallel).parameters
+BROADCAST = "forward_sync_buffers" if "forward_sync_buffers" in _OPTIONS else "broadcast_buffers"
+"""What DistributedDataParallel calls the broadcasting of the first process's buffers, from PyTorch 2.13 and before."""
 
 
 class Trainer(training.Trainer):
@@ -47,7 +53,7 @@ class Trainer(training.Trainer):
         forward: nn.Module = net
         if self.processes.size > 1:  # `average` does for buffers what broadcasting would
             devices = None if self.device.type == "cpu" else [self.device]
-            forward = nn.parallel.DistributedDataParallel(net, devices, broadcast_buffers=False)
+            forward = DistributedDataParallel(net, devices, **{BROADCAST: False})
         self.forward = torch.compile(forward) if plan.graph else forward
 
     def backward(self, images: Array, targets: Array, scale: float) -> Tensor:

@@ -248,3 +248,35 @@ def test_classes_go_by_name_from_training_to_validation(framework, tree, tmp_pat
 def test_validation_s_bad_flags(framework, more, message):
     with pytest.raises(TrainingError, match=message):
         validate.main(f"--model googlenet --dataset digits --backend {framework} {more}".split())
+
+
+def test_dropout_s_masks_are_rows_of_their_position(framework, make):
+    training = trainer(framework, make(GOOGLENET, weights.initial(GOOGLENET, 0)), Plan(Optimizer(), groups(GOOGLENET)))
+    training.seed(7)
+    whole = training.masks(64)
+    assert {path: mask.shape for path, mask in whole.items()} == {
+        "head": (64, 256),
+        "aux1.2": (64, 256),
+        "aux2.2": (64, 256),
+    }
+    assert set(np.unique(whole["aux1.2"])) == {np.float32(0), np.float32(1 / (1 - 0.7))}
+    assert (whole["aux1.2"] == 0).mean() == pytest.approx(0.7, abs=0.02)
+    training.seed(7, 16, 64)
+    assert all(np.array_equal(mask, whole[path][16:48]) for path, mask in training.masks(32).items())
+
+
+def test_dropout_follows_the_seed_compiled_too(framework, make, batch):
+    """torch.compile takes a minute here: eager for PyTorch."""
+    model = Model("tiny", stages(stem=Conv(8, 3)), Head(dropout=0.5), Preprocess(48), size=48, num_classes=10)
+    plan = Plan(Optimizer("sgd", momentum=0.0), groups(model), graph=framework != "torch")
+    training = trainer(framework, make(model, weights.initial(model, 0)), plan)
+
+    def loss(seed, count=8):
+        training.seed(seed)
+        return float(training.step(batch[0][:count], batch[1][:count], 0.0))
+
+    first = loss(1)
+    assert loss(2) != first
+    small = loss(1, 6)
+    assert loss(1) == first
+    assert loss(1, 6) == small

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from backends.processes import LAUNCHERS, Processes, rank
+from backends.processes import LAUNCHERS, Processes, launch, rank
 from zoo.errors import ZooError
 
 
@@ -55,8 +55,8 @@ class Signals:
 
 def command(processes: Processes, backend: str, *words: str | Path) -> str:
     """The command line of this script with other words, by the launcher that has started these processes."""
-    launcher = f"{LAUNCHERS[backend].command.format(processes.size)} " if processes.size > 1 else "python "
-    return launcher + shlex.join([sys.argv[0] or "train.py", *map(str, words)])
+    launcher = launch(backend, processes.size, processes.gpu) if processes.size > 1 else "python"
+    return f"{launcher} {shlex.join([sys.argv[0] or 'train.py', *map(str, words)])}"
 
 
 def run(main: Callable[[], int]) -> int:

@@ -56,7 +56,7 @@ class Position(NamedTuple):
 class State:
     """What a run goes on from.
 
-    losses  of the position's epoch, one a batch
+    losses  of the position's epoch, one a batch; `seconds` that its training has taken
     flags   the run's, as YAML
     images  in the training set; `batch` in a step, of all processes together; `steps` in an epoch
     path    the file that it was read from
@@ -69,6 +69,7 @@ class State:
     images: int
     batch: int
     steps: int
+    seconds: float
     path: Path = field(default=Path(), compare=False)
 
 
@@ -136,6 +137,7 @@ class Keeper:
             "images": str(state.images),
             "batch": str(state.batch),
             "steps": str(state.steps),
+            "seconds": f"{state.seconds:.2f}",
             "class_names": json.dumps(list(self.classes)),
         }
         try:
@@ -292,6 +294,7 @@ def read_state(path: str | Path) -> State:
             int(notes["images"]),
             int(notes["batch"]),
             int(notes["steps"]),
+            float(notes["seconds"]),
             Path(path),
         )
     except WeightsError as error:

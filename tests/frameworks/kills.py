@@ -1,0 +1,148 @@
+"""Kill a training run again and again, at random moments, and compare what it ends with to an undisturbed run's.
+
+    python tests/frameworks/kills.py [--backends torch,mindspore,paddle] [--kills 20] [--seed 0] [--out FOLDER]
+
+SIGKILL comes at a random time after the run has begun to train; every second time, about, at a random time after it has
+begun to write a file. After each, the newest state must be readable, and `--resume` must go on from it. At the end
+weights, optimizer, average and every epoch's figures must be the undisturbed run's, bit for bit; else exit status 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from zoo import tables  # noqa: E402
+from zoo.training.report import Epoch, reported  # noqa: E402
+from zoo.training.state import newest, read_state  # noqa: E402
+
+MODEL = "googlenet"
+FLAGS = (
+    f"--model {MODEL} --width 0.125 --image_resize 64 --dataset digits --num_samples 96 --batch_size 16 --lr 0.01 "
+    "--opt momentum --warmup_epochs 0 --aux_factor 0.3 --mixup 0.2 --ema --ema_decay 0.9 --val_while_train "
+    "--num_parallel_workers 2 --recovery_interval 1 --keep_checkpoint_max 2 --progress none"
+)
+"""A run that uses all there is to a state: momentum, average, dropout, mixing, a schedule, validation."""
+
+SPAN = 1.5
+"""Seconds of training, at most, to the next kill."""
+
+
+@dataclass
+class Ordeal:
+    """What came of one backend's run: how often it was killed while it saved; where it went on from; what differs."""
+
+    backend: str
+    kills: int = 0
+    saving: int = 0
+    positions: list[str] = field(default_factory=list)
+    different: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def ordeal(backend: str, folder: Path, kills: int, epochs: int, seed: int = 0) -> Ordeal:
+    """Two runs of so many epochs, one of them killed so often. Raises AssertionError where a run does not go on."""
+    begun, chance, result = time.perf_counter(), random.Random(seed), Ordeal(backend)
+    whole, broken = folder / "whole", folder / "broken"
+    _end(_start(backend, whole, epochs))
+    while result.kills < kills:
+        goes_on = (broken / f"optim_{MODEL}.ckpt").exists()
+        process = _start(backend, broken, epochs, *["--resume"] * goes_on)
+        _until_it_trains(process, broken)
+        time.sleep(chance.uniform(0, SPAN))
+        if chance.random() < 0.5:
+            _until_it_saves(process, broken, chance.uniform(0, 0.01))
+        if process.poll() is not None:
+            result.different.append(f"the run was over after {result.kills} kills: give it more epochs")
+            break
+        process.kill()
+        process.communicate()
+        result.kills += 1
+        result.saving += any(broken.glob(".*.part"))
+        result.positions.append(str(newest(broken, MODEL).position))
+    _end(_start(backend, broken, epochs, "--resume"))
+    result.different += _differences(whole, broken, epochs)
+    result.seconds = time.perf_counter() - begun
+    return result
+
+
+def _start(backend: str, folder: Path, epochs: int, *more: str) -> subprocess.Popen[str]:
+    words = f"{FLAGS} --backend {backend} --epoch_size {epochs}".split()
+    command = [sys.executable, str(ROOT / "train.py"), *words, "--ckpt_save_dir", str(folder), *more]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors[-2000:]
+
+
+def _until_it_trains(process: subprocess.Popen[str], folder: Path) -> None:
+    """Until it has written its first state since it began."""
+    file = folder / f"optim_{MODEL}.ckpt"
+    before = file.stat().st_mtime_ns if file.exists() else 0
+    until = time.monotonic() + 300
+    while process.poll() is None and (not file.exists() or file.stat().st_mtime_ns == before):
+        assert time.monotonic() < until, "it does not begin to train"
+        time.sleep(0.005)
+    assert process.poll() in (None, 0), process.communicate()[1][-2000:]
+
+
+def _until_it_saves(process: subprocess.Popen[str], folder: Path, delay: float) -> None:
+    while process.poll() is None and not any(folder.glob(".*.part")):
+        pass
+    time.sleep(delay)
+
+
+def _differences(whole: Path, broken: Path, epochs: int) -> list[str]:
+    found = []
+    for path in sorted(whole.glob(f"{MODEL}*.ckpt")):
+        other = broken / path.name
+        if not other.exists() or other.read_bytes() != path.read_bytes():
+            found.append(path.name)
+    one, two = (read_state(folder / f"optim_{MODEL}.ckpt") for folder in (whole, broken))
+    if one.position != two.position or one.losses != two.losses or one.arrays.keys() != two.arrays.keys():
+        found.append("the state")
+    found += [name for name, array in one.arrays.items() if array.tobytes() != two.arrays[name].tobytes()]
+    figures = [[_figures(row) for row in reported(folder / "result.log")] for folder in (whole, broken)]
+    if figures[0] != figures[1] or len(figures[0]) != epochs:
+        found.append("result.log")
+    return found
+
+
+def _figures(row: Epoch) -> tuple[object, ...]:
+    return row.number, row.train_loss, row.top1, row.top5
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backends", default="torch,mindspore,paddle", help="separated by commas (all three)")
+    parser.add_argument("--kills", type=int, default=20, help="of each backend's run (20)")
+    parser.add_argument("--epochs", type=int, default=60, help="of each run (60)")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments (0)")
+    parser.add_argument("--out", type=Path, help="folder for the runs (a temporary one)")
+    args = parser.parse_args()
+    table = tables.new("backend", ">kills", ">while it saved", "went on from", "weights, state, figures", ">seconds")
+    failed = False
+    with tempfile.TemporaryDirectory() as temporary:
+        for backend in args.backends.split(","):
+            one = ordeal(backend, (args.out or Path(temporary)) / backend, args.kills, args.epochs, args.seed)
+            failed |= bool(one.different)
+            verdict = f"{len(one.different)} differ: {', '.join(one.different[:3])}" if one.different else "identical"
+            places = f"{one.positions[0]} ... {one.positions[-1]}" if one.positions else "nothing"
+            table.add_row(backend, f"{one.kills}", f"{one.saving}", places, verdict, f"{one.seconds:.0f}")
+    tables.show(table)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

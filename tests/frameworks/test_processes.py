@@ -1,0 +1,156 @@
+"""Two processes by the framework's own launcher: as one with all the images, and cleanly gone when one dies."""
+
+import csv
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import train
+from backends.processes import LAUNCHERS
+from zoo.errors import TrainingError
+from zoo.training.state import newest
+
+ROOT = Path(__file__).parents[2]
+SEVERAL = Path(__file__).with_name("several.py")
+FLAGS = (
+    "--model googlenet --width 0.125 --image_resize 64 --dataset digits --num_parallel_workers 2 --warmup_epochs 0 "
+    "--opt momentum --lr 0.001 --batch_size 8 --mode 1"
+)
+
+
+def launch(framework, logs, *words):
+    """Two processes, on free ports; what they print is in `logs`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = {
+        "torch": ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", port),
+        "mindspore": (
+            *("-m", "mindspore.parallel.cluster.run", "--worker_num", "2", "--local_worker_num", "2", "--join", "True"),
+            *("--master_port", port, "--log_dir", str(logs)),
+        ),
+        "paddle": (
+            *("-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--backend", "gloo"),
+            *("--log_dir", str(logs)),
+        ),
+    }[framework]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path}
+    logs.mkdir()
+    with (logs / "out").open("w") as out:
+        return subprocess.Popen(
+            [sys.executable, *command, *map(str, words)], stdout=out, stderr=subprocess.STDOUT, env=environment
+        )
+
+
+def said(logs):
+    return "\n".join(path.read_text(errors="replace") for path in sorted(logs.iterdir()) if path.is_file())
+
+
+def test_two_processes_are_one_with_all_the_images(framework, tmp_path):
+    """With frozen batch norm: loss and gradients of the first step, weights after 20; two batches make an update."""
+    graph = int(framework == "mindspore")
+    words = (framework, tmp_path, 2, graph)
+    several = launch(framework, tmp_path / "logs", SEVERAL, *words)
+    assert several.wait(240) == 0, said(tmp_path / "logs")[-3000:]
+    subprocess.run([sys.executable, SEVERAL, *map(str, words)], check=True, timeout=240)
+    one, two = (dict(np.load(tmp_path / f"{count}.npz")) for count in (1, 2))
+    assert one.keys() == two.keys()
+    assert np.array_equal(one["seen"], two["seen"])
+    assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
+    for name, array in one.items():
+        tolerance = 1e-5 if name.startswith("gradient/") else 1e-4
+        assert np.abs(two[name] - array).max() <= tolerance * np.abs(array).max(), name
+
+
+def test_two_processes_train_and_judge_as_one_program(framework, tmp_path):
+    """Rank 0 writes; validation counts every image once; one process goes on where two have stopped."""
+    more = f"--backend {framework} --num_samples 50 --ckpt_save_dir {tmp_path / 'run'} --val_while_train".split()
+    words = (ROOT / "train.py", *FLAGS.split(), *more, "--epoch_size", "1", "--distribute")
+    run = launch(framework, tmp_path / "logs", *words)
+    assert run.wait(240) == 0, said(tmp_path / "logs")[-3000:]
+    assert newest(tmp_path / "run", "googlenet").position == (1, 3)
+    assert (tmp_path / "logs" / "out").read_text().count("Epoch: [1/1], loss: ") == 1
+    judge = (
+        f"--model googlenet --dataset digits --batch_size 64 --mode 1 --backend {framework} --num_samples 75".split()
+    )
+    judge += ["--ckpt_path", str(tmp_path / "run" / "googlenet-1_3.ckpt")]
+    figures, predictions = {}, {}
+    for count in (2, 1):
+        out = tmp_path / str(count)
+        words = (ROOT / "validate.py", *judge, "--json", f"{out}.json", "--predictions", f"{out}.csv")
+        if count == 2:
+            assert launch(framework, tmp_path / "2", *words, "--distribute").wait(240) == 0, said(tmp_path / "2")[
+                -3000:
+            ]
+        else:
+            subprocess.run([sys.executable, *map(str, words)], check=True, timeout=240, stdout=subprocess.DEVNULL)
+        (figures[count],) = json.loads(Path(f"{out}.json").read_text())
+        with open(f"{out}.csv", newline="") as file:
+            predictions[count] = [(row["image"], row["predicted"]) for row in csv.DictReader(file)]
+    assert predictions[2] == predictions[1]
+    assert len(predictions[1]) == figures[2]["images"] == 75
+    assert figures[2]["summary"]["loss"] == pytest.approx(figures[1]["summary"]["loss"], rel=1e-6)
+    on = [*FLAGS.replace("--batch_size 8", "--batch_size 16").split(), *more, "--epoch_size", "2", "--resume"]
+    assert train.main(on) == 0
+    assert newest(tmp_path / "run", "googlenet").position == (2, 3)
+
+
+def test_a_process_that_dies_ends_the_run(framework, tmp_path):
+    more = f"--backend {framework} --num_samples 96 --ckpt_save_dir {tmp_path / 'run'} --recovery_interval 1".split()
+    run = launch(framework, tmp_path / "logs", ROOT / "train.py", *FLAGS.split(), *more, "--distribute")
+    file, end = tmp_path / "run" / "optim_googlenet.ckpt", time.monotonic() + 120
+    while not file.exists():
+        assert run.poll() is None, said(tmp_path / "logs")[-3000:]
+        assert time.monotonic() < end, "it does not begin"
+        time.sleep(0.05)
+    os.kill(second(run.pid, framework), signal.SIGKILL)
+    assert run.wait(120) != 0
+    assert newest(tmp_path / "run", "googlenet").position.epoch >= 1
+    end = time.monotonic() + 30
+    while left := [pid for pid in processes() if str(tmp_path).encode() in command_line(pid)]:
+        assert time.monotonic() < end, f"{left} are left"
+        time.sleep(0.1)
+
+
+def processes():
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit() and int(path.name) != os.getpid()]
+
+
+def command_line(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def second(launcher, framework):
+    """The process of rank 1."""
+    wanted = f"{LAUNCHERS[framework].rank}=1".encode()
+    for pid in processes():
+        try:
+            environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if wanted in environment and b"train.py" in command_line(pid):
+            return pid
+    raise AssertionError("there is no process of rank 1")
+
+
+def test_a_launcher_and_the_flag_go_together(framework, tmp_path, monkeypatch):
+    words = [*FLAGS.split(), "--backend", framework, "--ckpt_save_dir", str(tmp_path), "--distribute"]
+    name = LAUNCHERS[framework].command.split(" --")[0]
+    with pytest.raises(TrainingError, match=f"none were started; {framework}'s own are started by `{name} .* train.py"):
+        train.main(words)
+    monkeypatch.setenv(LAUNCHERS[framework].rank, "1")
+    monkeypatch.setenv(LAUNCHERS[framework].size, "2")
+    with pytest.raises(TrainingError, match="started as one of 2 processes: give --distribute too"):
+        train.main(words[:-1])
