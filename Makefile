@@ -3,6 +3,7 @@
 # make demo     train a small network in one framework (BACKEND=torch), judge the file in all three: a table, a picture
 # make peers    our networks against every publisher's own class; writes docs/peers.md
 # make fuzz     the readers of checkpoints on spoilt files, for a quarter of an hour
+# make survival kill runs 20 times in every framework and go on, bit for bit; 2,000 steps in the same memory
 # make bench    what training steps, the loader, and reading and converting checkpoints cost, as ratios
 # make lint     ruff and mypy
 # make env      only the environment, .venv, which all of them share
@@ -21,7 +22,7 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 
-.PHONY: parity test demo peers fuzz bench lint env
+.PHONY: parity test demo peers fuzz survival bench lint env
 
 parity: env
 	$(BIN)/zoo parity $(MODELS) --backends $(subst $(space),$(comma),$(strip $(BACKENDS))) $(ARGS)
@@ -40,6 +41,10 @@ peers: env
 
 fuzz: env
 	ZOO_FUZZ_EXAMPLES=50000 $(BIN)/pytest tests/test_fuzz.py
+
+survival: env
+	$(BIN)/python tests/frameworks/kills.py
+	$(BIN)/python benchmarks/memory.py
 
 bench: env
 	$(BIN)/python benchmarks/checkpoints.py

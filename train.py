@@ -10,28 +10,30 @@ goes on from, after a signal, a crash or a full disk. With --distribute this is 
 from __future__ import annotations
 
 import math
+import signal
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
 import weights
 from backends import get
-from backends.processes import Processes
+from backends.processes import Processes, lost, speaks_of_others
 from backends.training import Trainer, trainer
 from zoo.catalogue import spec
 from zoo.data import Batch, Loader
 from zoo.data.loader import at_position
-from zoo.errors import TrainingError, ZooError
+from zoo.errors import Stopped, TrainingError, ZooError
 from zoo.files import write_csv
 from zoo.training import recipe, state
 from zoo.training.bad import BadImages
 from zoo.training.evaluation import Evaluation, Predict, evaluate
 from zoo.training.flags import Arguments, changes, parse, remarks, save_yaml, to_yaml
-from zoo.training.program import Signals, Stopped, command, run
+from zoo.training.program import Signals, command, run, say
 from zoo.training.report import Reporter, reported
 from zoo.training.schedules import Schedule
 from zoo.training.state import Keeper, Position, State
@@ -43,63 +45,67 @@ def main(arguments: Sequence[str] | None = None) -> int:
         recipe.logger.warning(sentence)
     get(a.backend)  # missing frameworks first
     processes = recipe.processes(a)
-
-    # Everything that can be wrong with the flags, before anything takes long.
-    since = _since(a)
-    begin = since.path if since else processes.first(lambda: _weights(a))
-    data = processes.first(lambda: recipe.dataset(a, a.train_split))
-    held_out = recipe.held_out(a, data) if a.val_while_train else None
-    network = recipe.network(a, data, begin, processes.size)
-    model = network.model
-    loader = recipe.training_loader(a, data, model, processes)
-    validation = None if held_out is None else recipe.validation_loader(a, held_out, model, processes)
-    schedule = recipe.schedule(a, len(loader))
-    plan = recipe.plan(a, model)
-    if since:
-        _check(a, since, loader)
-    folder = Path(a.ckpt_save_dir)
+    folder, first = Path(a.ckpt_save_dir), processes.rank == 0
 
     with ExitStack() as stack:
-        if processes.rank == 0:
+        locked = first and folder.is_dir()
+        if locked:  # before its files are read
             stack.enter_context(state.lock(folder))
-            state.set_aside(folder, model.name, since.position if since else None)
         processes.wait()
-        keeper = Keeper(folder, model, a.keep_checkpoint_max, a.ckpt_save_policy, a.keep_state_max, since, data.classes)
-        start = _start(a, since, keeper, len(loader))
-        if start.epoch > a.epoch_size:
-            raise TrainingError(
-                f"{folder}: this run is done with its {a.epoch_size} epochs: give a larger --epoch_size"
-            )
+
+        # Everything that can be wrong with the flags, before anything is written or takes long.
+        since = _since(a)
+        begin = since.path if since else processes.first(lambda: _weights(a))
+        data = processes.first(lambda: recipe.dataset(a, a.train_split))
+        held_out = recipe.held_out(a, data) if a.val_while_train else None
+        network = recipe.network(a, data, begin, processes.size)
+        model = network.model
+        loader = recipe.training_loader(a, data, model, processes)
+        validation = None if held_out is None else recipe.validation_loader(a, held_out, model, processes)
+        schedule = recipe.schedule(a, len(loader))
+        plan = recipe.plan(a, model)
+        start = _start(a, since, loader) if since else Position(1, 0)
+        if first and not locked:
+            stack.enter_context(state.lock(folder))
+        if first:
+            copies = len(plan.optimizer.slots) + 1 + (plan.ema is not None)
+            keep = a.keep_checkpoint_max if a.ckpt_save_policy else None
+            state.room(folder, model, copies, a.keep_state_max, keep)
         training = trainer(a.backend, network.build(a), plan, processes)
         if since:
             training.resume(since.arrays)
-        if processes.rank == 0:
-            keeper.room(len(plan.optimizer.slots) + 1 + (plan.ema is not None))
+
+        processes.wait()  # all have read what they need
+        goes_on = since is not None and since.path.resolve().parent == folder.resolve()
+        if first:
+            state.set_aside(folder, model.name, since.position if since and goes_on else None)
             save_yaml(a.replace(resume=None, resume_opt=False), folder / f"{model.name}.yaml")
-        signals = stack.enter_context(Signals())
+        processes.wait()
+        keeper = Keeper(folder, model, a.keep_checkpoint_max, a.ckpt_save_policy, a.keep_state_max, since, data.classes)
+        signals = stack.enter_context(Signals(alone=processes.size == 1))
         report = stack.enter_context(
             Reporter(
-                folder if processes.rank == 0 else None,
+                folder if first else None,
                 model.name,
                 a.epoch_size,
                 len(loader),
-                mode=a.progress if processes.rank == 0 else "none",
+                mode=a.progress if first else "none",
                 log_interval=a.log_interval,
-                tensorboard=a.tensorboard and processes.rank == 0,
+                tensorboard=a.tensorboard and first,
                 start_epoch=start.epoch - 1,
+                start_step=start.step,
             )
         )
         report.message(_what(a, training, len(data), len(loader)))
         if since:
             report.message(f"going on from {since.path}: {since.position}")
-        bad = BadImages(folder / "bad_images.csv", processes, goes_on=since is not None)
+        bad = BadImages(folder / "bad_images.csv", processes, goes_on)
         loop = Loop(a, training, loader, validation, schedule, keeper, report, bad, signals)
         try:
             summary = loop.run(start, since if since and start.epoch == since.position.epoch else None)
         except (ZooError, OSError, RuntimeError) as error:
-            if processes.rank:
-                raise
-            raise TrainingError(f"{_reason(error, processes)}; {loop.way_on()}") from None
+            reason = _reason(error, processes)
+            raise TrainingError(f"{reason}; {loop.way_on()}" if first else reason) from None
         if len(bad):
             report.message(f"{len(bad)} images could not be read: {bad.path}")
         if summary:
@@ -110,6 +116,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 SHOWN = 3
 """Images of a batch that an error names."""
+
+STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Loop:
@@ -160,16 +168,20 @@ class Loop:
             if due and self.processes.rank == 0:
                 arrays = self.training.averaged or self.training.dumped()
                 self.keeper.save(arrays, epoch, len(self.loader), math.nan if top1 is None else top1)
+            self._end(epoch)
             summary = str(result.tally.summary()) if result else ""
         return summary
 
     def way_on(self) -> str:
         """The last good checkpoint, and the command that goes on from it."""
-        if self.keeper.last is None:
+        keeper = self.keeper
+        if keeper.last is None:
             return "there is no checkpoint yet"
-        words = ("-c", self.keeper.folder / f"{self.training.spec.name}.yaml", "--resume")
+        words: list[str | Path] = ["-c", keeper.folder / f"{self.training.spec.name}.yaml", "--resume"]
+        if keeper.source != keeper.newest:
+            words.append(keeper.source)
         how = command(self.processes, self.a.backend, *words)
-        return f"the last checkpoint is {self.keeper.newest} ({self.keeper.last}); to go on from it: {how}"
+        return f"the last checkpoint is {keeper.source} ({keeper.last}); to go on from it: {how}"
 
     def _learn(self, epoch: int, done: int) -> None:
         """An epoch's batches after the first `done`."""
@@ -191,29 +203,33 @@ class Loop:
                 self._save(epoch, step)
                 owed = False
                 if stop:
-                    raise self._stopped()
+                    self._stop()
         training.flush(lr)
 
     def _agree(self, loss: float, images: int, total: int) -> tuple[float, bool]:
         """The loss of all processes' images, and whether one is to stop; images that one could not read are noted."""
-        new = len(self.loader.bad) != self._known
-        self._known = len(self.loader.bad)
-        stop = self.signals.number > 0
+        bad, signals = dict(self.loader.bad), self.signals
+        new = len(bad) != self._known
+        self._known = len(bad)
         if self.processes.size > 1:
             weight = 1.0 if self.a.reduction == "sum" else images / total
-            loss, stop, new = self.processes.total([loss * weight, stop, new]).tolist()
+            loss, new, *came = self.processes.total([loss * weight, new, *self._came()]).tolist()
+            signals.number = signals.number or next((n for n, many in zip(STOPS, came, strict=True) if many), 0)
         if new:
-            self.bad.add(self.loader.dataset, self.loader.bad)
-        return loss, stop > 0
+            self.bad.add(self.loader.dataset, bad)
+        return loss, signals.number > 0
 
     _known = 0
     """Images of the loader that could not be read and are noted."""
 
+    def _came(self) -> list[bool]:
+        """Which of the signals has come to this process."""
+        return [self.signals.number == number for number in STOPS]
+
     def _validate(self, epoch: int) -> Evaluation | None:
         if self.judge is None or self.validation is None:
             return None
-        if self.signals.number and self.processes.size == 1:
-            self._stop_before_validation(epoch)
+        self._stop_before_validation(epoch)
         result = evaluate(
             self.judge.classifier(),
             self.validation,
@@ -227,9 +243,19 @@ class Loop:
     def _stop_before_validation(self, epoch: int) -> None:
         """Stop at a signal; the epoch is validated when the run goes on. Several processes end validation first."""
         if self.signals.number and self.processes.size == 1:
-            if self.keeper.last != Position(epoch, len(self.loader)):
-                self._save(epoch, len(self.loader))
-            raise self._stopped()
+            self._save_and_stop(epoch)
+
+    def _end(self, epoch: int) -> None:
+        """Stop after an epoch where a signal has come to a process that none of its batches has stopped at."""
+        came = self.processes.total(self._came())
+        self.signals.number = self.signals.number or next((n for n, many in zip(STOPS, came, strict=True) if many), 0)
+        if self.signals.number and epoch < self.a.epoch_size:
+            self._save_and_stop(epoch)
+
+    def _save_and_stop(self, epoch: int) -> None:
+        if self.keeper.last != Position(epoch, len(self.loader)) or self.keeper.source != self.keeper.newest:
+            self._save(epoch, len(self.loader))
+        self._stop()
 
     def _save(self, epoch: int, step: int) -> None:
         if self.processes.rank == 0:
@@ -246,13 +272,19 @@ class Loop:
                 )
             )
 
-    def _stopped(self) -> Stopped:
-        return Stopped(f"stopped by {self.signals.name}; {self.way_on()}", self.signals.number)
+    def _stop(self) -> NoReturn:
+        """Say how to go on, and leave together: launchers end all processes when one has ended."""
+        message = f"stopped by {self.signals.name}; {self.way_on()}"
+        if self.processes.rank == 0:
+            say(message)
+        self.processes.wait()
+        raise Stopped(message, self.signals.number)
 
     def _not_finite(self, epoch: int, step: int, loss: float, lr: float, batch: Batch) -> TrainingError:
         data, path = self.loader.dataset, self.keeper.folder / "failed_batch.csv"
         parts = self.processes.gather(batch.indices.tobytes())
         images = [data.path(int(index)) for part in parts for index in np.frombuffer(part, np.int64)]
+        images = list(dict.fromkeys(images))
         if self.processes.rank == 0:
             write_csv(path, ("image",), ([image] for image in images))
         more = f", ... ({len(images)} in all: {path})" if len(images) > SHOWN else ""
@@ -308,30 +340,30 @@ def _one(path: str, flag: str) -> Path:
     return found[0]
 
 
-def _check(a: Arguments, since: State, loader: Loader) -> None:
-    """What has changed since the state was written: an error where the position means something else now."""
-    batch = loader.batch_size * loader.share[1]
-    if since.position.step != since.steps and (since.images, since.batch) != (len(loader.dataset), batch):
+def _start(a: Arguments, since: State, loader: Loader) -> Position:
+    """Where a run goes on; names what has changed since. Raises TrainingError where the position means another now."""
+    images, batch = len(loader.dataset), loader.batch_size * loader.share[1]
+    if since.position.step != since.steps and (since.images, since.batch) != (images, batch):
         raise TrainingError(
             f"{since.path}: from the middle of an epoch of {since.images} images in batches of {since.batch}, and here "
-            f"are {len(loader.dataset)} in batches of {batch}: go on as it was begun, or from the end of an epoch"
+            f"are {images} in batches of {batch}: go on as it was begun, or from the end of an epoch"
         )
-    if changed := changes(a, since.flags):
+    changed = changes(a, since.flags)
+    if (since.images, since.batch) != (images, batch):
+        changed.append(f"{images} images, {batch} a step (was {since.images}, {since.batch})")
+    if changed:
         recipe.logger.warning("the run goes on by other flags: %s", ", ".join(changed))
-
-
-def _start(a: Arguments, since: State | None, keeper: Keeper, steps: int) -> Position:
-    """Where the run begins; the validation of an epoch that was not reported comes first."""
-    if since is None:
-        return Position(1, 0)
     epoch, step = since.position
-    if step < since.steps:
-        return since.position
-    due = epoch % a.ckpt_save_interval == 0 or epoch >= a.epoch_size
-    done = any(row.number == epoch for row in reported(keeper.folder / "result.log"))
-    if done and (keeper.has(epoch) or not due):
-        return Position(epoch + 1, 0)
-    return Position(epoch, steps)
+    start = Position(epoch, min(step, len(loader)))
+    folder, name = since.path.parent, spec(a.model).name
+    if step == since.steps:  # the epoch's validation comes first, unless it is reported, and its weights are written
+        due = epoch % a.ckpt_save_interval == 0 or epoch >= a.epoch_size
+        reported_too = any(row.number == epoch for row in reported(folder / "result.log"))
+        done = reported_too and (not due or state.has_weights(folder, name, epoch))
+        start = Position(epoch + 1, 0) if done else Position(epoch, len(loader))
+    if start.epoch > a.epoch_size:
+        raise TrainingError(f"{folder}: this run is done with its {a.epoch_size} epochs: give a larger --epoch_size")
+    return start
 
 
 def _reason(error: Exception, processes: Processes) -> str:
@@ -339,10 +371,10 @@ def _reason(error: Exception, processes: Processes) -> str:
     match error:
         case OSError():
             return f"{error.filename or 'the disk'}: {error.strerror or error}"
-        case RuntimeError() if processes.size == 1:
+        case RuntimeError() if processes.size == 1 or not speaks_of_others(error):
             raise error
         case RuntimeError():
-            return f"the processes have lost one another: {str(error).splitlines()[0][:200]}"
+            return str(lost(error))
     return str(error)
 
 

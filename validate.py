@@ -21,7 +21,7 @@ import weights
 from backends import get
 from zoo.catalogue import spec
 from zoo.data import Dataset
-from zoo.errors import TrainingError
+from zoo.errors import InputError, TrainingError
 from zoo.files import whole
 from zoo.model import Model, Norm
 from zoo.nodes import AvgPool, Leaf, transform
@@ -117,6 +117,8 @@ def _judge(a: Arguments, data: Dataset, network: recipe.Network, model: Model, b
     with batches("none" if processes.rank else a.progress, a.log_interval) as progress:
         result = evaluate(classify, loader, model.num_classes, progress, processes)
     bad.add(data, loader.bad)
+    if not len(result.tally):
+        raise InputError(f"{data.name}, {data.split}: none of its {len(data)} images can be read")
     return result
 
 

@@ -15,7 +15,8 @@ from test_imports import loaded_by
 from backends import REQUIREMENTS
 from zoo.catalogue import list_models
 from zoo.errors import TrainingError
-from zoo.training.flags import GROUPS, parse, remarks, save_yaml, to_yaml
+from zoo.training import recipe
+from zoo.training.flags import GROUPS, changes, parse, remarks, save_yaml, to_yaml
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 V4 = "--model=inception_v4"
@@ -407,3 +408,23 @@ def test_every_network_has_a_recipe():
 def test_the_project_s_recipes_hold_nothing_in_vain(path):
     words = [f"--{key}={value}".replace(", ", ",") for key, value in yaml.safe_load(path.read_text()).items()]
     assert remarks(parse(words)) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "epochs"),
+    [("--epoch_size 8", 2), ("--epoch_size 90", 3), ("--epoch_size 2", 0), ("--scheduler one_cycle", 0)],
+)
+def test_the_warm_up_that_is_not_given_is_resolved_once(tmp_path, words, epochs):
+    """So that a run that goes on by its own recipe has its own schedule."""
+    first = parse(f"--model googlenet {words}".split())
+    save_yaml(first, tmp_path / "a.yaml")
+    again = parse(["-c", str(tmp_path / "a.yaml")])
+    assert first.warmup_epochs == again.warmup_epochs == epochs
+    assert recipe.schedule(first, 10) == recipe.schedule(again, 10)
+
+
+def test_what_changes_a_run_is_named():
+    first = parse(["--model", "googlenet", "--lr", "0.1", "--batch_size", "8"])
+    assert changes(
+        parse(["--model", "googlenet", "--lr", "0.2", "--batch_size", "16", "--backend", "paddle"]), to_yaml(first)
+    ) == ["--lr 0.2 (was 0.1)"]

@@ -16,7 +16,7 @@ from zoo.files import whole
 from zoo.model import configure
 from zoo.models import MODELS
 from zoo.training import state
-from zoo.training.state import Keeper, Position, State, lock, newest, read_state, set_aside, state_of
+from zoo.training.state import Keeper, Position, State, lock, newest, read_state, room, set_aside, state_of
 
 MODEL = configure(MODELS["googlenet"], width=0.0625, num_classes=3)
 ARRAYS = weights.initial(MODEL, 0)
@@ -96,6 +96,7 @@ SPOILT = {
     "cut": lambda data: data[: len(data) // 2],
     "a bit": lambda data: data[:200] + bytes([data[200] ^ 4]) + data[201:],
     "the last byte": lambda data: data[:-1],
+    "the checksum": lambda data: data[:-17],
     "empty": lambda data: b"",
     "zeros": lambda data: bytes(len(data)),
     "weights": None,
@@ -137,6 +138,46 @@ def test_weights_find_their_state(keep, tmp_path):
         state_of(tmp_path / "googlenet_best.ckpt", "googlenet", tmp_path)
 
 
+def test_a_damaged_neighbour_is_passed_over(keep, tmp_path, caplog):
+    keep([3, 2], states=3)
+    (tmp_path / "optim_googlenet.ckpt").write_bytes(b"gone")
+    assert state_of(tmp_path / "googlenet-1_7.ckpt", "googlenet", tmp_path).position == (1, 7)
+    assert "passed over: " in caplog.text
+
+
+def test_the_best_is_written_before_the_epoch_s_own_file(keep, tmp_path, monkeypatch):
+    """Killed between the two, the epoch is validated again, and loses nothing."""
+    keep([50])
+    real = weights.write
+
+    def killed(path, *arguments, **options):
+        if "-2_7" in path.name:
+            raise KeyboardInterrupt
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(weights, "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        keep([60], first=2)
+    monkeypatch.undo()
+    assert not state.has_weights(tmp_path, "googlenet", 2)
+    keep([60, 55], first=2)
+    assert weights.open_checkpoint(tmp_path / "googlenet_best.ckpt").metadata["epoch"] == "2"
+
+
+def test_a_tie_after_a_resume_is_a_tie(keep, tmp_path):
+    keep([100 * 11 / 96])
+    keep([100 * 11 / 96], first=2)
+    assert weights.open_checkpoint(tmp_path / "googlenet_best.ckpt").metadata["epoch"] == "1"
+
+
+def test_the_best_of_those_that_stay_takes_the_best_s_place(keep, tmp_path):
+    keep([20, 30, 10, 40], states=4)
+    set_aside(tmp_path, "googlenet", Position(3, 7))
+    assert weights.open_checkpoint(tmp_path / "googlenet_best.ckpt").metadata["epoch"] == "2"
+    with pytest.raises(TrainingError, match="an earlier run's are in .*earlier-1"):
+        newest(tmp_path, "other")
+
+
 def test_no_number_that_is_none_is_saved_as_a_state(tmp_path):
     keeper = Keeper(tmp_path, MODEL)
     keeper.save_state(at(1, 7))
@@ -162,21 +203,20 @@ def test_a_full_disk_leaves_the_last_state(tmp_path, small_disk):
     small_disk(1000)
     with pytest.raises(ZooError, match=r"optim_googlenet.ckpt: cannot write the state there: File too large"):
         keeper.save_state(at(2, 7))
-    with pytest.raises(ZooError, match=r"googlenet-1_7.ckpt: cannot write the weights: File too large"):
+    with pytest.raises(ZooError, match=r"googlenet_best.ckpt: cannot write the weights: File too large"):
         keeper.save(ARRAYS, 1, 7, 50)
     assert names(tmp_path) == before
     assert newest(tmp_path, "googlenet").position == (1, 7)
 
 
 def test_too_small_a_disk_is_reported_at_once(tmp_path, monkeypatch, caplog):
-    keeper = Keeper(tmp_path, MODEL)
     free = [500]
     usage = type("Usage", (), {"free": property(lambda self: free[0])})
     monkeypatch.setattr(state.shutil, "disk_usage", lambda folder: usage())
-    with pytest.raises(TrainingError, match=r"0.0 MB free, and the first checkpoint takes .* make room there"):
-        keeper.room(3)
+    with pytest.raises(TrainingError, match=r"0.0 MB free, and a checkpoint takes .* make room there"):
+        room(tmp_path, MODEL, 3, 2, 10)
     free[0] = 3_000_000
-    keeper.room(3)
+    room(tmp_path, MODEL, 3, 2, 10)
     assert "and its checkpoints will take" in caplog.text
 
 

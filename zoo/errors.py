@@ -1,7 +1,15 @@
-"""The exceptions users see: one class a concern, all of them `ZooError`.
+"""The exceptions users see: one class a concern, all of them `ZooError`; and `Stopped`, which is no error.
 
 The command line prints any of them as one line, `zoo: error: ...`, and exits with 2.
 """
+
+
+class Stopped(Exception):
+    """A run that signal `number` has stopped: everything is saved, and what goes on from it is said."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.number = number
 
 
 class ZooError(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import os
 import stat
 import tempfile
@@ -43,10 +44,16 @@ def whole(path: str | Path) -> Iterator[Path]:
 
 
 def _keep(folder: Path) -> None:
-    """Have a folder's new entries survive a loss of power."""
-    handle = os.open(folder, os.O_RDONLY)
+    """Have a folder's new entries survive a loss of power, where the file system does that for folders."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EBADF):
+            raise
     finally:
         os.close(handle)
 
@@ -54,7 +61,7 @@ def _keep(folder: Path) -> None:
 def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """A table as CSV, whole or not at all. Raises InputError when it cannot be written."""
     try:
-        with whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        with whole(path) as part, part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             table = csv.writer(file)
             table.writerow(header)
             table.writerows(rows)

@@ -41,7 +41,7 @@ class Launcher(NamedTuple):
 LAUNCHERS = {
     "torch": Launcher("torchrun --nproc_per_node {}", "RANK", "WORLD_SIZE", "LOCAL_RANK"),
     "mindspore": Launcher(
-        "msrun --worker_num {0} --local_worker_num {0} --join True", "RANK_ID", "MS_WORKER_NUM", "RANK_ID"
+        "msrun --worker_num {0} --local_worker_num {0} --join True", "RANK_ID", "MS_WORKER_NUM", "DEVICE_ID"
     ),
     "paddle": Launcher(
         "python -m paddle.distributed.launch --nproc_per_node {}",
@@ -60,8 +60,14 @@ class Processes:
     gpu = False
 
     def total(self, numbers: ArrayLike) -> NDArray[np.float32]:
-        """The sums over all processes of an array that each has, float32; whole numbers up to 2^24 are exact."""
-        return np.asarray(numbers, np.float32)
+        """The sums over all processes of an array that each has, float32; whole numbers up to 2^24 are exact.
+
+        Raises TrainingError where another process is gone.
+        """
+        try:
+            return self._total(np.asarray(numbers, np.float32))
+        except RuntimeError as error:
+            raise lost(error) from None
 
     def average(self, tensors: Sequence[Any]) -> None:
         """Put the mean over all processes into each of the framework's tensors, in place."""
@@ -91,11 +97,25 @@ class Processes:
     def leave(self) -> None:
         """Say to the others that this one ends well."""
 
+    def _total(self, numbers: NDArray[np.float32]) -> NDArray[np.float32]:
+        return numbers
+
     def _rows(self, data: bytes, width: int) -> NDArray[np.uint8]:
         """[size, width]: the bytes of all, each process's in its row."""
         rows = np.zeros((self.size, width), np.float32)
         rows[self.rank, : len(data)] = np.frombuffer(data, np.uint8)
         return self.total(rows).astype(np.uint8)
+
+
+def lost(error: RuntimeError) -> TrainingError:
+    """What to say where a collective has failed."""
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return TrainingError(f"the processes have lost one another: {reason[:200]}")
+
+
+def speaks_of_others(error: RuntimeError) -> bool:
+    """Whether an error of a framework is of its collectives: they have no class of their own."""
+    return any(word in str(error).lower() for word in ("gloo", "nccl", "mccl", "hccl", "connection", "socket"))
 
 
 def rank(environment: Mapping[str, str] = os.environ) -> int:
@@ -133,4 +153,6 @@ def join(backend: str, distribute: bool, gpu: bool = False, script: str = "train
         return cast(Processes, importlib.import_module(f"backends.processes.{backend}").Processes(gpu))
     except (OSError, RuntimeError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise TrainingError(f"--distribute: the {started} processes do not find one another: {reason[:300]}") from None
+        raise TrainingError(
+            f"--distribute: the {started} processes do not find, or have lost, one another: {reason[:300]}"
+        ) from None

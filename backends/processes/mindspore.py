@@ -8,7 +8,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, communication
 from mindspore import ops as F
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from backends import processes
 
@@ -24,9 +24,8 @@ class Processes(processes.Processes):
         self.rank, self.size = communication.get_rank(), communication.get_group_size()
         self.sum = F.AllReduce()
 
-    def total(self, numbers: ArrayLike) -> NDArray[np.float32]:
-        array = np.asarray(numbers, np.float32)
-        return self.sum(Tensor(array.reshape(-1))).asnumpy().reshape(array.shape)
+    def _total(self, numbers: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self.sum(Tensor(numbers.reshape(-1))).asnumpy().reshape(numbers.shape)
 
     def average(self, tensors: Sequence[Parameter]) -> None:
         flat = self.sum(F.concat([tensor.reshape(-1) for tensor in tensors])) / self.size

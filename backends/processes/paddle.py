@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import paddle
 import paddle.distributed as dist
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from paddle import Tensor
 
 from backends import processes
@@ -22,11 +22,10 @@ class Processes(processes.Processes):
         dist.init_parallel_env()
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
 
-    def total(self, numbers: ArrayLike) -> NDArray[np.float32]:
-        array = np.asarray(numbers, np.float32)
-        tensor = paddle.to_tensor(array.reshape(-1))
+    def _total(self, numbers: NDArray[np.float32]) -> NDArray[np.float32]:
+        tensor = paddle.to_tensor(numbers.reshape(-1))
         dist.all_reduce(tensor)
-        return tensor.numpy().reshape(array.shape)
+        return tensor.numpy().reshape(numbers.shape)
 
     @paddle.no_grad()
     def average(self, tensors: Sequence[Tensor]) -> None:

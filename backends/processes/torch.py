@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.distributed as dist
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
 from backends import processes
@@ -25,8 +25,8 @@ class Processes(processes.Processes):
         dist.init_process_group("nccl" if gpu else "gloo")
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
 
-    def total(self, numbers: ArrayLike) -> NDArray[np.float32]:
-        tensor = torch.tensor(np.asarray(numbers, np.float32), device=self.device)
+    def _total(self, numbers: NDArray[np.float32]) -> NDArray[np.float32]:
+        tensor = torch.tensor(numbers, device=self.device)
         dist.all_reduce(tensor)
         return tensor.cpu().numpy()
 

@@ -18,10 +18,10 @@ import spoilt
 
 import train
 import validate
-from zoo.errors import TrainingError
+import zoo.files
+from zoo.errors import Stopped, TrainingError
 from zoo.images import read_image
 from zoo.training import recipe
-from zoo.training.program import Stopped
 from zoo.training.state import newest, read_state
 
 ROOT = Path(__file__).parents[2]
@@ -111,6 +111,32 @@ def test_a_signal_in_validation_leaves_it_for_later(framework, tmp_path, monkeyp
     assert re.search(r"^Epoch: \[1/1\], loss: .*Top_1_Accuracy", capsys.readouterr().out, re.M)
     with pytest.raises(TrainingError, match="this run is done with its 1 epochs: give a larger --epoch_size"):
         train.main([*run, "--resume"])
+
+
+def test_a_signal_is_heard_where_an_epoch_is_one_update(framework, tmp_path, monkeypatch):
+    real = train.Trainer.update
+
+    def disturbed(self, lr):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real(self, lr)
+
+    monkeypatch.setattr(train.Trainer, "update", disturbed)
+    with pytest.raises(Stopped, match=r"stopped by SIGTERM; .*\(epoch 1, batch 3\)"):
+        train.main(words(framework, tmp_path, "--epoch_size", "9", "--gradient_accumulation_steps", "5"))
+
+
+def test_what_is_in_a_folder_where_another_run_goes_on_is_set_aside(framework, tmp_path):
+    few = ("--num_samples", "16", "--epoch_size")
+    assert train.main(words(framework, tmp_path / "a", *few, "1")) == 0
+    assert train.main(words(framework, tmp_path / "b", *few, "1", "--seed", "1")) == 0
+    file = tmp_path / "a" / "optim_googlenet.ckpt"
+    before = {path.name: path.read_bytes() for path in (tmp_path / "b").glob("*.ckpt")}
+    assert train.main(words(framework, tmp_path / "b", *few, "2", "--resume", str(file))) == 0
+    assert {path.name: path.read_bytes() for path in (tmp_path / "b" / "earlier-1").glob("*.ckpt")} == before
+    assert sorted(path.name for path in (tmp_path / "b").glob("*.ckpt")) == [
+        "googlenet-2_1.ckpt",
+        "optim_googlenet.ckpt",
+    ]
 
 
 def test_a_run_goes_on_in_another_framework(framework, tmp_path):
@@ -232,6 +258,22 @@ def test_a_disk_that_fills_loses_nothing(framework, tmp_path, monkeypatch):
     assert newest(tmp_path, "googlenet").position == (2, 3)
     assert not list(tmp_path.glob(".*.part"))
     assert train.main(words(framework, tmp_path, "--epoch_size", "3", "--resume")) == 0
+
+
+def test_a_folder_that_turns_read_only_loses_nothing(framework, tmp_path, monkeypatch):
+    real, made = zoo.files.tempfile.mkstemp, []
+
+    def read_only(*arguments, dir, **options):
+        made.append(dir)
+        if len(made) == 6:
+            raise OSError(30, "Read-only file system", str(dir))
+        return real(*arguments, dir=dir, **options)
+
+    monkeypatch.setattr(zoo.files.tempfile, "mkstemp", read_only)
+    message = r"Read-only file system; the last checkpoint is .*optim_googlenet.ckpt \(epoch 2, batch 1\); to go on"
+    with pytest.raises(TrainingError, match=message):
+        train.main(words(framework, tmp_path, "--num_samples", "16", "--epoch_size", "9"))
+    assert newest(tmp_path, "googlenet").position == (2, 1)
 
 
 def test_of_two_runs_in_a_folder_the_second_waits_for_its_turn(framework, tmp_path):

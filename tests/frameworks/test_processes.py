@@ -72,17 +72,38 @@ def test_two_processes_are_one_with_all_the_images(framework, tmp_path):
 
 
 def test_two_processes_train_and_judge_as_one_program(framework, tmp_path):
-    """Rank 0 writes; validation counts every image once; one process goes on where two have stopped."""
+    """Rank 0 writes; a signal to the other stops both; one process goes on where two have stopped; validation counts
+    every image once.
+    """
     more = f"--backend {framework} --num_samples 50 --ckpt_save_dir {tmp_path / 'run'} --val_while_train".split()
-    words = (ROOT / "train.py", *FLAGS.split(), *more, "--epoch_size", "1", "--distribute")
+    words = (
+        ROOT / "train.py",
+        *FLAGS.split(),
+        *more,
+        "--epoch_size",
+        "500",
+        "--recovery_interval",
+        "1",
+        "--distribute",
+    )
     run = launch(framework, tmp_path / "logs", *words)
-    assert run.wait(240) == 0, said(tmp_path / "logs")[-3000:]
-    assert newest(tmp_path / "run", "googlenet").position == (1, 3)
-    assert (tmp_path / "logs" / "out").read_text().count("Epoch: [1/1], loss: ") == 1
+    until_it_saves(run, tmp_path)
+    os.kill(second(run.pid, framework), signal.SIGTERM)
+    run.wait(120)
+    position = newest(tmp_path / "run", "googlenet").position
+    assert (
+        f"train.py: stopped by SIGTERM; the last checkpoint is {tmp_path}/run/optim_googlenet.ckpt ({position})"
+        in said(tmp_path / "logs")
+    )
+    assert (tmp_path / "logs" / "out").read_text().count("Epoch: [1/500], batch: [1/3], loss: ") == 1
+    epochs = ["--epoch_size", str(position.epoch)]
+    on = [*FLAGS.replace("--batch_size 8", "--batch_size 16").split(), *more, *epochs, "--resume"]
+    assert train.main(on) == 0
+    assert newest(tmp_path / "run", "googlenet").position == (position.epoch, 3)
     judge = (
         f"--model googlenet --dataset digits --batch_size 64 --mode 1 --backend {framework} --num_samples 75".split()
     )
-    judge += ["--ckpt_path", str(tmp_path / "run" / "googlenet-1_3.ckpt")]
+    judge += ["--ckpt_path", str(tmp_path / "run" / f"googlenet-{position.epoch}_3.ckpt")]
     figures, predictions = {}, {}
     for count in (2, 1):
         out = tmp_path / str(count)
@@ -99,19 +120,12 @@ def test_two_processes_train_and_judge_as_one_program(framework, tmp_path):
     assert predictions[2] == predictions[1]
     assert len(predictions[1]) == figures[2]["images"] == 75
     assert figures[2]["summary"]["loss"] == pytest.approx(figures[1]["summary"]["loss"], rel=1e-6)
-    on = [*FLAGS.replace("--batch_size 8", "--batch_size 16").split(), *more, "--epoch_size", "2", "--resume"]
-    assert train.main(on) == 0
-    assert newest(tmp_path / "run", "googlenet").position == (2, 3)
 
 
 def test_a_process_that_dies_ends_the_run(framework, tmp_path):
     more = f"--backend {framework} --num_samples 96 --ckpt_save_dir {tmp_path / 'run'} --recovery_interval 1".split()
     run = launch(framework, tmp_path / "logs", ROOT / "train.py", *FLAGS.split(), *more, "--distribute")
-    file, end = tmp_path / "run" / "optim_googlenet.ckpt", time.monotonic() + 120
-    while not file.exists():
-        assert run.poll() is None, said(tmp_path / "logs")[-3000:]
-        assert time.monotonic() < end, "it does not begin"
-        time.sleep(0.05)
+    until_it_saves(run, tmp_path)
     os.kill(second(run.pid, framework), signal.SIGKILL)
     assert run.wait(120) != 0
     assert newest(tmp_path / "run", "googlenet").position.epoch >= 1
@@ -119,6 +133,14 @@ def test_a_process_that_dies_ends_the_run(framework, tmp_path):
     while left := [pid for pid in processes() if str(tmp_path).encode() in command_line(pid)]:
         assert time.monotonic() < end, f"{left} are left"
         time.sleep(0.1)
+
+
+def until_it_saves(run, folder):
+    end = time.monotonic() + 120
+    while not (folder / "run" / "optim_googlenet.ckpt").exists():
+        assert run.poll() is None, said(folder / "logs")[-3000:]
+        assert time.monotonic() < end, "it does not begin"
+        time.sleep(0.05)
 
 
 def processes():

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from backends.processes import Processes
 from zoo.data import Dataset
+from zoo.errors import InputError
 from zoo.files import write_csv
 
 COLUMNS = ("split", "image", "reason")
@@ -51,4 +52,7 @@ class BadImages:
             logger.warning("further ones are in %s only", self.path)
         self.found |= found
         if self.processes.rank == 0:
-            write_csv(self.path, COLUMNS, ((*key, reason) for key, reason in sorted(self.found.items())))
+            try:
+                write_csv(self.path, COLUMNS, ((*key, reason) for key, reason in sorted(self.found.items())))
+            except InputError as error:  # worth no run
+                logger.warning("%s", error)

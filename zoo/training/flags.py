@@ -263,6 +263,9 @@ def parse(arguments: Sequence[str] | None = None, program: Program = "train") ->
     values["device"] = _chosen_device(typed, filed)
     _one_source_of_weights(values, flags, typed, filed)
     _check(values)
+    if not {"warmup_epochs"} & (typed.keys() | filed.keys()):
+        own = values["scheduler"] in ("one_cycle", "cyclic")  # they begin low by themselves
+        values["warmup_epochs"] = 0 if own else min(values["warmup_epochs"], values["epoch_size"] // 4)
     ignored = [f"--{name}" for name in typed if program == "validate" and flags[name].program == "train"]
     if ignored:
         logger.warning("validate.py ignores %s: for training only", ", ".join(ignored))

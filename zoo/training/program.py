@@ -14,22 +14,17 @@ from types import FrameType
 from typing import Any
 
 from backends.processes import LAUNCHERS, Processes, launch, rank
-from zoo.errors import ZooError
-
-
-class Stopped(Exception):
-    """A run that a signal has stopped: everything is saved, and the message says how to go on."""
-
-    def __init__(self, message: str, number: int) -> None:
-        super().__init__(message)
-        self.number = number
+from zoo.errors import Stopped, ZooError
 
 
 class Signals:
-    """Notes SIGTERM and SIGINT, as a context manager, so that a step is finished; the second one interrupts at once."""
+    """Notes SIGTERM and SIGINT, as a context manager, so that a step is finished.
 
-    def __init__(self) -> None:
-        self.number = 0
+    A second SIGINT interrupts a process at once that is `alone`; launchers send their processes each signal many times.
+    """
+
+    def __init__(self, alone: bool = True) -> None:
+        self.number, self.alone = 0, alone
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
@@ -48,9 +43,16 @@ class Signals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.number:
-            raise KeyboardInterrupt
+            if self.alone and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            return
         self.number = number
-        logging.getLogger("zoo").warning("%s: the run stops after this step; a second one stops it now", self.name)
+        logging.getLogger("zoo").warning("%s: the run stops after this step", self.name)
+
+
+def say(message: str) -> None:
+    """A line on standard error, by this script."""
+    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr, flush=True)
 
 
 def command(processes: Processes, backend: str, *words: str | Path) -> str:
@@ -82,8 +84,6 @@ def run(main: Callable[[], int]) -> int:
         print(f"{name}: error: {where}{error.strerror or error}", file=sys.stderr)
         status = 2
     except Stopped as stopped:
-        if not rank():
-            print(f"{name}: {stopped}", file=sys.stderr)
         status = 128 + stopped.number
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)

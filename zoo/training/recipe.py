@@ -190,19 +190,15 @@ def graph(a: Arguments) -> bool:
 
 def schedule(a: Arguments, steps: int) -> Schedule:
     """The learning rates of the flags, for epochs of so many steps."""
-    warmup = a.warmup_epochs
-    if "warmup_epochs" not in a.given:
-        own = a.scheduler in ("one_cycle", "cyclic")  # they begin low by themselves
-        warmup = 0 if own else min(warmup, a.epoch_size // 4)
-    if warmup >= a.epoch_size:
-        raise TrainingError(f"--warmup_epochs {warmup}: it must end before --epoch_size {a.epoch_size}")
+    if a.warmup_epochs >= a.epoch_size:
+        raise TrainingError(f"--warmup_epochs {a.warmup_epochs}: it must end before --epoch_size {a.epoch_size}")
     return Schedule(
         a.scheduler,
         a.lr,
         steps,
         a.epoch_size,
         a.min_lr,
-        warmup,
+        a.warmup_epochs,
         a.warmup_factor,
         a.decay_epochs,
         a.decay_rate,

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from zoo.errors import TrainingError
+from zoo.errors import Stopped, TrainingError
 from zoo.files import whole
 from zoo.training.metrics import Tally, Which
 
@@ -65,7 +65,8 @@ class Reporter:
     mode          bar: live, of the whole run; log: mindcv's lines every `log_interval` steps, at the first and the last
                   of an epoch; auto: a bar on a terminal, else lines; none: nothing is printed
     tensorboard   write scalars too; raises TrainingError without tensorboardX
-    start_epoch   epochs done before, of a run that is resumed: their rows of result.log stay, later ones are replaced
+    start_epoch   epochs done before, of a run that is resumed: their rows of result.log stay, later ones are replaced;
+                  and batches of the next one, `start_step`
 
     The figure is drawn at the end, of an interrupted run too, but not where an error ended it.
     """
@@ -81,11 +82,13 @@ class Reporter:
         log_interval: int = 100,
         tensorboard: bool = False,
         start_epoch: int = 0,
+        start_step: int = 0,
     ) -> None:
         self.folder = None if folder is None else Path(folder)
         self.model, self.epochs, self.steps = model, epochs, steps
         self.mode = ("bar" if sys.stdout.isatty() else "log") if mode == "auto" else mode
         self.log_interval, self.tensorboard, self.start_epoch = log_interval, tensorboard, start_epoch
+        self.done = start_epoch * steps + start_step
         self.history: list[Epoch] = []
         self.rates: list[tuple[float, float]] = []
         self._bars: Progress | None = None
@@ -98,13 +101,11 @@ class Reporter:
             if self.folder is not None:
                 self._begin_log(self.folder)
                 if self.tensorboard:
-                    self._scalars = _writer(self.folder / "tensorboard", self.start_epoch * self.steps + 1)
+                    self._scalars = _writer(self.folder / "tensorboard", self.done + 1)
                     stack.callback(self._scalars.close)
             if self.mode == "bar":
                 self._bars = stack.enter_context(_bars())
-                self._bars.add_task(
-                    "", total=self.epochs * self.steps, completed=self.start_epoch * self.steps, figures=""
-                )
+                self._bars.add_task("", total=self.epochs * self.steps, completed=self.done, figures="")
             self._stack = stack.pop_all()
         self._since = time.perf_counter()
         return self
@@ -113,7 +114,7 @@ class Reporter:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._stack.close()
-        if self.folder is not None and self.history and kind in (None, KeyboardInterrupt):
+        if self.folder is not None and self.history and kind in (None, KeyboardInterrupt, Stopped):
             self._draw(self.folder / "curves.png")
 
     def step(self, epoch: int, step: int, loss: float, lr: float, images: int) -> None:

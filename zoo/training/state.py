@@ -98,24 +98,24 @@ class Keeper:
         self.best = -1.0
         self.newest = self.folder / f"optim_{model.name}.ckpt"
         self.last = None if since is None else since.position
+        self.source = self.newest if since is None else since.path
         for path in _weights(self.folder, model.name) if since else ():
             epoch, top1 = _notes(path)
             if epoch:
                 self.kept.append((self._rank(epoch, top1), path))
-                self.best = max(self.best, top1)
         best = self.folder / f"{model.name}_best.ckpt"
         if since and best.exists():
-            self.best = max(self.best, _notes(best)[1])
+            self.best = _notes(best)[1]
 
     def save(self, arrays: Mapping[str, Array], epoch: int, step: int, top1: float) -> Path:
         """Write the weights after `epoch` (from 1); top1 in percent, NaN where it was not measured. Raises ZooError."""
         path = self.folder / f"{self.model.name}-{epoch}_{step}.ckpt"
         notes = {"epoch": str(epoch), "step": str(step), "class_names": json.dumps(list(self.classes))}
-        notes |= {} if top1 != top1 else {"top1": f"{top1:.4f}"}
-        weights.write(path, arrays, self.model, notes=notes)
-        if top1 > self.best:
+        notes |= {} if top1 != top1 else {"top1": repr(float(top1))}
+        if top1 > self.best:  # first: an epoch whose own file is there is done with
             weights.write(self.folder / f"{self.model.name}_best.ckpt", arrays, self.model, notes=notes)
             self.best = top1
+        weights.write(path, arrays, self.model, notes=notes)
         self.kept = [(rank, other) for rank, other in self.kept if other != path]
         self.kept.append((self._rank(epoch, -1.0 if top1 != top1 else top1), path))
         if self.policy is not None:  # the newest one too
@@ -147,35 +147,34 @@ class Keeper:
                     _also_as(self.newest, self._earlier(self.last))
         except OSError as error:
             raise TrainingError(f"{self.newest}: cannot write the state there: {error.strerror}") from None
-        self.last = state.position
+        self.last, self.source = state.position, self.newest
         for old in _states(self.folder, self.model.name)[self.states :]:
             old.unlink(missing_ok=True)
-
-    def has(self, epoch: int) -> bool:
-        """Whether the weights after an epoch are there."""
-        return any(_position(path)[0] == epoch for _, path in self.kept)
-
-    def room(self, slots: int) -> None:
-        """Whether the disk has room for the run's files, with so many arrays of the weights' size in a state.
-
-        Warns where it will fill up. Raises TrainingError where there is none for the first ones.
-        """
-        size = 4 * sum(int(np.prod(parameter.shape)) for parameter in parameters(self.model).values())
-        first, most = size * (slots + 2), size * (slots * (self.states + 1) + self.most + 2)
-        free = shutil.disk_usage(self.folder).free
-        if free < first:
-            raise TrainingError(
-                f"{self.folder}: {_size(free)} free, and the first checkpoint takes {_size(first)}: make room there, "
-                "or take another --ckpt_save_dir"
-            )
-        if free < most and self.policy is not None:
-            logger.warning("%s: %s free, and its checkpoints will take %s", self.folder, _size(free), _size(most))
 
     def _rank(self, epoch: int, top1: float) -> float:
         return top1 if self.policy == "top_k" else float(epoch)
 
     def _earlier(self, position: Position) -> Path:
         return self.folder / f"optim_{self.model.name}-{position.epoch}_{position.step}.ckpt"
+
+
+def room(folder: Path, model: Model, copies: int, states: int, keep: int | None) -> None:
+    """Whether the disk has room for a run's files: `states` of so many `copies` of the weights, `keep` weights alone.
+
+    Warns where it will fill up (never, where `keep` is None: all are kept). Raises TrainingError where there is none
+    for the first ones.
+    """
+    size = 4 * sum(int(np.prod(parameter.shape)) for parameter in parameters(model).values())
+    first, free = size * (copies + 2), shutil.disk_usage(folder).free
+    there = sum(path.stat().st_size for path in (*_weights(folder, model.name), *_states(folder, model.name)))
+    if free < first:
+        raise TrainingError(
+            f"{folder}: {_size(free)} free, and a checkpoint takes {_size(first)}: make room there, or take another "
+            "--ckpt_save_dir"
+        )
+    most = 0 if keep is None else size * (copies * (states + 1) + keep + 2) - there
+    if free < most:
+        logger.warning("%s: %s free, and its checkpoints will take %s more", folder, _size(free), _size(most))
 
 
 @contextmanager
@@ -211,7 +210,7 @@ def lock(folder: Path) -> Iterator[None]:
 def set_aside(folder: Path, model: str, since: Position | None = None) -> None:
     """Move what an earlier run has left into a folder below, before a run overwrites it; with `since`, what is later.
 
-    Says so on the logger.
+    Where the best is among it, the best of those that stay takes its place. Says so on the logger.
     """
     found = [p for p in (*_weights(folder, model), *_states(folder, model)) if since is None or _later(p, since)]
     best = folder / f"{model}_best.ckpt"
@@ -219,6 +218,10 @@ def set_aside(folder: Path, model: str, since: Position | None = None) -> None:
         found.append(best)
     if found:
         _move(found, folder, model)
+        tops = {path: _notes(path)[1] for path in _weights(folder, model)}
+        if not best.exists() and max(tops.values(), default=-1) >= 0:
+            with whole(best) as part:
+                shutil.copyfile(max(tops, key=lambda path: tops[path]), part)
     if since is None:
         for name in ("bad_images.csv", "failed_batch.csv"):  # which this run may have no reason to write
             (folder / name).unlink(missing_ok=True)
@@ -249,6 +252,8 @@ def newest(folder: str | Path, model: str) -> State:
     damaged = f" that can be read, of {len(found)}" if found else ""
     there = _weights(Path(folder), model)
     instead = f"; to begin anew with its weights, --ckpt_path {there[-1]}" if there else ""
+    if aside := sorted(Path(folder).glob("earlier-*"), key=lambda path: path.stat().st_mtime):
+        instead += f"; an earlier run's are in {aside[-1]}"
     raise TrainingError(f"--resume: no state optim_{model}.ckpt{damaged} in {folder}{instead}")
 
 
@@ -268,7 +273,11 @@ def state_of(path: Path, model: str, folder: str | Path) -> State:
     wanted = Position(int(notes["epoch"]), int(notes["step"]))
     others = []
     for other in dict.fromkeys((*_states(path.parent, model), *_states(Path(folder), model))):
-        state = read_state(other)
+        try:
+            state = read_state(other)
+        except TrainingError as error:
+            logger.warning("passed over: %s", error)
+            continue
         if state.position == wanted:
             return state
         others.append(f"{other.name} ({state.position})")
@@ -276,6 +285,11 @@ def state_of(path: Path, model: str, folder: str | Path) -> State:
         f"{path}: of {wanted}, and no state of that: {', '.join(others) or 'there are none'}: go on from the run's "
         "newest with --resume, or begin anew with --ckpt_path alone"
     )
+
+
+def has_weights(folder: Path, model: str, epoch: int) -> bool:
+    """Whether the weights after an epoch are there."""
+    return any(_position(path)[0] == epoch for path in _weights(folder, model))
 
 
 def read_state(path: str | Path) -> State:
