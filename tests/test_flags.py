@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_imports import loaded_by
 
+import zoo.training.recipe
 from backends import REQUIREMENTS
 from zoo.catalogue import list_models
 from zoo.errors import TrainingError
-from zoo.training import recipe
 from zoo.training.flags import GROUPS, changes, parse, remarks, save_yaml, to_yaml
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
@@ -420,11 +420,12 @@ def test_the_warm_up_that_is_not_given_is_resolved_once(tmp_path, words, epochs)
     save_yaml(first, tmp_path / "a.yaml")
     again = parse(["-c", str(tmp_path / "a.yaml")])
     assert first.warmup_epochs == again.warmup_epochs == epochs
-    assert recipe.schedule(first, 10) == recipe.schedule(again, 10)
+    assert zoo.training.recipe.schedule(first, 10) == zoo.training.recipe.schedule(again, 10)
 
 
 def test_what_changes_a_run_is_named():
-    first = parse(["--model", "googlenet", "--lr", "0.1", "--batch_size", "8"])
-    assert changes(
-        parse(["--model", "googlenet", "--lr", "0.2", "--batch_size", "16", "--backend", "paddle"]), to_yaml(first)
-    ) == ["--lr 0.2 (was 0.1)"]
+    first, then = (
+        parse(["--model", "googlenet", *words.split()])
+        for words in ("--lr 0.1 --batch_size 8", "--lr 0.2 --batch_size 16 --backend paddle")
+    )
+    assert changes(then, to_yaml(first)) == ["--lr 0.2 (was 0.1)"]

@@ -174,7 +174,7 @@ def test_the_best_of_those_that_stay_takes_the_best_s_place(keep, tmp_path):
     keep([20, 30, 10, 40], states=4)
     set_aside(tmp_path, "googlenet", Position(3, 7))
     assert weights.open_checkpoint(tmp_path / "googlenet_best.ckpt").metadata["epoch"] == "2"
-    with pytest.raises(TrainingError, match="an earlier run's are in .*earlier-1"):
+    with pytest.raises(TrainingError, match=r"an earlier run's are in .*earlier-1"):
         newest(tmp_path, "other")
 
 

@@ -96,14 +96,14 @@ def test_two_processes_train_and_judge_as_one_program(framework, tmp_path):
         in said(tmp_path / "logs")
     )
     assert (tmp_path / "logs" / "out").read_text().count("Epoch: [1/500], batch: [1/3], loss: ") == 1
-    epochs = ["--epoch_size", str(position.epoch)]
+    epochs = ["--epoch_size", str(position.epoch + 1)]
     on = [*FLAGS.replace("--batch_size 8", "--batch_size 16").split(), *more, *epochs, "--resume"]
     assert train.main(on) == 0
-    assert newest(tmp_path / "run", "googlenet").position == (position.epoch, 3)
+    assert newest(tmp_path / "run", "googlenet").position == (position.epoch + 1, 3)
     judge = (
         f"--model googlenet --dataset digits --batch_size 64 --mode 1 --backend {framework} --num_samples 75".split()
     )
-    judge += ["--ckpt_path", str(tmp_path / "run" / f"googlenet-{position.epoch}_3.ckpt")]
+    judge += ["--ckpt_path", str(tmp_path / "run" / f"googlenet-{position.epoch + 1}_3.ckpt")]
     figures, predictions = {}, {}
     for count in (2, 1):
         out = tmp_path / str(count)
