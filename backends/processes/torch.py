@@ -39,4 +39,4 @@ class Processes(processes.Processes):
             tensor.copy_(part.view_as(tensor))
 
     def leave(self) -> None:
-        dist.destroy_process_group()
+        dist.barrier()  # destroy_process_group aborts now and then, by threads that DistributedDataParallel has left

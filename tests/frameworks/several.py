@@ -23,11 +23,12 @@ from zoo.model import configure
 from zoo.models import MODELS
 from zoo.training.optimizers import Optimizer
 from zoo.training.plan import Plan, groups
+from zoo.training.program import run
 
 BATCH, STEPS, RATE = 16, 20, 1e-4
 
 
-def main(framework: str, folder: str, split: int, graph: bool) -> None:
+def main(framework: str, folder: str, split: int, graph: bool) -> int:
     backend = get(framework)
     processes = join(framework, LAUNCHERS[framework].started() > 1)
     model = configure(MODELS["googlenet"], width=0.125, num_classes=10)
@@ -67,6 +68,7 @@ def main(framework: str, folder: str, split: int, graph: bool) -> None:
     if processes.rank == 0:
         np.savez(Path(folder) / f"{processes.size}.npz", **found)
     processes.leave()
+    return 0
 
 
-main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "1")
+sys.exit(run(lambda: main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "1")))
