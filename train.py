@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -74,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         training = trainer(a.backend, network.build(a), plan, processes)
         if since:
             training.resume(since.arrays)
+            since = replace(since, arrays={})  # which may be a gigabyte
 
         processes.wait()  # all have read what they need
         goes_on = since is not None and since.path.resolve().parent == folder.resolve()
@@ -193,38 +195,37 @@ class Loop:
             training.seed(at_position(a.seed, epoch, step), part.first * views, part.total * views)
             lr = self.schedule((epoch - 1) * steps + step - 1)
             loss = float(training.step(batch.images, batch.targets, lr, part.total * views))
-            loss, stop = self._agree(loss, part.images, part.total)
+            loss, number = self._agree(loss, part.images, part.total)
             if not math.isfinite(loss):
                 raise self._not_finite(epoch, step, loss, lr, batch)
             self.losses.append(loss)
             self.report.step(epoch, step, loss, lr, part.total)
             owed |= bool(a.recovery_interval and step % a.recovery_interval == 0)
-            if (owed or stop) and not training.pending and step < steps:
+            if (owed or number) and not training.pending and step < steps:
                 self._save(epoch, step)
                 owed = False
-                if stop:
-                    self._stop()
+                if number:
+                    self._stop(number)
         training.flush(lr)
 
-    def _agree(self, loss: float, images: int, total: int) -> tuple[float, bool]:
-        """The loss of all processes' images, and whether one is to stop; images that one could not read are noted."""
-        bad, signals = dict(self.loader.bad), self.signals
+    def _agree(self, loss: float, images: int, total: int) -> tuple[float, int]:
+        """The loss of all processes' images, and the signal that stops them; images that one could not read are noted.
+
+        What is agreed on is the same for all, whatever has come to this one meanwhile.
+        """
+        bad = dict(self.loader.bad)
         new = len(bad) != self._known
         self._known = len(bad)
+        came = [self.signals.number == number for number in STOPS]
         if self.processes.size > 1:
             weight = 1.0 if self.a.reduction == "sum" else images / total
-            loss, new, *came = self.processes.total([loss * weight, new, *self._came()]).tolist()
-            signals.number = signals.number or next((n for n, many in zip(STOPS, came, strict=True) if many), 0)
+            loss, new, *came = self.processes.total([loss * weight, new, *came]).tolist()
         if new:
             self.bad.add(self.loader.dataset, bad)
-        return loss, signals.number > 0
+        return loss, next((number for number, many in zip(STOPS, came, strict=True) if many), 0)
 
     _known = 0
     """Images of the loader that could not be read and are noted."""
-
-    def _came(self) -> list[bool]:
-        """Which of the signals has come to this process."""
-        return [self.signals.number == number for number in STOPS]
 
     def _validate(self, epoch: int) -> Evaluation | None:
         if self.judge is None or self.validation is None:
@@ -243,19 +244,18 @@ class Loop:
     def _stop_before_validation(self, epoch: int) -> None:
         """Stop at a signal; the epoch is validated when the run goes on. Several processes end validation first."""
         if self.signals.number and self.processes.size == 1:
-            self._save_and_stop(epoch)
+            self._save_and_stop(epoch, self.signals.number)
 
     def _end(self, epoch: int) -> None:
         """Stop after an epoch where a signal has come to a process that none of its batches has stopped at."""
-        came = self.processes.total(self._came())
-        self.signals.number = self.signals.number or next((n for n, many in zip(STOPS, came, strict=True) if many), 0)
-        if self.signals.number and epoch < self.a.epoch_size:
-            self._save_and_stop(epoch)
+        _, number = self._agree(0.0, 1, 1)
+        if number and epoch < self.a.epoch_size:
+            self._save_and_stop(epoch, number)
 
-    def _save_and_stop(self, epoch: int) -> None:
+    def _save_and_stop(self, epoch: int, number: int) -> NoReturn:
         if self.keeper.last != Position(epoch, len(self.loader)) or self.keeper.source != self.keeper.newest:
             self._save(epoch, len(self.loader))
-        self._stop()
+        self._stop(number)
 
     def _save(self, epoch: int, step: int) -> None:
         if self.processes.rank == 0:
@@ -272,13 +272,13 @@ class Loop:
                 )
             )
 
-    def _stop(self) -> NoReturn:
+    def _stop(self, number: int) -> NoReturn:
         """Say how to go on, and leave together: launchers end all processes when one has ended."""
-        message = f"stopped by {self.signals.name}; {self.way_on()}"
+        message = f"stopped by {signal.Signals(number).name}; {self.way_on()}"
         if self.processes.rank == 0:
             say(message)
         self.processes.wait()
-        raise Stopped(message, self.signals.number)
+        raise Stopped(message, number)
 
     def _not_finite(self, epoch: int, step: int, loss: float, lr: float, batch: Batch) -> TrainingError:
         data, path = self.loader.dataset, self.keeper.folder / "failed_batch.csv"

@@ -36,18 +36,13 @@ class Signals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    @property
-    def name(self) -> str:
-        """Of the signal that came."""
-        return signal.Signals(self.number).name
-
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.number:
             if self.alone and number == signal.SIGINT:
                 raise KeyboardInterrupt
             return
         self.number = number
-        logging.getLogger("zoo").warning("%s: the run stops after this step", self.name)
+        logging.getLogger("zoo").warning("%s: the run stops after this step", signal.Signals(number).name)
 
 
 def say(message: str) -> None:
