@@ -2,6 +2,9 @@
 
 import hashlib
 import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -62,6 +65,20 @@ def batch(model: Model, height: int, width: int | None = None, count: int = 1) -
     """Uniform noise between -1 and 1."""
     shape = (count, model.in_channels, height, width or height)
     return np.random.default_rng(7).uniform(-1, 1, shape).astype(np.float32)
+
+
+@contextmanager
+def files_up_to(size: int) -> Iterator[None]:
+    """Files may not grow beyond so many bytes: as on a full disk, where no file system can be mounted.
+
+    Those of pytest may not either: for a few lines at a time.
+    """
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def expected(model: Model, arrays: dict[str, np.ndarray], x: np.ndarray) -> dict[str, np.ndarray]:

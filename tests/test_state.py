@@ -3,12 +3,12 @@
 import logging
 import multiprocessing
 import os
-import resource
 import signal
 import time
 
 import numpy as np
 import pytest
+from support import files_up_to
 
 import weights
 from zoo.errors import TrainingError, WeightsError, ZooError
@@ -188,22 +188,15 @@ def test_no_number_that_is_none_is_saved_as_a_state(tmp_path):
     assert newest(tmp_path, "googlenet").position == (1, 7)
 
 
-@pytest.fixture
-def small_disk():
-    """Files may not grow beyond what the first state needs: as a full disk, where no file system can be mounted."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_a_full_disk_leaves_the_last_state(tmp_path, small_disk):
+def test_a_full_disk_leaves_the_last_state(tmp_path):
     keeper = Keeper(tmp_path, MODEL)
     keeper.save_state(at(1, 7))
     before = names(tmp_path)
-    small_disk(1000)
-    with pytest.raises(ZooError, match=r"optim_googlenet.ckpt: cannot write the state there: File too large"):
+    message = r"optim_googlenet.ckpt: cannot write the state there: File too large"
+    with pytest.raises(ZooError, match=message), files_up_to(1000):
         keeper.save_state(at(2, 7))
-    with pytest.raises(ZooError, match=r"googlenet_best.ckpt: cannot write the weights: File too large"):
+    message = r"googlenet_best.ckpt: cannot write the weights: File too large"
+    with pytest.raises(ZooError, match=message), files_up_to(1000):
         keeper.save(ARRAYS, 1, 7, 50)
     assert names(tmp_path) == before
     assert newest(tmp_path, "googlenet").position == (1, 7)

@@ -2,8 +2,8 @@
 
     LAUNCHER several.py FRAMEWORK FOLDER SPLIT GRAPH
 
-SPLIT batches make an update. Batch norm normalises by running statistics; dropout is on. Process 0 writes FOLDER/N.npz,
-N being the number of processes.
+SPLIT batches make an update. Batch norm normalises by running statistics; dropout is on. Then the first layer's running
+mean after a step in which it does not. Process 0 writes FOLDER/N.npz, N being the number of processes.
 """
 
 import sys
@@ -15,11 +15,11 @@ import numpy as np
 
 import weights
 from backends import get
-from backends.processes import LAUNCHERS, join
+from backends.processes import LAUNCHERS, Processes, join
 from backends.training import trainer
 from zoo.data import Augment, Loader, open_dataset
 from zoo.data.loader import at_position
-from zoo.model import configure
+from zoo.model import Model, configure
 from zoo.models import MODELS
 from zoo.training.optimizers import Optimizer
 from zoo.training.plan import Plan, groups
@@ -61,6 +61,7 @@ def main(framework: str, folder: str, split: int, graph: bool) -> int:
         training.step(batch.images, batch.targets, RATE, part.total)
         seen += batch.indices.tolist()
     found |= {f"weight/{name}": array for name, array in training.dumped().items()}
+    found["statistic"] = statistic(framework, model, processes, loader)
     found["loss"] = processes.total(loss) / BATCH
     found["seen"] = np.sort(
         np.concatenate([np.frombuffer(b, "i8") for b in processes.gather(np.array(seen).tobytes())])
@@ -69,6 +70,16 @@ def main(framework: str, folder: str, split: int, graph: bool) -> int:
         np.savez(Path(folder) / f"{processes.size}.npz", **found)
     processes.leave()
     return 0
+
+
+def statistic(framework: str, model: Model, processes: Processes, loader: Loader) -> np.ndarray:
+    """The first running mean after a step in which batch norm is trained: of all processes' images."""
+    net = get(framework).build(model)
+    get(framework).load(net, weights.initial(model, 0))
+    training = trainer(framework, net, Plan(Optimizer("sgd", momentum=0.0), groups(model)), processes)
+    batch = next(loader.epoch(0))
+    training.step(batch.images, batch.targets, RATE)
+    return training.dumped()[f"{model.stages[0].name}.bn.mean"]
 
 
 sys.exit(run(lambda: main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "1")))

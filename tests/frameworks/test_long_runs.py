@@ -3,18 +3,19 @@
 import csv
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import kills
 import numpy as np
 import pytest
 import spoilt
+from support import files_up_to
 
 import train
 import validate
@@ -238,23 +239,17 @@ def test_a_loss_that_is_no_number_names_the_batch_and_the_last_checkpoint(framew
 
 
 def test_a_disk_that_fills_loses_nothing(framework, tmp_path, monkeypatch):
-    """Files may not grow: as a full disk, where no file system can be mounted."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
     real, saved = train.Keeper.save_state, []
 
     def fills(self, state):
-        if len(saved) == 2:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
-        saved.append(real(self, state))
+        saved.append(state.position)
+        with files_up_to(100_000) if len(saved) == 3 else nullcontext():
+            real(self, state)
 
     monkeypatch.setattr(train.Keeper, "save_state", fills)
     message = r"optim_googlenet.ckpt: cannot write the state there: .*; the last checkpoint is .*\(epoch 2, batch 3\)"
-    try:
-        with pytest.raises(TrainingError, match=message):
-            train.main(words(framework, tmp_path, "--epoch_size", "9"))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    monkeypatch.undo()
+    with pytest.raises(TrainingError, match=message):
+        train.main(words(framework, tmp_path, "--epoch_size", "9"))
     assert newest(tmp_path, "googlenet").position == (2, 3)
     assert not list(tmp_path.glob(".*.part"))
     assert train.main(words(framework, tmp_path, "--epoch_size", "3", "--resume")) == 0
