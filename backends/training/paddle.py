@@ -121,7 +121,7 @@ class Trainer(training.Trainer):
     @paddle.no_grad()
     def average(self, decay: float) -> None:
         for average, tensor in zip(self.ema, self.tensors.values(), strict=True):
-            average.lerp_(tensor, 1 - decay)
+            paddle.assign(average + (tensor - average) * (1 - decay), average)  # lerp_ keeps memory at every call
 
     def slots(self) -> dict[str, dict[str, Array]]:
         held = {
