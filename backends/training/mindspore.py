@@ -48,6 +48,7 @@ class Trainer(training.Trainer):
         cells = dict(net.cells_and_names())
         for path, cell in self.masked.items():
             cells[path].dropout = cell
+        self.average_all = ms.jit(self._average()) if plan.graph else self._average()
         self.gathered: list[Tensor] = []
         native = None if plan.graph else NATIVE.get(plan.optimizer.name, lambda o: None)(plan.optimizer)
         self.update_all = ms.jit(self._rule()) if plan.graph else self._rule() if native is None else self._own(native)
@@ -161,6 +162,19 @@ class Trainer(training.Trainer):
 
         return update_all
 
+    def _average(self) -> Callable[[Tensor, Tensor], Any]:
+        """A function of the decay and what is left to 1, compiled in GRAPH mode as the update is."""
+        averages, tensors, each = ParameterTuple(self.ema), ParameterTuple(list(self.tensors.values())), F.HyperMap()
+
+        def one(decay: Tensor, rest: Tensor, average: Parameter, tensor: Parameter) -> bool:
+            F.assign(average, decay * average + rest * tensor)
+            return True
+
+        def average_all(decay: Tensor, rest: Tensor) -> Any:
+            return each(F.partial(one, decay, rest), averages, tensors)
+
+        return average_all
+
     def _own(self, native: Update) -> Callable[..., None]:
         """The same by MindSpore's own primitives."""
 
@@ -176,8 +190,7 @@ class Trainer(training.Trainer):
         self.gathered = []
 
     def average(self, decay: float) -> None:
-        for average, tensor in zip(self.ema, self.tensors.values(), strict=True):
-            F.assign(average, decay * average + (1 - decay) * tensor)
+        self.average_all(Tensor(decay, ms.float32), Tensor(1 - decay, ms.float32))
 
     def slots(self) -> dict[str, dict[str, Array]]:
         held = {s: dict(zip(self.names, map(_array, tensors), strict=True)) for s, tensors in self.held.items()}
