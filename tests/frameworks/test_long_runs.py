@@ -126,6 +126,20 @@ def test_a_signal_is_heard_where_an_epoch_is_one_update(framework, tmp_path, mon
         train.main(words(framework, tmp_path, "--epoch_size", "9", "--gradient_accumulation_steps", "5"))
 
 
+def test_every_batch_has_random_numbers_of_its_own(framework, tmp_path, monkeypatch):
+    """Dropout differs from epoch to epoch too."""
+    real, numbers = train.Trainer.seed, []
+
+    def noted(self, number, *arguments):
+        numbers.append(number)
+        return real(self, number, *arguments)
+
+    monkeypatch.setattr(train.Trainer, "seed", noted)
+    assert train.main(words(framework, tmp_path, "--num_samples", "32", "--epoch_size", "2")) == 0
+    assert numbers[0] == 0  # the trainer's own, before any batch
+    assert len(set(numbers[1:])) == len(numbers[1:]) == 4
+
+
 def test_what_is_in_a_folder_where_another_run_goes_on_is_set_aside(framework, tmp_path):
     few = ("--num_samples", "16", "--epoch_size")
     assert train.main(words(framework, tmp_path / "a", *few, "1")) == 0
