@@ -22,21 +22,21 @@ from typing import NoReturn
 import numpy as np
 
 import weights
-from backends import get
-from backends.processes import Processes, lost, speaks_of_others
+from backends import deploys, get
 from backends.training import Trainer, trainer
-from zoo.catalogue import spec
+from zoo.commands import runtime
+from zoo.commands.entry_point import Signals, command, run, say
 from zoo.data import Batch, Loader
 from zoo.data.loader import at_position
 from zoo.errors import Stopped, TrainingError, ZooError
 from zoo.files import write_csv
 from zoo.training import recipe, state
-from zoo.training.bad import BadImages
 from zoo.training.evaluation import Evaluation, Predict, evaluate
 from zoo.training.flags import Arguments, changes, parse, remarks, save_yaml, to_yaml
-from zoo.training.program import Signals, command, run, say
+from zoo.training.processes import Processes, lost, speaks_of_others
 from zoo.training.report import Reporter, reported
 from zoo.training.schedules import Schedule
+from zoo.training.skipped import BadImages
 from zoo.training.state import Keeper, Position, State
 
 
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for sentence in remarks(a):
         recipe.logger.warning(sentence)
     get(a.backend)  # missing frameworks first
-    processes = recipe.processes(a)
+    processes = runtime.processes(a)
     folder, first = Path(a.ckpt_save_dir), processes.rank == 0
 
     with ExitStack() as stack:
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             copies = len(plan.optimizer.slots) + 1 + (plan.ema is not None)
             keep = a.keep_checkpoint_max if a.ckpt_save_policy else None
             state.room(folder, model, copies, a.keep_state_max, keep)
-        training = trainer(a.backend, network.build(a), plan, processes)
+        training = trainer(a.backend, runtime.build(a, network), plan, processes)
         if since:
             training.resume(since.arrays)
             since = replace(since, arrays={})  # which may be a gigabyte
@@ -301,8 +301,8 @@ class Judge:
         self.backend, self.training = get(a.backend), training
         self.net = training.net
         if training.plan.ema is not None:
-            self.net = self.backend.build(training.spec, recipe.device(a))
-        self._classify = self.backend.classifier(self.net, training.plan.graph, a.val_amp_level != "O0")
+            self.net = self.backend.build(training.spec, runtime.device(a))
+        self._classify = deploys(a.backend).classifier(self.net, training.plan.graph, a.val_amp_level != "O0")
 
     def classifier(self) -> Predict:
         """A function of images, with the weights as they are now."""
@@ -313,7 +313,7 @@ class Judge:
 
 def _since(a: Arguments) -> State | None:
     """The state that the run goes on from."""
-    name = spec(a.model).name
+    name = weights.resolve(a.model).name
     if a.resume_opt and not a.ckpt_path and not a.resume:
         raise TrainingError("--resume_opt: give the checkpoint to go on from with --ckpt_path FILE, or --resume")
     if a.resume == "auto":
@@ -329,7 +329,7 @@ def _since(a: Arguments) -> State | None:
 def _weights(a: Arguments) -> Path | None:
     """The checkpoint whose weights a new run begins with."""
     if a.pretrained:
-        return weights.published.fetch(spec(a.model).name)
+        return weights.published.fetch(weights.resolve(a.model).name)
     return _one(a.ckpt_path, "--ckpt_path") if a.ckpt_path else None
 
 
@@ -355,7 +355,7 @@ def _start(a: Arguments, since: State, loader: Loader) -> Position:
         recipe.logger.warning("the run goes on by other flags: %s", ", ".join(changed))
     epoch, step = since.position
     start = Position(epoch, min(step, len(loader)))
-    folder, name = since.path.parent, spec(a.model).name
+    folder, name = since.path.parent, weights.resolve(a.model).name
     if step == since.steps:  # the epoch's validation comes first, unless it is reported, and its weights are written
         due = epoch % a.ckpt_save_interval == 0 or epoch >= a.epoch_size
         reported_too = any(row.number == epoch for row in reported(folder / "result.log"))

@@ -18,21 +18,20 @@ from pathlib import Path
 from typing import Any
 
 import weights
-from backends import get
-from zoo.catalogue import spec
+from backends import deploys, get
+from zoo.commands import runtime
+from zoo.commands.entry_point import run
 from zoo.data import Dataset
 from zoo.errors import InputError, TrainingError
-from zoo.files import whole
-from zoo.model import Model, Norm
-from zoo.nodes import AvgPool, Leaf, transform
-from zoo.tables import study
+from zoo.files import atomic_write
+from zoo.language.model import Model, Norm
+from zoo.language.nodes import AvgPool, Leaf, transform
 from zoo.training import recipe
-from zoo.training.bad import BadImages
 from zoo.training.evaluation import Evaluation, evaluate
 from zoo.training.flags import Arguments, parse, remarks
 from zoo.training.metrics import Tally
-from zoo.training.program import run
-from zoo.training.report import batches, validation_table
+from zoo.training.report import batches, study_table, validation_table
+from zoo.training.skipped import BadImages
 
 EPSILONS = (1e-3, 1e-5)
 """Of the study: TensorFlow's and PyTorch's."""
@@ -44,10 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         recipe.logger.warning(sentence)
     get(a.backend)
     _check_outputs(a)
-    processes = recipe.processes(a)
+    processes = runtime.processes(a)
     files: list[Path | None] = []
     if a.pretrained:
-        files.append(processes.first(lambda: weights.published.fetch(spec(a.model).name)))
+        files.append(processes.first(lambda: weights.published.fetch(weights.resolve(a.model).name)))
     files += recipe.checkpoints(a.ckpt_path)
     if not files:
         recipe.logger.warning("no --ckpt_path: %s is judged with random weights", a.model)
@@ -75,12 +74,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _finish(a: Arguments, results: list[dict[str, Any]], bad: BadImages) -> None:
     """What is said and written at the end."""
     if a.study:
-        study(results)
+        study_table(results)
     if len(bad):
         print(f"{len(bad)} images could not be read and are not counted: {bad.path}")
     if a.json:
         try:
-            with whole(a.json) as part:
+            with atomic_write(a.json) as part:
                 part.write_text(json.dumps(results, indent=2) + "\n")
         except OSError as error:
             raise TrainingError(f"--json {a.json}: cannot write it: {error.strerror}") from None
@@ -110,10 +109,10 @@ def _variants(a: Arguments, model: Model) -> Iterator[tuple[Model, dict[str, Any
 
 def _judge(a: Arguments, data: Dataset, network: recipe.Network, model: Model, bad: BadImages) -> Evaluation:
     backend, processes = get(a.backend), bad.processes
-    net = backend.build(model, recipe.device(a))
+    net = backend.build(model, runtime.device(a))
     backend.load(net, network.arrays(a.seed))
     loader = recipe.validation_loader(a, data, model, processes)
-    classify = backend.classifier(net, recipe.graph(a), a.val_amp_level != "O0")
+    classify = deploys(a.backend).classifier(net, recipe.graph(a), a.val_amp_level != "O0")
     with batches("none" if processes.rank else a.progress, a.log_interval) as progress:
         result = evaluate(classify, loader, model.num_classes, progress, processes)
     bad.add(data, loader.bad)

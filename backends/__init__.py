@@ -1,4 +1,12 @@
-"""What runs a model: one module a framework, all with the functions of `Backend`. Importing this imports none."""
+"""What runs a model: one folder a framework, with the same file names in each.
+
+    network.py    native modules, and the functions of `Runs`
+    engines.py    the functions of `Deploys`
+    training.py   `Trainer` (backends.training)
+    processes.py  `Processes` (zoo.training.processes)
+
+The NumPy reference has network.py only. Importing this package imports no framework.
+"""
 
 from __future__ import annotations
 
@@ -9,120 +17,109 @@ import io
 import os
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from types import ModuleType
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backends.device import Device
 from zoo.errors import BackendError, UnavailableError
-from zoo.model import Model
+from zoo.frameworks import FRAMEWORKS
+from zoo.language.model import Model
 
 Array = NDArray[np.generic]
+Float32 = NDArray[np.float32]
 
-REQUIREMENTS = {
-    "torch": "torch>=2.4",
-    "mindspore": "mindspore>=2.7,<2.9",
-    "paddle": "paddlepaddle>=3.0",
-}
-"""What to install for each framework; pyproject.toml's extras say the same."""
-
-BACKENDS = (*REQUIREMENTS, "reference")
+BACKENDS = (*FRAMEWORKS, "reference")
 
 
-class Backend(Protocol):
-    """The contract that `tests/frameworks/test_contract.py` holds every backend to.
-
-    Networks are the framework's own modules.
-    """
+class Runs(Protocol):
+    """Builds networks, which are the framework's own modules, and runs them in inference."""
 
     def version(self) -> str:
         """The framework's version."""
 
     def gpus(self) -> int:
-        """How many the framework sees."""
+        """The number of GPUs that the framework sees."""
 
     def build(self, model: Model, device: Device | None = None) -> Any:
-        """The network with weights yet to be loaded. Raises UnavailableError when there is no such device."""
+        """The network in eval mode, its weights not yet loaded. Raises UnavailableError when the device is missing."""
+
+    def train(self, net: Any) -> None:
+        """Put the network into training mode. Raises BackendError when the backend does not train."""
 
     def load(self, net: Any, arrays: Mapping[str, Array]) -> None:
-        """Copy canonical weights in. Raises WeightsError, with the network unchanged, when they do not fit."""
+        """Copy canonical weights in. Raises WeightsError, leaving the network unchanged, when they do not fit."""
 
-    def dump(self, net: Any) -> dict[str, NDArray[np.float32]]:
-        """The network's weights as canonical arrays of their own."""
+    def dump(self, net: Any) -> dict[str, Float32]:
+        """Copies of the network's weights as canonical arrays."""
 
-    def predict(self, net: Any, x: NDArray[np.float32], tape: bool = False) -> dict[str, NDArray[np.floating[Any]]]:
-        """Run a batch [N, C, H, W] in eval mode: {"logits": [N, classes]}, or each tap's feature map by stage.
+    def predict(self, net: Any, x: Float32, tape: bool = False) -> dict[str, NDArray[np.floating[Any]]]:
+        """Run a batch [N, C, H, W] in eval mode: {"logits": [N, classes]}, or each tap's feature map by stage name.
 
         With `tape`: every stage's output, "logits", and every auxiliary head's logits.
         """
 
-    def classifier(
-        self, net: Any, graph: bool = False, half: bool = False
-    ) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-        """A function of a batch [N, C, H, W] that gives its logits [N, classes] in eval mode.
 
-        It is compiled with `graph`; with `half`, convolutions and matrix products are in half precision, as the
-        framework's automatic mixed precision has it. Raises UnavailableError where the device has none.
+class Deploys(Protocol):
+    """Runs a built network fast in inference."""
+
+    def classifier(self, net: Any, graph: bool = False, half: bool = False) -> Callable[[Float32], Float32]:
+        """A function from a batch [N, C, H, W] to its logits [N, classes], in eval mode.
+
+        `graph` compiles it. With `half`, convolutions and matrix products run in half precision, as the framework's
+        automatic mixed precision does. Raises UnavailableError where the device has no half precision.
         """
 
 
-def get(name: str) -> Backend:
-    """The backend of that name, its framework imported into this process.
+def get(name: str) -> Runs:
+    """The backend of that name; its framework is imported into this process.
 
-    Raises UnavailableError when its framework is not installed, BackendError when there is no such backend or when
-    importing it here would abort the process: MindSpore after Paddle does, as both bring a oneDNN under the same
-    symbols.
+    Raises UnavailableError when the framework is not installed, and BackendError when there is no such backend, when
+    the framework is installed but cannot be imported, or when importing it here would abort the process.
     """
+    runs: Runs = load(name, "network")
+    return runs
+
+
+def deploys(name: str) -> Deploys:
+    """The backend's fast inference. Raises as `get` does, and BackendError for a backend that has none."""
+    engines: Deploys = load(name, "engines")
+    return engines
+
+
+def load(name: str, module: str) -> Any:
+    """A module of a backend's folder: "network", "engines", "training" or "processes". Raises as `get` does."""
     if name not in BACKENDS:
         raise BackendError(f"unknown backend {name!r}: expected one of {', '.join(BACKENDS)}")
-    if name in REQUIREMENTS and not _found(name):
-        raise UnavailableError(f"{name} is not installed: pip install '{REQUIREMENTS[name]}'")
-    if name == "mindspore" and "paddle" in sys.modules and "mindspore" not in sys.modules:
-        raise BackendError(
-            "mindspore: this process has imported paddle, after which MindSpore aborts it; "
-            "import mindspore first, or give each framework a process of its own as `zoo parity` does"
-        )
-    try:
-        if name == "paddle" and "paddle" not in sys.modules:
-            _import_paddle()
-        return cast(Backend, importlib.import_module(f"backends.{name}"))
-    except (ImportError, OSError) as error:
-        raise UnavailableError(f"{name} is installed but cannot be imported: {error}") from error
+    if importlib.util.find_spec(f"backends.{name}.{module}") is None:
+        raise BackendError(f"backend {name} runs networks only: it has no {module}; use {' or '.join(FRAMEWORKS)}")
+    if name in FRAMEWORKS:
+        _import_framework(name)
+    return importlib.import_module(f"backends.{name}.{module}")
 
 
-def _import_paddle() -> None:
-    """Import Paddle for all cores, on one of which it computes otherwise, and without its remarks about that."""
-    if kernels := _mkl_kernels():
-        os.environ.setdefault("MKL_DEBUG_CPU_TYPE", kernels)
-    if "OMP_NUM_THREADS" in os.environ:
+def installed(name: str) -> bool:
+    """Whether a framework is there to be imported."""
+    return name in sys.modules or importlib.util.find_spec(name) is not None
+
+
+def _import_framework(name: str) -> None:
+    if name in sys.modules:
         return
-    sharing = int(os.environ.get("PADDLE_TRAINERS_NUM", 1))
-    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // sharing))
-    with contextlib.redirect_stderr(io.StringIO()):
-        importlib.import_module("paddle")
-
-
-def _mkl_kernels(cpuinfo: str = "/proc/cpuinfo") -> str | None:
-    """What MKL_DEBUG_CPU_TYPE has Paddle's own MKL take on a processor that is not Intel's: 7, AVX-512; 5, AVX2.
-
-    Left alone it takes its slowest kernels there, a fourth of the speed (benchmarks/training.py). None: leave it.
-    """
+    row = FRAMEWORKS[name]
+    if not installed(name):
+        raise UnavailableError(f"{name} is not installed: pip install '{row.requirement}'")
+    for other in row.aborts_after:
+        if other in sys.modules:
+            raise BackendError(
+                f"{name}: this process has imported {other}, after which importing {row.title} aborts it; import "
+                f"{name} first, or run each framework in a process of its own as `zoo parity` does"
+            )
+    for variable, value in row.environment().items():
+        os.environ.setdefault(variable, value)
     try:
-        lines = Path(cpuinfo).read_text().partition("\n\n")[0].splitlines()
-    except (OSError, ValueError):
-        return None
-    facts = {name.strip(): value.split() for name, _, value in (line.partition(":") for line in lines)}
-    flags = set(facts.get("flags", ()))
-    if facts.get("vendor_id") not in (["AuthenticAMD"], ["HygonGenuine"]):
-        return None
-    if flags >= {"avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512cd"}:
-        return "7"
-    return "5" if flags >= {"avx2", "fma"} else None
-
-
-def _found(name: str) -> bool:
-    module: ModuleType | None = sys.modules.get(name)
-    return module is not None or importlib.util.find_spec(name) is not None
+        with contextlib.redirect_stderr(io.StringIO()) if row.quiet_import else contextlib.nullcontext():
+            importlib.import_module(name)
+    except (ImportError, OSError) as error:
+        raise BackendError(f"{name} is installed but cannot be imported: {error}") from error

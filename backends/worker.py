@@ -1,7 +1,7 @@
 """One framework in a process of its own: `python -m backends.worker FOLDER`, and `run`, which starts it and waits.
 
-Arrays cross by file. The folder holds job.json, weights.safetensors and inputs.npy; the worker adds outputs.safetensors
-(and dump.safetensors, its weights read back) and, last, result.json.
+Arrays cross by file. The folder holds job.json, model.json (the model's document), weights.safetensors and inputs.npy;
+the worker adds outputs.safetensors (and dump.safetensors, its weights read back) and, last, result.json.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,8 @@ from backends import get
 from backends.device import parse
 from zoo import errors
 from zoo.errors import BackendError, ZooError
-from zoo.model import Model, configure, options
-from zoo.models import MODELS
+from zoo.language.document import from_json, to_json
+from zoo.language.model import Model
 
 Array = NDArray[Any]
 STDERR_LINES = 5
@@ -89,8 +89,8 @@ def run(
 def call(task: str, backend: str, model: Model, folder: Path, job: Mapping[str, Any], timeout: float) -> dict[str, Any]:
     """Have a worker do one of `TASKS` in `folder`; returns its report. Raises as `run` does."""
     (folder / "result.json").unlink(missing_ok=True)
-    told = {"task": task, "backend": backend, "model": options(model), **job}
-    (folder / "job.json").write_text(json.dumps(told))
+    (folder / "model.json").write_text(to_json(model))
+    (folder / "job.json").write_text(json.dumps({"task": task, "backend": backend, **job}))
     _start(backend, folder, timeout)
     report: dict[str, Any] = json.loads((folder / "result.json").read_text())
     if "error" in report:
@@ -134,13 +134,13 @@ def _describe(status: int) -> str:
 
 
 def _error(kind: str, message: str) -> ZooError:
-    return cast("type[ZooError]", getattr(errors, kind))(message)
+    made: ZooError = getattr(errors, kind)(message)
+    return made
 
 
 def _work(folder: Path) -> dict[str, Any]:
     job = json.loads((folder / "job.json").read_text())
-    choices = job["model"]
-    return TASKS[job["task"]](configure(MODELS[choices.pop("name")], **choices), folder, job)
+    return TASKS[job["task"]](from_json((folder / "model.json").read_text()), folder, job)
 
 
 def _predict(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def _predict(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, An
 
 def _judge(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, Any]:
     backend = get(job["backend"])
-    from backends.training import parts
+    from backends import parts
 
     loss = parts.judge(model, folder, job["seed"])
     return {"version": backend.version(), "loss": loss}
@@ -171,7 +171,7 @@ def _judge(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, Any]
 
 def _differentiate(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, Any]:
     backend = get(job["backend"])
-    from backends.training import parts
+    from backends import parts
 
     net = backend.build(parts.without_dropout(model), parse(job["device"]))
     backend.load(net, load_file(folder / "weights.safetensors"))

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 import weights
-from zoo.files import whole
+from zoo.files import atomic_write
 from zoo.models import MODELS
 
 READ, CONVERT, MEMORY = 2.0, 1.5, 2.2
@@ -106,7 +106,7 @@ def conversion(file, out, target, format_, rounds):
         weights.read(file, model="inception_v4")
         reads.append(time.perf_counter() - begin)
         begin = time.perf_counter()
-        with whole(out) as part:
+        with atomic_write(out) as part:
             part.write_bytes(data)
         writes.append(time.perf_counter() - begin)
     return statistics.median(converts) / (statistics.median(reads) + statistics.median(writes))

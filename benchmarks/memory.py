@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from zoo import tables  # noqa: E402
+from zoo import console  # noqa: E402
 
 STEPS, EPOCH, FIRST, MOST = 2000, 100, 200, 1.05
 FLAGS = (
@@ -53,14 +53,14 @@ def main() -> int:
     parser.add_argument("--backends", default="torch,mindspore,paddle", help="separated by commas (all three)")
     args = parser.parse_args()
     shown = (FIRST, 500, 1000, 1500, STEPS)
-    table = tables.new("backend", *(f">step {step}, MB" for step in shown), f">last / step {FIRST}")
+    table = console.new("backend", *(f">step {step}, MB" for step in shown), f">last / step {FIRST}")
     worst = 0.0
     for backend in args.backends.split(","):
         found = measure(backend)
         ratio = found[STEPS] / found[FIRST]
         worst = max(worst, ratio)
         table.add_row(backend, *(f"{found[step]:.0f}" for step in shown), f"{ratio:.3f}")
-    tables.show(table)
+    console.show(table)
     return int(worst > MOST)
 
 

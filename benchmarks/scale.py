@@ -19,7 +19,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from zoo import info, tables  # noqa: E402
+from zoo import console, info  # noqa: E402
 from zoo.data.loader import AHEAD  # noqa: E402
 
 TRAIN, VALIDATION = 1_281_167, 50_000
@@ -66,7 +66,7 @@ def main() -> None:
     args = parser.parse_args()
     gigabytes = 4 * info(args.model)["parameters"] / 1e9
     columns = ("devices", "batch", "steps an epoch", "steps", "images/s", "efficiency", "hours")
-    table = tables.new(*(f">{name}" for name in columns))
+    table = console.new(*(f">{name}" for name in columns))
     for devices in map(int, args.devices.split(",")):
         passes = 2 * (devices - 1)
         reduce = passes / devices * gigabytes / args.bandwidth + passes * args.latency / 1e6
@@ -86,7 +86,7 @@ def main() -> None:
             f"{100 * rate / devices / args.rate:.0f}%",
             f"{hours:,.1f}" if hours < 1000 else f"{math.ceil(hours):,}",
         )
-    tables.show(table)
+    console.show(table)
 
 
 if __name__ == "__main__":

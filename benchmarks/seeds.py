@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from zoo import tables  # noqa: E402
+from zoo import console  # noqa: E402
 from zoo.training.report import Epoch  # noqa: E402
 
 
@@ -43,7 +43,7 @@ def main() -> int:
     parser.add_argument("--recipe", type=Path, default=ROOT / "configs" / "digits.yaml")
     args = parser.parse_args()
     seeds, found = range(1, args.seeds + 1), {}
-    table = tables.new("backend", *(f">seed {seed}" for seed in seeds), ">mean", ">deviation")
+    table = console.new("backend", *(f">seed {seed}" for seed in seeds), ">mean", ">deviation")
     for backend in args.backends.split(","):
         found[backend] = []
         for seed in seeds:
@@ -51,7 +51,7 @@ def main() -> int:
             print(f"{backend}, seed {seed}: {found[backend][-1]:.2f}%", file=sys.stderr, flush=True)
         figures = [*found[backend], statistics.mean(found[backend]), statistics.stdev(found[backend])]
         table.add_row(backend, *(f"{figure:.2f}" for figure in figures))
-    tables.show(table)
+    console.show(table)
     apart = [
         f"{one} and {other}"
         for (one, a), (other, b) in itertools.combinations(found.items(), 2)

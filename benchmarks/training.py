@@ -148,8 +148,8 @@ def loading(size: int, consumed: float) -> None:
     from PIL import Image
 
     from zoo.data import Augment, Evaluate, Loader, Mixing, open_dataset
-    from zoo.images import sample_photographs
-    from zoo.model import configure
+    from zoo.data.images import sample_photographs
+    from zoo.language.model import configure
     from zoo.models import MODELS
 
     model = configure(MODELS["inception_v4"])

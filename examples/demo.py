@@ -20,7 +20,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from zoo import tables  # noqa: E402
+from zoo import console  # noqa: E402
 from zoo.data import open_dataset  # noqa: E402
 from zoo.training.report import Epoch, draw  # noqa: E402
 
@@ -86,7 +86,7 @@ def main() -> int:
     rows = {backend: theirs for backend, (_, theirs) in found.items()}
     theirs = {backend: [row["predicted"] for row in its] for backend, its in rows.items()}
     same = {b: sum(map(str.__eq__, its, theirs[args.backend])) for b, its in theirs.items()}
-    table = tables.new("judged by", ">top-1", ">top-5", ">loss", ">images/s", f">predictions as {args.backend}'s")
+    table = console.new("judged by", ">top-1", ">top-5", ">loss", ">images/s", f">predictions as {args.backend}'s")
     for backend, (figures, its) in found.items():
         table.add_row(
             f"{backend} {figures['version']}",
@@ -96,7 +96,7 @@ def main() -> int:
             f"{same[backend]} of {len(its)}",
         )
     print(f"\n{last}, trained by {args.backend}:")
-    tables.show(table)
+    console.show(table)
     picture(args.out / "demo.png", run, rows)
     top1 = found[args.backend][0]["summary"]["Top_1_Accuracy"]
     agree = all(count == len(rows[args.backend]) for count in same.values())

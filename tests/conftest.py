@@ -6,11 +6,11 @@ frameworks do not all live in one process.
 
 import pytest
 
-from backends import REQUIREMENTS
+from zoo.frameworks import FRAMEWORKS
 
 
 def pytest_addoption(parser):
-    parser.addoption("--framework", choices=tuple(REQUIREMENTS), help="run tests/frameworks in this framework")
+    parser.addoption("--framework", choices=tuple(FRAMEWORKS), help="run tests/frameworks in this framework")
 
 
 def pytest_ignore_collect(collection_path, config):
@@ -20,7 +20,7 @@ def pytest_ignore_collect(collection_path, config):
     if framework is None:
         return True
     alone = collection_path.stem.removeprefix("test_")
-    return True if alone in REQUIREMENTS and alone != framework else None
+    return True if alone in FRAMEWORKS and alone != framework else None
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 import weights
-from backends import reference
-from zoo import stored
-from zoo.model import Model, configure
+from backends.reference import network as reference
+from zoo.language.model import Model, configure
 from zoo.models import MODELS
+from zoo.parity import reference_logits
 
-FULL = stored.NAMES
+FULL = reference_logits.NAMES
 """Tested at their published width; the others at a quarter of it, and at full width against their publishers."""
 
 OTHERS = tuple(name for name in MODELS if name not in FULL)

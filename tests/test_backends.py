@@ -8,17 +8,18 @@ from pathlib import Path
 import pytest
 
 import zoo
-from backends import REQUIREMENTS, _mkl_kernels, get
+from backends import get
 from backends.device import Device, parse
 from zoo.errors import BackendError, UnavailableError
+from zoo.frameworks import FRAMEWORKS, mkl_kernels
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_requirements_are_those_of_the_extras():
     extras = (ROOT / "pyproject.toml").read_text().splitlines()
-    for name, requirement in REQUIREMENTS.items():
-        assert f'{name} = ["{requirement}"]' in extras
+    for name, row in FRAMEWORKS.items():
+        assert f'{name} = ["{row.requirement}"]' in extras
 
 
 def test_an_unknown_backend():
@@ -28,21 +29,22 @@ def test_an_unknown_backend():
         zoo.build("googlenet", "jax")
 
 
-@pytest.mark.parametrize("name", REQUIREMENTS)
+@pytest.mark.parametrize("name", FRAMEWORKS)
 def test_a_missing_framework_gets_the_line_to_install_it(name, monkeypatch):
-    monkeypatch.setattr("backends.importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("backends.installed", lambda _: False)
     monkeypatch.delitem(sys.modules, name, raising=False)
     with pytest.raises(UnavailableError) as caught:
         get(name)
-    assert str(caught.value) == f"{name} is not installed: pip install '{REQUIREMENTS[name]}'"
+    assert str(caught.value) == f"{name} is not installed: pip install '{FRAMEWORKS[name].requirement}'"
 
 
 def test_a_framework_that_does_not_import(tmp_path):
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "__init__.py").write_text("raise ImportError('libgomp.so.1: cannot open shared object file')")
-    code = "import backends\ntry: backends.get('torch')\nexcept backends.UnavailableError as error: print(error)"
+    code = "import backends\ntry: backends.get('torch')\nexcept Exception as error: print(repr(error))"
     said = python(code, path=tmp_path).stdout
-    assert said == "torch is installed but cannot be imported: libgomp.so.1: cannot open shared object file\n"
+    reason = "torch is installed but cannot be imported: libgomp.so.1: cannot open shared object file"
+    assert said == f"BackendError('{reason}')\n"
 
 
 def test_mindspore_after_paddle_is_an_error_and_no_abort():
@@ -61,7 +63,7 @@ import zoo
 for name in ("mindspore", "paddle", "torch"):
     print(type(zoo.build("googlenet", name, width=0.25)).__module__)
 """
-    assert python(code).stdout.split() == ["backends.mindspore", "backends.paddle", "backends.torch"]
+    assert python(code).stdout.split() == [f"backends.{name}.network" for name in ("mindspore", "paddle", "torch")]
 
 
 @pytest.mark.parametrize(
@@ -97,5 +99,5 @@ def test_the_kernels_that_paddles_mkl_is_told_to_take(tmp_path, vendor, flags, k
     (tmp_path / "cpuinfo").write_text(
         f"processor : 0\nvendor_id\t: {vendor}\nflags\t\t: fpu {flags}\n\nprocessor : 1\n"
     )
-    assert _mkl_kernels(str(tmp_path / "cpuinfo")) == kernels
-    assert _mkl_kernels(str(tmp_path / "none")) is None
+    assert mkl_kernels(str(tmp_path / "cpuinfo")) == kernels
+    assert mkl_kernels(str(tmp_path / "none")) is None

@@ -8,19 +8,19 @@ import pytest
 from support import batch, calibrated, error, expected, narrow
 
 import weights
-from weights import ALL, SOURCES, store
+from weights import SOURCES, all_sources, store
 from weights.adapt import adapt_channels
 from weights.flavours import transfer
 from weights.formats import FORMATS
 from weights.sources.native import NATIVE
-from zoo.catalogue import same_network
-from zoo.cli import main
+from zoo.commands import main
 from zoo.errors import WeightsError
-from zoo.model import Norm, Preprocess, configure
+from zoo.language.diff import same_network
+from zoo.language.model import Norm, Preprocess, configure
+from zoo.language.nodes import AvgPool, Conv, Depthwise, Head, MaxPool, NormRelu, Relu, Residual, concat
+from zoo.language.trace import least_size, parameters
 from zoo.models import MODELS
 from zoo.models.inception_v4 import join
-from zoo.nodes import AvgPool, Conv, Depthwise, Head, MaxPool, NormRelu, Relu, Residual, concat
-from zoo.trace import least_size, parameters
 
 TABLES = [(source, model) for source, table in SOURCES.items() for model in table.models]
 SUFFIX = {"torch": ".pth", "mindspore": ".ckpt", "paddle": ".pdparams", "keras": ".weights.h5", "zoo": ".safetensors"}
@@ -39,7 +39,7 @@ def logits(model, arrays, x):
 
 
 def save(folder, source, model, arrays=None, name="file"):
-    path = folder / f"{name}{SUFFIX[ALL[source].framework]}"
+    path = folder / f"{name}{SUFFIX[all_sources()[source].framework]}"
     weights.write(path, calibrated(model) if arrays is None else arrays, model, to=source)
     return path
 
@@ -253,7 +253,7 @@ WRAPPED = {
 def test_what_is_around_the_weights_is_taken_off(tmp_path, case):
     wrap, report = WRAPPED[case]
     model = configure(MODELS["googlenet"], width=0.25, aux=False)
-    FORMATS["torch"].write(tmp_path / "w.pth", wrap(SOURCES["torchvision"].write(calibrated(model), model)), {})
+    FORMATS["torch"].write(tmp_path / "w.pth", wrap(SOURCES["torchvision"].naming(model).write(calibrated(model))), {})
     arrays, about = weights.read(tmp_path / "w.pth")
     assert any(line.startswith(report) for line in about["removed"])
     assert about["sources"] == ["torchvision"]
@@ -262,7 +262,9 @@ def test_what_is_around_the_weights_is_taken_off(tmp_path, case):
 
 def test_an_averaged_model_of_pytorch(tmp_path):
     model = configure(MODELS["googlenet"], width=0.25, aux=False)
-    native = {f"module.{key}": array for key, array in SOURCES["torchvision"].write(calibrated(model), model).items()}
+    native = {
+        f"module.{key}": array for key, array in SOURCES["torchvision"].naming(model).write(calibrated(model)).items()
+    }
     FORMATS["torch"].write(tmp_path / "w.pth", native | {"n_averaged": np.array(3)}, {})
     assert weights.open_checkpoint(tmp_path / "w.pth").model.name == "googlenet"
 
@@ -270,7 +272,7 @@ def test_an_averaged_model_of_pytorch(tmp_path):
 def test_auxiliary_heads_for_other_classes_are_left_out(tmp_path):
     """A new classifier of ten, and the old auxiliary ones of a thousand."""
     model = configure(MODELS["inception_v3"], width=0.25, num_classes=10)
-    native = dict(SOURCES["timm"].write(weights.initial(model), model))
+    native = dict(SOURCES["timm"].naming(model).write(weights.initial(model)))
     native["AuxLogits.fc.weight"] = np.ones((1000, native["AuxLogits.fc.weight"].shape[1]), np.float32)
     native["AuxLogits.fc.bias"] = np.ones(1000, np.float32)
     FORMATS["torch"].write(tmp_path / "w.pth", native, {})
@@ -321,7 +323,7 @@ def test_mmpretrains_prefix_is_its_own(tmp_path):
 
 def test_a_moving_average_within_the_names(tmp_path):
     model = narrow("xception.mindcv")
-    native = SOURCES["mindcv"].write(calibrated(model), model)
+    native = SOURCES["mindcv"].naming(model).write(calibrated(model))
     averages = {f"ema.{key}": array * np.float32(0.5) for key, array in native.items() if "moving" not in key}
     FORMATS["mindspore"].write(tmp_path / "w.ckpt", {**native, **averages}, {})
     plain, about = weights.read(tmp_path / "w.ckpt")
@@ -337,9 +339,9 @@ def test_a_moving_average_within_the_names(tmp_path):
 def test_halves_are_read_exactly(tmp_path):
     model = narrow("googlenet")
     half = {key: array.astype(np.float16) for key, array in calibrated(model).items()}
-    FORMATS["torch"].write(tmp_path / "w.pth", SOURCES["torchvision"].write(calibrated(model), model) | {}, {})
+    FORMATS["torch"].write(tmp_path / "w.pth", SOURCES["torchvision"].naming(model).write(calibrated(model)) | {}, {})
     native = {key: array.astype(np.float16) if array.dtype == np.float32 else array
-              for key, array in SOURCES["torchvision"].write(calibrated(model), model).items()}  # fmt: skip
+              for key, array in SOURCES["torchvision"].naming(model).write(calibrated(model)).items()}  # fmt: skip
     FORMATS["torch"].write(tmp_path / "w.pth", native, {})
     arrays, about = weights.read(tmp_path / "w.pth")
     assert about["dtypes"] == {"float16": 305}
@@ -434,7 +436,7 @@ BAD = {
 def test_what_does_not_fit_is_said_in_the_files_own_names(tmp_path, case):
     change, message = BAD[case]
     model = configure(MODELS["googlenet"], width=0.25, aux=False)
-    native = {**SOURCES["torchvision"].write(calibrated(model), model), **change}
+    native = {**SOURCES["torchvision"].naming(model).write(calibrated(model)), **change}
     FORMATS["torch"].write(tmp_path / "w.pth", {key: array for key, array in native.items() if array is not None}, {})
     with pytest.raises(WeightsError, match=message) as caught:
         weights.read(tmp_path / "w.pth")

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from zoo.cli import main
+from zoo.commands import main
 
 
 def test_list(capsys):

@@ -5,13 +5,13 @@ import json
 import pytest
 
 import zoo
-from zoo.catalogue import same_network
-from zoo.cli import main
-from zoo.diff import compare, differences, show
+from zoo.commands import main
 from zoo.errors import SpecError
-from zoo.model import Norm, configure
+from zoo.language.diff import differences, same_network, show
+from zoo.language.model import Norm, configure
+from zoo.language.nodes import AvgPool, Conv, Relu, Residual, concat
 from zoo.models import ALIASES, MODELS
-from zoo.nodes import AvgPool, Conv, Relu, Residual, concat
+from zoo.parity.pairs import compare
 
 INFERENCE = {
     "eps",
@@ -75,8 +75,8 @@ def test_the_logits_of_the_same_weights_part():
     document = compare("googlenet", "googlenet.slim")
     assert document["weights_fit"]
     assert not document["same_network"]
-    assert 1e-3 < document["logits_part"] < 1
-    assert compare("inception_v4", "inception_v4.paddleclas")["logits_part"] is None
+    assert 1e-3 < document["max_rel_difference"] < 1
+    assert compare("inception_v4", "inception_v4.paddleclas")["max_rel_difference"] is None
 
 
 def test_on_the_command_line(capsys, monkeypatch):

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from test_imports import loaded_by
 
 import zoo.training.recipe
-from backends import REQUIREMENTS
 from zoo.catalogue import list_models
 from zoo.errors import TrainingError
+from zoo.frameworks import FRAMEWORKS
 from zoo.training.flags import GROUPS, changes, parse, remarks, save_yaml, to_yaml
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
@@ -375,7 +375,7 @@ def test_what_is_saved_is_by_section_and_for_both_programs(tmp_path):
 
 def test_nothing_is_imported_that_a_run_does_not_need():
     code = "from zoo.training import flags, metrics, report; flags.parse(['--model=inception_v4'])"
-    assert not loaded_by(code) & {*REQUIREMENTS, "yaml", "rich", "matplotlib", "tensorboardX", "google"}
+    assert not loaded_by(code) & {*FRAMEWORKS, "yaml", "rich", "matplotlib", "tensorboardX", "google"}
 
 
 def test_arguments_are_a_value():

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from backends import worker
-from zoo import gradients
-from zoo.cli import main
-from zoo.gradients import LOSS_TOLERANCE, TOLERANCE, compare
+from zoo.commands import main
+from zoo.parity import gradients
+from zoo.parity.gradients import LOSS_TOLERANCE, TOLERANCE, compare
 
 MODELS = ("inception_v4", "inception_v3", "inception_resnet_v2", "googlenet")
 KINDS = {"output", "input", "gradient", "statistic"}

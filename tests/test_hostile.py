@@ -20,7 +20,7 @@ import weights
 from weights import formats
 from weights.formats import FORMATS, mindspore
 from weights.wrappers import unwrap
-from zoo.cli import main
+from zoo.commands import main
 from zoo.errors import WeightsError
 
 

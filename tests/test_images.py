@@ -5,8 +5,8 @@ import pytest
 import spoilt
 from PIL import Image
 
+from zoo.data.images import preprocess, read_image, sample_photographs
 from zoo.errors import InputError
-from zoo.images import preprocess, read_image, sample_photographs
 from zoo.models import MODELS
 
 
@@ -128,5 +128,5 @@ def test_slender_images_need_no_memory_and_look_alike(side, monkeypatch):
     image = Image.fromarray(random.integers(0, 256, (side[1], side[0], 3), np.uint8))
     model = MODELS["googlenet"]
     part = preprocess(image, model, 16)
-    monkeypatch.setattr("zoo.images.SLENDER", 10**9)
+    monkeypatch.setattr("zoo.data.images.SLENDER", 10**9)
     np.testing.assert_allclose(part, preprocess(image, model, 16), atol=2 / 127.5)

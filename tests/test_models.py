@@ -5,9 +5,9 @@ import pytest
 import zoo
 from zoo.builder import resolve_taps
 from zoo.errors import SpecError
-from zoo.model import configure, options
+from zoo.language.model import configure
+from zoo.language.trace import parameters, trace
 from zoo.models import MODELS
-from zoo.trace import parameters, trace
 
 FIGURES = [
     # name, parameters, with auxiliary heads, GMACs at the native size without them: the publishers' own figures, but
@@ -178,20 +178,6 @@ def test_out_indices_empty():
 def test_options_out_of_range(choices, message):
     with pytest.raises(SpecError, match=message):
         configure(MODELS["googlenet"], **choices)
-
-
-@pytest.mark.parametrize(
-    "choices",
-    [
-        {"num_classes": 10, "in_channels": 1, "width": 0.25, "drop_rate": 0.5},
-        {"aux": False},
-        {"taps": ("mixed_4b",)},
-    ],
-)
-def test_options_make_the_variant_again(choices):
-    model = configure(MODELS["googlenet"], **choices)
-    again = options(model)
-    assert configure(MODELS[again.pop("name")], **again) == model
 
 
 SETTINGS = [

@@ -3,7 +3,7 @@
 import pytest
 
 from zoo.errors import SpecError
-from zoo.nodes import AdaptiveAvgPool, AvgPool, Chain, Concat, Conv, Head, MaxPool, concat, leaves, transform
+from zoo.language.nodes import AdaptiveAvgPool, AvgPool, Chain, Concat, Conv, Head, MaxPool, concat, leaves, transform
 
 
 def test_chains_are_flat_and_associative():

@@ -8,13 +8,13 @@ from support import calibrated
 
 import weights
 from backends import worker
-from zoo import stored
-from zoo.cli import main
+from zoo.commands import main
+from zoo.data.images import preprocess, sample_photographs
 from zoo.errors import BackendError, InputError, SpecError, UnavailableError, WeightsError
-from zoo.images import preprocess, sample_photographs
-from zoo.model import configure
+from zoo.language.model import configure
 from zoo.models import MODELS
-from zoo.parity import Settings, compare, relative_error, top
+from zoo.parity import reference_logits
+from zoo.parity.logits import Settings, compare, relative_error, top
 
 TORCH = Settings(backends=("torch",))
 
@@ -157,18 +157,18 @@ def test_a_checkpoint_and_images_of_ones_own(tmp_path):
         compare(["googlenet.slim"], TORCH, **own)
 
 
-@pytest.mark.parametrize("name", stored.NAMES)
+@pytest.mark.parametrize("name", reference_logits.NAMES)
 def test_the_stored_logits_are_what_the_reference_computes(name):
     model = configure(MODELS[name], aux=False)
     inputs = np.stack([preprocess(photograph, model) for photograph in sample_photographs()])
     arrays = weights.restrict(calibrated(MODELS[name]), model, MODELS[name])
-    computed = stored.compute(model, arrays)[f"{name}.logits"]
-    assert relative_error(stored.lookup(model, inputs, arrays), computed) < 1e-6
+    computed = reference_logits.compute(model, arrays)[f"{name}.logits"]
+    assert relative_error(reference_logits.lookup(model, inputs, arrays), computed) < 1e-6
     assert computed.shape == (2, 1000)
     with pytest.raises(InputError, match="the stored logits are for the two sample photographs"):
-        stored.lookup(model, inputs[::-1], arrays)
+        reference_logits.lookup(model, inputs[::-1], arrays)
     with pytest.raises(InputError, match="the stored logits are for seed 0's weights"):
-        stored.lookup(model, inputs, weights.initial(model))
+        reference_logits.lookup(model, inputs, weights.initial(model))
 
 
 def test_judging_by_the_stored_reference():

@@ -11,7 +11,7 @@ import weights
 import zoo
 from weights import published
 from zoo.errors import SpecError, WeightsError
-from zoo.model import configure
+from zoo.language.model import configure
 from zoo.models import MODELS
 
 NARROW = configure(MODELS["googlenet"], width=0.25)
@@ -51,7 +51,7 @@ def test_builds_with_published_weights_and_fetches_them_once(server, source):
         net = zoo.build("googlenet", "reference", pretrained=source)
     assert server[2] == ["/x.safetensors"]
     given = weights.initial(NARROW, 5)["head.fc.weight"]
-    from backends import reference
+    from backends.reference import network as reference
 
     assert np.array_equal(reference.dump(net)["head.fc.weight"], given)
 

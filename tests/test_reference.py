@@ -7,13 +7,24 @@ import pytest
 from support import calibrated, narrow
 
 import zoo
-from backends import reference
+from backends.reference import network as reference
 from zoo.errors import InputError
-from zoo.geometry import levels, reductions
-from zoo.model import Model, Norm, Preprocess, configure, stages
+from zoo.language.geometry import levels, reductions
+from zoo.language.model import Model, Norm, Preprocess, configure, stages
+from zoo.language.nodes import (
+    AdaptiveAvgPool,
+    AvgPool,
+    Conv,
+    Depthwise,
+    Head,
+    MaxPool,
+    NormRelu,
+    Relu,
+    Residual,
+    concat,
+)
+from zoo.language.trace import parameters, trace
 from zoo.models import MODELS
-from zoo.nodes import AdaptiveAvgPool, AvgPool, Conv, Depthwise, Head, MaxPool, NormRelu, Relu, Residual, concat
-from zoo.trace import parameters, trace
 
 CLASSES = 3
 

@@ -12,8 +12,8 @@ from support import files_up_to
 
 import weights
 from zoo.errors import TrainingError, WeightsError, ZooError
-from zoo.files import whole
-from zoo.model import configure
+from zoo.files import atomic_write
+from zoo.language.model import configure
 from zoo.models import MODELS
 from zoo.training import state
 from zoo.training.state import Keeper, Position, State, lock, newest, read_state, room, set_aside, state_of
@@ -264,7 +264,7 @@ def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
     for name in ("fsync", "replace"):
         real = getattr(os, name)
         monkeypatch.setattr(os, name, lambda *args, name=name, real=real: (done.append(name), real(*args))[1])
-    with whole(tmp_path / "file") as part:
+    with atomic_write(tmp_path / "file") as part:
         part.write_text("whole")
     assert done == ["fsync", "replace", "fsync"]
 

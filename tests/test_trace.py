@@ -3,11 +3,11 @@
 import pytest
 
 from zoo.errors import SpecError
-from zoo.geometry import border, levels, reductions
-from zoo.model import Aux, Model, Norm, Preprocess, configure, stages
+from zoo.language.geometry import border, levels, reductions
+from zoo.language.model import Aux, Model, Norm, Preprocess, configure, stages
+from zoo.language.nodes import AvgPool, Conv, Head, MaxPool, concat
+from zoo.language.trace import Shape, least_size, parameters, trace
 from zoo.models import MODELS
-from zoo.nodes import AvgPool, Conv, Head, MaxPool, concat
-from zoo.trace import Shape, least_size, parameters, trace
 
 
 def small(**changes):

@@ -16,11 +16,11 @@ from PIL import Image, ImageFilter, ImageOps
 
 from zoo.catalogue import list_models
 from zoo.data import Augment, Evaluate, policies
+from zoo.data.images import preprocess
 from zoo.data.policies import parse
 from zoo.data.transforms import random_box
 from zoo.errors import InputError
-from zoo.images import preprocess
-from zoo.model import configure
+from zoo.language.model import configure
 from zoo.models import MODELS
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)

@@ -12,9 +12,20 @@ from support import batch, calibrated, error, expected, narrow
 
 import weights
 from weights import SOURCES
-from zoo.model import Model, configure
+from zoo.language.model import Model, configure
+from zoo.language.nodes import (
+    AdaptiveAvgPool,
+    AvgPool,
+    Chain,
+    Conv,
+    Depthwise,
+    Head,
+    MaxPool,
+    Relu,
+    Residual,
+    transform,
+)
 from zoo.models import MODELS
-from zoo.nodes import AdaptiveAvgPool, AvgPool, Chain, Conv, Depthwise, Head, MaxPool, Relu, Residual, transform
 
 
 def leaves_where(kind, **changes):
@@ -147,7 +158,7 @@ def test_ignoring_it_changes_the_outputs(name, undo):
 
 def test_max_pools_of_googlenet_are_valid_in_paddleclas():
     """Sizes 112, 55, 27, 13, 6, where the others have 56, 28, 14, 7."""
-    from zoo.trace import trace
+    from zoo.language.trace import trace
 
     heights = {shape.height for shape in trace(MODELS["googlenet.paddleclas"]).stages.values()}
     assert heights == {112, 55, 27, 13, 6}
@@ -169,8 +180,8 @@ def test_paddleclas_dropout_scales_in_inference(name, scale):
     """A checkpoint's classifier is worth 1 - p of what it says; its bias is not scaled."""
     model = configure(MODELS[name], width=0.25)
     arrays = calibrated(model)
-    written = SOURCES["paddleclas"].write(arrays, model)
-    keys = SOURCES["paddleclas"].names(model)
+    written = SOURCES["paddleclas"].naming(model).write(arrays)
+    keys = SOURCES["paddleclas"].naming(model).keys
     for key in ("head.fc.weight", "head.fc.bias", *scale):
         array = arrays[key].T if arrays[key].ndim == 2 else arrays[key]
         np.testing.assert_allclose(written[keys[key]] * scale.get(key, 1), array, rtol=1e-6)

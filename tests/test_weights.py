@@ -9,9 +9,9 @@ from support import calibrated
 
 import weights
 from zoo.errors import WeightsError
-from zoo.model import configure
+from zoo.language.model import configure
+from zoo.language.trace import parameters
 from zoo.models import MODELS
-from zoo.trace import parameters
 
 SMALL = configure(MODELS["googlenet"], width=0.25, num_classes=10)
 

@@ -8,7 +8,7 @@ from support import batch, calibrated, error, expected
 
 from backends import worker
 from zoo.errors import BackendError, InputError, UnavailableError, WeightsError
-from zoo.model import configure
+from zoo.language.model import configure
 from zoo.models import MODELS
 
 SMALL = configure(MODELS["googlenet"], width=0.25, num_classes=10)

@@ -6,28 +6,32 @@ Importing this imports no framework, and reading a file runs nothing that is in 
 
 from weights import published
 from weights.adapt import adapt, usual_classes
-from weights.check import check, restrict
-from weights.checkpoints import Checkpoint, convert, open_checkpoint, read, write
+from weights.checkpoints import Checkpoint, is_checkpoint, open_checkpoint, read, resolve
 from weights.formats import FORMATS
 from weights.initial import calibrated, initial
-from weights.names import CONVENTIONS, Source
-from weights.sources import ALL, SOURCES
+from weights.manifest import check, restrict
+from weights.names import Source, Table
+from weights.sources import SOURCES, all_sources, register
+from weights.writing import convert, write
 
 __all__ = [
-    "ALL",
-    "CONVENTIONS",
     "FORMATS",
     "SOURCES",
     "Checkpoint",
     "Source",
+    "Table",
     "adapt",
+    "all_sources",
     "calibrated",
     "check",
     "convert",
     "initial",
+    "is_checkpoint",
     "open_checkpoint",
     "published",
     "read",
+    "register",
+    "resolve",
     "restrict",
     "usual_classes",
     "write",

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from weights.check import restrict
 from weights.initial import initial
+from weights.manifest import restrict
 from zoo.errors import WeightsError
-from zoo.model import Model
-from zoo.nodes import Conv
-from zoo.trace import parameters, trace
+from zoo.language.model import Model
+from zoo.language.trace import parameters, trace
 
 Array = NDArray[Any]
 IMAGENET = 1000
@@ -48,8 +47,11 @@ def adapt(arrays: Mapping[str, Array], held: Model, wanted: Model, seed: int = 0
             f"all classifiers are new, made from seed {seed}"
         )
     if held.in_channels != wanted.in_channels:
-        first = next(op.path for op in trace(wanted).ops if isinstance(op.node, Conv))
-        result[f"{first}.conv.weight"] = adapt_channels(result[f"{first}.conv.weight"], wanted.in_channels)
+        first = trace(wanted).first_conv
+        if first is None:
+            raise WeightsError(f"{wanted.name}: no convolution reads the image: its channels cannot be adapted")
+        weight = f"{first.path}.conv.weight"
+        result[weight] = adapt_channels(result[weight], wanted.in_channels)
         done.append(f"the first convolution adapted from {held.in_channels} to {wanted.in_channels} input channels")
     if wanted.aux and not held.aux:
         heads = ", ".join(aux.name for aux in wanted.aux)

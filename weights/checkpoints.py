@@ -1,35 +1,29 @@
-"""Checkpoints of any source: opened, recognised, read, written, converted."""
+"""Opening checkpoints of any source: what they hold, which network it is, and its weights under canonical names."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
 from weights import formats, store
 from weights.adapt import adapt
-from weights.check import check, fail, matches
+from weights.describe import describe, question
 from weights.flavours import pair, transfer
 from weights.formats.tensors import Tensor
-from weights.names import CONVENTIONS
+from weights.manifest import check, fail, matches
 from weights.recognise import Candidate, recognise, variant
-from weights.sources import ALL
-from weights.sources.native import NATIVE
+from weights.sources import all_sources
+from weights.sources.native import Native
 from weights.wrappers import DEEPEST, PREFIXES, strip, unwrap
-from zoo.arguments import integer
-from zoo.catalogue import same_network, spec
-from zoo.diff import differences, matters
+from zoo.catalogue import models, spec
 from zoo.errors import WeightsError
-from zoo.files import whole
-from zoo.model import Model, configure
-from zoo.models import MODELS
-from zoo.trace import parameters
+from zoo.language.diff import same_network
+from zoo.language.model import Model, configure
+from zoo.models import ALIASES
 
 Array = NDArray[Any]
 OUTER = ("backbone.", "network.", "_network.", "_backbone.", "model.", "net.", "encoder.", "student.", "Student.")
@@ -38,16 +32,13 @@ OUTER = ("backbone.", "network.", "_network.", "_backbone.", "model.", "net.", "
 DESCRIBED = (store.FORMAT, "mindspore")
 """Sources whose files can say themselves what network they hold."""
 
-TAGS = {"torch": "pt", "mindspore": "ms", "paddle": "pd"}
-"""What each framework writes as `format` into a safetensors file's metadata."""
-
 
 @dataclass
 class Checkpoint:
     """An opened file, recognised, its tensors not yet read.
 
     `candidates` are all it may be; `chosen` is the one it is, None while names alone cannot tell. `wanted` is the
-    network it is read for, if that is another flavour.
+    network it is read for, if that is another flavour. `done` lists what was done to the arrays that were read.
     """
 
     path: Path
@@ -63,27 +54,20 @@ class Checkpoint:
     @property
     def model(self) -> Model:
         """The variant that `arrays` are for. Raises WeightsError while names alone cannot tell which it is."""
-        if self.wanted is not None:
-            return self.wanted
-        if self.chosen is None:
-            raise WeightsError(f"{self.path}: {self.question()}")
-        return self.chosen.model
+        return self.wanted or self._choice().model
 
-    def question(self) -> str:
-        """Which flavours the file may be of, and what differs between them."""
-        flavours = _flavours(self.candidates)
-        first = flavours[0]
-        others = (f"{other.name} ({_differences(first, other)})" for other in flavours[1:])
-        return f"its names fit {first.name}, and also {'; '.join(others)}. Say which it is: --model, or model="
+    @property
+    def described(self) -> bool:
+        """Whether the file itself says which network it holds, and how it is fed."""
+        return self.metadata.get("format") == store.FORMAT
 
     def arrays(self) -> dict[str, Array]:
         """The canonical arrays of `model`, read now. Raises WeightsError when they do not fit or are not finite."""
-        model = self.model
-        assert self.chosen is not None
+        model, chosen = self.model, self._choice()
         try:
-            arrays = ALL[self.chosen.source].read(self.tensors, self.chosen.model)
+            arrays = chosen.naming.read(self.tensors)
             if self.wanted is not None:
-                arrays, done = transfer(arrays, self.chosen.model, model)
+                arrays, done = transfer(arrays, chosen.model, model)
                 check(arrays, model)
                 self.done = done
         except WeightsError as error:
@@ -100,64 +84,37 @@ class Checkpoint:
         return adapted, [*self.done, *done]
 
     def document(self) -> dict[str, Any]:
-        """What is known of the file, and of the arrays that are read from it, as JSON has it.
+        """What is known of the file, as JSON has it: `weights.describe.describe`."""
+        return describe(self)
 
-        `model` is the network that `arrays` are for; `converted_from` the file's own where that is another flavour;
-        `possible` what else its names fit.
-        """
-        flavours = _flavours(self.candidates)
-        chosen = self.chosen.model if self.chosen else None
-        known = self.metadata.get("format") == store.FORMAT
-        one = self.wanted or chosen or flavours[0]
-        its = [c for c in self.candidates if chosen is None or same_network(MODELS[c.model.name], MODELS[chosen.name])]
-        others = [other for other in flavours if chosen is None or other not in [c.model for c in its]]
-        return {
-            "file": str(self.path),
-            "format": self.format,
-            "sources": list(dict.fromkeys(c.source for c in its)),
-            "model": one.name if chosen else None,
-            "converted_from": chosen.name if chosen and self.wanted else None,
-            "possible": [
-                {
-                    "model": other.name,
-                    "differs_in": [d._asdict() for d in differences(chosen or one, other) if matters(d)],
-                }
-                for other in others
-            ],
-            "num_classes": one.num_classes,
-            "in_channels": one.in_channels,
-            "width": one.width,
-            "aux": [aux.name for aux in one.aux],
-            "tensors": len(self.tensors),
-            "elements": sum(int(np.prod(tensor.shape)) for tensor in self.tensors.values()),
-            "dtypes": dict(Counter(tensor.dtype for tensor in self.tensors.values())),
-            "preprocess_known": known,
-            "preprocess": {"size": one.size, **asdict(one.preprocess)},
-            "preprocess_of": "the file" if known else one.publishers[0] if one.publishers else "the paper",
-            "removed": self.removed,
-            "operations": self.done,
-            "metadata": self.metadata,
-        }
+    def _choice(self) -> Candidate:
+        if self.chosen is None:
+            raise WeightsError(f"{self.path}: {question(self.candidates)}")
+        return self.chosen
 
 
 def open_checkpoint(
-    path: str | Path, source: str | None = None, model: str | None = None, *, ema: bool = False
+    path: str | Path, source: str | None = None, model: str | Path | Model | None = None, *, ema: bool = False
 ) -> Checkpoint:
     """Open a checkpoint file of any format and source, and recognise it; nothing in it is run.
 
-    `source` is a key of `ALL`, by default whichever fits. `model` names the network to read it for: what the file is
-    where its names fit several flavours, and otherwise what it is turned into where that is exact in inference. `ema`
-    takes the moving average of the weights. Raises WeightsError, with the path, for a file that holds no such weights.
+    source  a key of `all_sources()`; by default whichever fits
+    model   the network to read it for, as `resolve` takes it: what the file is where its names fit several flavours,
+            and otherwise what it is turned into where that is exact in inference
+    ema     take the moving average of the weights
+
+    Raises WeightsError, with the path, for a file that holds no such weights.
     """
     path = Path(path)
     contents = formats.read(path)
+    described = contents.metadata.get("format") == store.FORMAT
     try:
         tree = contents.tree if contents.metadata.get("holds") != "state" else _of_state(contents.tree)
         tensors, removed = unwrap(tree, ema)
         size, declared = path.stat().st_size, sum(tensor.nbytes for tensor in tensors.values())
         if declared > size:
             raise WeightsError(f"its tensors would take {declared:,} bytes, and the file has {size:,}")
-        if contents.metadata.get("format") == store.FORMAT:
+        if described:
             candidates = [_described(contents.metadata, tensors, source)]
         else:
             tensors, candidates = _recognise(tensors, removed, source)
@@ -165,18 +122,15 @@ def open_checkpoint(
         raise WeightsError(f"{path}: {error}") from None
     tensors = _without_heads(tensors, candidates[0], removed)
     opened = Checkpoint(path, contents.format, tensors, contents.metadata, removed, candidates, None)
-    if len(_flavours(candidates)) == 1:
+    if len({candidate.model.name for candidate in candidates}) == 1:
         opened.chosen = candidates[0]
     if model is not None:
-        wanted = spec(model)
-        opened.chosen = next((c for c in candidates if same_network(MODELS[c.model.name], wanted)), opened.chosen)
-        if opened.model.name != wanted.name:
-            opened.chosen, opened.wanted = _as_wanted(opened, wanted)
+        _read_for(opened, resolve(model))
     return opened
 
 
 def read(
-    path: str | Path, source: str | None = None, model: str | None = None, *, ema: bool = False
+    path: str | Path, source: str | None = None, model: str | Path | Model | None = None, *, ema: bool = False
 ) -> tuple[dict[str, Array], dict[str, Any]]:
     """Canonical arrays, float32 or float64, by name, and what is known of the file they come from (as `zoo inspect`).
 
@@ -187,72 +141,35 @@ def read(
     return arrays, opened.document()
 
 
-def write(
-    path: str | Path,
-    arrays: Mapping[str, Array],
-    model: str | Model,
-    *,
-    to: str | None = None,
-    format: str | None = None,
-    source: str = "",
-    licence: str = "",
-    notes: Mapping[str, str] | None = None,
-) -> list[str]:
-    """Write canonical arrays of `model` as a source names and keeps them; returns what was done to them.
+def resolve(model: str | Path | Model) -> Model:
+    """The network that `model` names: all that `zoo.spec` takes, or the path of a checkpoint, whose network it is.
 
-    `to` is a key of `ALL`; by default the canonical store for .safetensors, and the names of `zoo.build`'s networks for
-    PyTorch's, MindSpore's and Paddle's files. `format` is a key of `FORMATS`, by default the one that the file's name
-    asks for. The canonical store and MindSpore's files of `zoo.build`'s networks say what network they hold and how it
-    is fed; `source`, `licence` and `notes` go there too. The file appears whole, at the end, or not at all.
-    Raises WeightsError when the arrays do not fit the model, when the source has no network with the same outputs, or
-    when the file cannot be written.
+    Raises SpecError for what names no network, WeightsError for a file that does not say which it is.
     """
-    to, format = _target(path, to, format)
-    if isinstance(model, str):
-        model = variant({name: _header(array) for name, array in arrays.items()}, NATIVE["zoo"], spec(model))
-    check(arrays, model)
-    arrays, model, done = _for_source(arrays, model, to)
-    native = ALL[to].write(arrays, model)
-    metadata = {"format": TAGS.get(ALL[to].framework, to)}
-    if to == store.FORMAT or to == format == "mindspore":
-        metadata = {**store.describe(model, source, licence), **(notes or {}), "names": to}
-    writer = formats.FORMATS[format].write
-    assert writer is not None
-    try:
-        with whole(path) as part:
-            writer(part, native, metadata)
-    except (OSError, RuntimeError, SafetensorError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise WeightsError(f"{path}: cannot write the weights: {reason}") from None
-    return done
+    if isinstance(model, Model) or not is_checkpoint(model):
+        return spec(model)
+    return open_checkpoint(model).model
 
 
-def convert(
-    path: str | Path,
-    out: str | Path,
-    *,
-    model: str | None = None,
-    source: str | None = None,
-    to: str | None = None,
-    format: str | None = None,
-    num_classes: int | None = None,
-    ema: bool = False,
-) -> dict[str, Any]:
-    """Read a checkpoint and write it for another source; returns what `zoo convert` reports as JSON.
+def is_checkpoint(model: str | Path) -> bool:
+    """Whether a network is named by a file that holds weights, rather than by a name or a .json document."""
+    if str(model) in models() or str(model) in ALIASES:
+        return False
+    return Path(model).is_file() and Path(model).suffix != ".json"
 
-    `num_classes` of 1000 takes the background class off a file with 1001. Arguments and errors are those of
-    `open_checkpoint` and `write`.
-    """
-    to, format = _target(out, to, format)
-    opened = open_checkpoint(path, source, model, ema=ema)
-    held = opened.model
-    if num_classes is not None:
-        held = replace(held, num_classes=integer(num_classes, "num_classes"))
-    arrays, opened.done = opened.arrays_for(held)
-    origin = opened.metadata.get("source") or " or ".join(opened.document()["sources"])
-    done = write(out, arrays, held, to=to, format=format, source=origin, licence=opened.metadata.get("licence", ""))
-    opened.done += done
-    return {**opened.document(), "out": str(out), "to": to}
+
+def counterpart(model: Model, other: Model) -> Model:
+    """`other` in the variant that `model` is, fed as `model` is: preprocessing belongs to the weights."""
+    width = model.width / other.width
+    heads = set(model.aux) >= set(configure(other, width=width).aux)
+    result = configure(
+        other,
+        num_classes=model.num_classes,
+        in_channels=model.in_channels,
+        width=width,
+        aux=bool(model.aux) and heads,
+    )
+    return replace(result, size=model.size, preprocess=model.preprocess)
 
 
 def _of_state(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -268,18 +185,17 @@ def _of_state(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _described(metadata: Mapping[str, str], tensors: Mapping[str, Tensor], source: str | None) -> Candidate:
-    """What a canonical file says it is, if its tensors say so too."""
+    """What a canonical file says it is, if its tensors agree."""
     names = metadata.get("names", store.FORMAT)
     if names not in DESCRIBED:
         raise WeightsError(f"its metadata say that its names are {names[:80]!r}, not one of {', '.join(DESCRIBED)}")
     if source not in (None, names):
         raise WeightsError(f"canonical weights, of {metadata.get('source') or 'no known source'}: leave out --from")
     model = store.described(metadata)
-    keys = ALL[names].names(model)
-    problems = matches(tensors, {keys[name]: parameter.shape for name, parameter in parameters(model).items()})
-    if problems:
+    naming = all_sources()[names].naming(model)
+    if problems := matches(tensors, naming.shapes):
         fail(model, problems)
-    return Candidate(names, model)
+    return Candidate(names, model, naming)
 
 
 def _recognise(
@@ -299,94 +215,30 @@ def _recognise(
 
 def _without_heads(tensors: dict[str, Tensor], one: Candidate, removed: list[str]) -> dict[str, Tensor]:
     """The tensors that the recognised network has: all, or without auxiliary heads that do not fit it."""
-    keys = set(ALL[one.source].names(one.model).values())
+    keys = set(one.naming.keys.values())
     others = [name for name in tensors if name not in keys]
     if others:
         removed.append(f"{len(others)} tensors of auxiliary heads for other classes: {others[0]}, ...")
     return {name: tensor for name, tensor in tensors.items() if name in keys}
 
 
-def _flavours(candidates: list[Candidate]) -> list[Model]:
-    """The networks among them, each once."""
-    return list({candidate.model.name: candidate.model for candidate in candidates}.values())
-
-
-def _differences(first: Model, second: Model) -> str:
-    texts = []
-    for difference in differences(first, second):
-        text = f"{difference.what} {difference.second} for {difference.first}"
-        if text not in texts and matters(difference):
-            texts.append(text)
-    more = f", and {len(texts) - 3} more" if len(texts) > 3 else ""
-    return ", ".join(texts[:3]) + more
-
-
-def _as_wanted(opened: Checkpoint, wanted: Model) -> tuple[Candidate, Model | None]:
-    """What the file is, and what it is read for: the wanted network itself where the source knows it by that name."""
-    model, own = opened.model, opened.chosen
-    assert own is not None
-    if same_network(MODELS[model.name], wanted) and wanted.name in ALL[own.source].models:
-        its = variant(opened.tensors, ALL[own.source], wanted)
-        known = opened.metadata.get("format") == store.FORMAT
-        return Candidate(own.source, replace(its, preprocess=model.preprocess) if known else its), None
-    other = _counterpart(model, wanted)
+def _read_for(opened: Checkpoint, wanted: Model) -> None:
+    """Choose what the file is, and what it is read for, so that `opened.model` is `wanted` in the file's variant."""
+    fits = (c for c in opened.candidates if same_network(c.model, counterpart(c.model, wanted)))
+    opened.chosen = next(fits, opened.chosen)
+    own = opened._choice()
+    if own.model.name == wanted.name and same_network(own.model, counterpart(own.model, wanted)):
+        return
+    source = all_sources()[own.source]
+    other = counterpart(own.model, wanted)
+    if same_network(own.model, other) and (isinstance(source, Native) or wanted.name in source.models):
+        naming = variant(opened.tensors, source.naming(wanted))
+        if opened.described:
+            naming = naming.of(replace(naming.model, size=own.model.size, preprocess=own.model.preprocess))
+        opened.chosen = Candidate(own.source, wanted, naming)
+        return
     try:
-        pair(model, other)
+        pair(own.model, other)
     except WeightsError as error:
         raise WeightsError(f"{opened.path}: {error}") from None
-    return own, other
-
-
-def _counterpart(model: Model, published: Model) -> Model:
-    """The other network in the same variant, fed as the first one was: preprocessing belongs to the weights."""
-    other = configure(
-        published,
-        num_classes=model.num_classes,
-        in_channels=model.in_channels,
-        width=model.width,
-        aux=bool(model.aux) and set(model.aux) >= set(configure(published, width=model.width).aux),
-    )
-    return replace(other, preprocess=model.preprocess)
-
-
-def _for_source(arrays: Mapping[str, Array], model: Model, to: str) -> tuple[Mapping[str, Array], Model, list[str]]:
-    """The weights as a network that the source has: the same, or one of that family with the same outputs."""
-    if model.name in ALL[to].models:
-        return arrays, model, []
-    family = model.name.partition(".")[0]
-    reasons = []
-    for name in ALL[to].models:
-        if name.partition(".")[0] == family:
-            other = _counterpart(model, spec(name))
-            try:
-                moved, done = transfer(arrays, model, other)
-            except WeightsError as error:
-                reasons.append(str(error))
-                continue
-            return moved, other, [f"{model.name} written as {other.name}", *done]
-    why = reasons[0] if reasons else f"it publishes {', '.join(ALL[to].models)}"
-    raise WeightsError(f"{to} has no network with the outputs of {model.name}: {why}")
-
-
-def _target(path: str | Path, to: str | None, format: str | None) -> tuple[str, str]:
-    """The source and the format to write, defaults filled in; raises WeightsError when they do not go together."""
-    format = format or formats.format_for(path)
-    if format not in formats.FORMATS:
-        raise WeightsError(f"unknown format {format!r}: expected one of {', '.join(formats.FORMATS)}")
-    if format == "keras-zip":
-        raise WeightsError(
-            f"{path}: a .keras file holds Keras's own description of the layers, which only Keras can write: "
-            "write a .weights.h5, load_weights() it, and save()"
-        )
-    to = to or {"safetensors": "zoo"}.get(format) or format.removesuffix("-legacy")
-    if to not in ALL:
-        raise WeightsError(f"unknown source {to!r}: expected one of {', '.join(ALL)}")
-    allowed = CONVENTIONS[ALL[to].framework].formats
-    if format not in allowed:
-        suffixes = ", ".join(formats.FORMATS[name].suffixes[0] for name in allowed if formats.FORMATS[name].suffixes)
-        raise WeightsError(f"{path}: {to} keeps weights in {suffixes} files")
-    return to, format
-
-
-def _header(array: Array) -> Tensor:
-    return Tensor(array.shape, array.dtype.name, lambda: array)
+    opened.wanted = other

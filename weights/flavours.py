@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from weights.check import SHOWN
-from zoo.diff import partners, show
+from weights.manifest import SHOWN
 from zoo.errors import WeightsError
-from zoo.model import Model
-from zoo.nodes import Chain, Concat, Conv, Depthwise, Head, Node, NormRelu, Residual
-from zoo.trace import parameters
+from zoo.language.diff import partners, show
+from zoo.language.model import Model
+from zoo.language.nodes import Chain, Concat, Conv, Depthwise, Head, Node, NormRelu, Residual
+from zoo.language.rewrites import set_epsilon
+from zoo.language.trace import parameters
 
 Array = NDArray[Any]
 Order = NDArray[np.intp]
@@ -39,7 +40,7 @@ def transfer(arrays: Mapping[str, Array], first: Model, second: Model) -> tuple[
     }
     done = [] if not walk.permuted else [f"channels permuted in {walk.permuted} tensors: branches in another order"]
     if first.norm and second.norm and first.norm.eps != second.norm.eps:
-        move_epsilon(result, first.norm.eps, second.norm.eps)
+        _, result = set_epsilon(replace(second, norm=first.norm), result, second.norm.eps)
         done.append(f"epsilon {first.norm.eps:g} moved into the variances, for {second.norm.eps:g}")
     heads = [aux.name for aux in first.aux if aux not in second.aux]
     if heads:
@@ -59,20 +60,6 @@ def pair(first: Model, second: Model) -> _Walk:
             f"Every framework runs it as what it is: zoo.build({first.name!r}, ...)"
         )
     return walk
-
-
-def move_epsilon(arrays: dict[str, Array], old: float, new: float) -> None:
-    """Make `arrays` compute with the epsilon `new` what they did with `old`: var + old = var' + new.
-
-    Where var' would be negative it becomes 0, and gamma takes the rest: gamma' = gamma sqrt(new / (var + old)).
-    """
-    for name in [name for name in arrays if name.endswith("bn.var")]:
-        box = name.removesuffix("var")
-        total = arrays[name].astype(np.float64) + old
-        gamma, dtype = arrays[f"{box}weight"], arrays[name].dtype
-        arrays[name] = np.maximum(total - new, 0).astype(dtype)
-        rest = np.where(total < new, np.sqrt(new / total), 1)
-        arrays[f"{box}weight"] = (gamma * rest).astype(gamma.dtype)
 
 
 @dataclass

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.arguments import integer
-from zoo.model import Model
-from zoo.trace import Op, trace
+from zoo.language.interpreter import calibrate
+from zoo.language.model import Model
+from zoo.language.trace import Op, trace
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -37,8 +38,6 @@ def calibrated(model: Model, seed: int = 0) -> Weights:
     would be chaotic: every block adds a third to a rounding error (Yang et al. 2019, https://arxiv.org/abs/1902.08129),
     and float32 itself would fill the tolerance.
     """
-    from backends import reference  # here: a backend's `load` needs this package
-
     arrays = initial(model, seed)
     for name, array in arrays.items():
         if name.endswith(".bn.weight"):
@@ -47,7 +46,7 @@ def calibrated(model: Model, seed: int = 0) -> Weights:
             array[:] = _random(seed, f"{name} calibrated").normal(1.5, 0.5, array.shape)
         elif name.endswith(".bias"):
             array[:] = _random(seed, f"{name} calibrated").normal(0, 0.1, array.shape)
-    return reference.calibrate(model, arrays, _synthetic_images(model.in_channels, model.size, seed))
+    return calibrate(model, arrays, _synthetic_images(model.in_channels, model.size, seed))
 
 
 def _initial(op: Op, seed: int) -> Weights:

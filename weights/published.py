@@ -81,7 +81,7 @@ def fetch(model: str, source: str | bool = True, folder: str | Path | None = Non
     """
     import pooch
 
-    from zoo.data.download import retrieve
+    from zoo.download import retrieve
     from zoo.errors import InputError
 
     urls = URLS.get(model, {})

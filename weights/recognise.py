@@ -9,16 +9,16 @@ from math import ceil
 
 import numpy as np
 
-from weights.check import matches
 from weights.formats.tensors import Tensor
-from weights.names import CONVENTIONS, Source, expand
-from weights.sources import ALL
-from zoo.catalogue import same_network
+from weights.manifest import matches
+from weights.names import Naming, Table, expand
+from weights.sources import all_sources
+from zoo.catalogue import models
 from zoo.errors import SpecError, WeightsError
-from zoo.model import Model, configure
-from zoo.models import MODELS
-from zoo.nodes import Conv, Head
-from zoo.trace import Op, parameters, trace
+from zoo.language.diff import same_network
+from zoo.language.model import Model, configure
+from zoo.language.nodes import Conv, Head
+from zoo.language.trace import Op, parameters, trace
 
 LONGEST = 200
 """Characters of a tensor's name: more than any network has."""
@@ -29,66 +29,81 @@ LEAST = 0.6
 
 @dataclass(frozen=True)
 class Candidate:
-    """A source's name, and the variant of its network that the file would be."""
+    """What a file may be: a source's name, the registered network, and the variant of it that the file would hold."""
 
     source: str
-    model: Model
+    published: Model
+    naming: Naming
+
+    @property
+    def model(self) -> Model:
+        """The variant."""
+        return self.naming.model
 
 
 def recognise(tensors: Mapping[str, Tensor], source: str | None = None) -> list[Candidate]:
     """All that fit: the same names, and shapes that one choice of classes, channels and width explains.
 
-    Those that compute the same function are given once a source. Raises WeightsError, with what comes nearest, when
-    none does.
+    Of networks that compute the same function, each source has one. Raises WeightsError, with the nearest match, when
+    none fits.
     """
-    if source is not None and source not in ALL:
-        raise WeightsError(f"unknown source {source!r}: expected one of {', '.join(ALL)}")
+    if source is not None and source not in all_sources():
+        raise WeightsError(f"unknown source {source!r}: expected one of {', '.join(all_sources())}")
     paths = {path for name in tensors if len(name) < LONGEST for path in _paths(name)}
-    tables = [(name, model) for name in (ALL if source is None else [source]) for model in ALL[name].models]
+    known = models()
+    tables = [
+        (name, model, table)
+        for name in (all_sources() if source is None else [source])
+        for model, table in all_sources()[name].models.items()
+        if model in known
+    ]
     found: list[Candidate] = []
     problems: dict[tuple[str, str], str] = {}
-    for name, model in tables:
-        published = MODELS[model]
-        if any(c.source == name and same_network(MODELS[c.model.name], published) for c in found):
+    for name, model, table in tables:
+        published = known[model]
+        if any(c.source == name and same_network(c.published, published) for c in found):
             continue
-        if all(_present(ALL[name], model, paths)):
+        if all(_present(table, published, paths)):
+            naming = all_sources()[name].naming(published)
             try:
-                found.append(Candidate(name, variant(tensors, ALL[name], published)))
+                found.append(Candidate(name, published, variant(tensors, naming)))
             except (SpecError, WeightsError) as error:
                 problems[name, model] = str(error)
     if found:
         return found
-    shares = {table: float(np.mean([*_present(ALL[table[0]], table[1], paths)])) for table in tables}
+    shares = {
+        (name, model): float(np.mean([*_present(table, known[model], paths)] or [False]))
+        for name, model, table in tables
+    }
     nearest = max(problems or shares, key=shares.__getitem__)
     if shares[nearest] < LEAST:
         first = ", ".join(name[:80] for name in list(tensors)[:3])
         raise WeightsError(
-            f"its {len(tensors)} tensors ({first}, ...) have not the names of a network of "
-            f"{source or 'any source that we know'}; `zoo list` shows the networks and their publishers"
+            f"its {len(tensors)} tensors ({first}, ...) do not have the names of a network of "
+            f"{source or 'any known source'}; `zoo list` shows the networks and their publishers"
         )
     name, model = nearest
-    problem = problems.get(nearest) or _problem(tensors, ALL[name], MODELS[model])
-    raise WeightsError(f"not a file of any source; nearest is {name}'s {problem}")
+    problem = problems.get(nearest) or _problem(tensors, all_sources()[name].naming(known[model]))
+    raise WeightsError(f"not a file of any known source; the nearest is {name}'s {problem}")
 
 
-def _problem(tensors: Mapping[str, Tensor], source: Source, model: Model) -> str:
+def _problem(tensors: Mapping[str, Tensor], naming: Naming) -> str:
     try:
-        return variant(tensors, source, model).name
+        return variant(tensors, naming).model.name
     except WeightsError as error:
         return str(error)
 
 
-def variant(tensors: Mapping[str, Tensor], source: Source, published: Model) -> Model:
-    """The variant of a published network that these tensors are: classes, input channels, width, auxiliary heads.
+def variant(tensors: Mapping[str, Tensor], naming: Naming) -> Naming:
+    """The variant of a network that these tensors are, as the same source names it.
 
-    Raises WeightsError, as the check of names and shapes has it, when none is.
+    Classes, input channels, width and auxiliary heads are read off the shapes. Raises WeightsError when names and
+    shapes are those of no variant.
     """
-    convention = CONVENTIONS[source.framework]
-    bare = replace(published, aux=())
-    heads = set(source.names(published).values()) - set(source.names(bare).values())
-    model = bare if heads.isdisjoint(tensors) else published
-    names = source.names(model)
-    schema = parameters(model)
+    published, convention = naming.model, naming.convention
+    heads = set(naming.keys.values()) - set(naming.of(replace(published, aux=())).keys.values())
+    naming = naming.of(replace(published, aux=())) if heads.isdisjoint(tensors) else naming
+    names, schema = naming.keys, parameters(naming.model)
 
     def dimension(tensor: str, axis: int) -> int:
         given = tensors.get(names[tensor])
@@ -104,26 +119,27 @@ def variant(tensors: Mapping[str, Tensor], source: Source, published: Model) -> 
             case Head(hidden=int() as hidden):
                 yield hidden, dimension(f"{op.path}.hidden.weight", 0)
 
-    ops = trace(model).ops
-    first = next(op.path for op in ops if isinstance(op.node, Conv))
+    traced = trace(naming.model)
+    first = traced.first_conv
     try:
         model = configure(
             published,
-            num_classes=dimension("head.fc.weight", 0),
-            in_channels=dimension(f"{first}.conv.weight", 1),
-            aux=bool(model.aux),
-            width=_width([pair for op in ops for pair in counts(op)]),
+            num_classes=dimension("head.fc.weight", 0) if published.head else None,
+            in_channels=dimension(f"{first.path}.conv.weight", 1) if first else None,
+            aux=bool(naming.model.aux),
+            width=_width([pair for op in traced.ops for pair in counts(op)]),
         )
-        schema = parameters(model)
+        parameters(model)
     except SpecError as error:
         raise WeightsError(str(error)) from None
-    problems = matches(tensors, {names[n]: convention.shape(p) for n, p in schema.items() if n in names})
+    found = naming.of(model)
+    problems = matches(tensors, found.shapes)
     if problems and model.aux:  # a new classifier on the old auxiliary heads, or one of two heads
         trunk = {key: tensor for key, tensor in tensors.items() if key not in heads}
-        return variant(trunk, source, published)
+        return variant(trunk, naming.of(published))
     if problems:
         raise WeightsError(f"{model.name}, but: {'; '.join(problems)}")
-    return model
+    return found
 
 
 def _width(counts: list[tuple[int, int]]) -> float:
@@ -139,10 +155,10 @@ def _width(counts: list[tuple[int, int]]) -> float:
     return Counter(given / published for published, given in counts).most_common(1)[0][0]
 
 
-def _present(source: Source, model: str, paths: set[str]) -> Iterator[bool]:
+def _present(table: Table, model: Model, paths: set[str]) -> Iterator[bool]:
     """For each row of a network's table, auxiliary heads aside, whether the file has something below it."""
-    heads = tuple(f"{aux.name}." for aux in MODELS[model].aux)
-    for row in source.models[model].rows:
+    heads = tuple(f"{aux.name}." for aux in model.aux)
+    for row in table.rows:
         theirs, ours = next(expand(row))
         if not f"{ours}.".startswith(heads):
             yield theirs in paths

@@ -1,69 +1,49 @@
 """The canonical store: one safetensors file, spec names, OIHW, and what one must know to use it.
 
-Metadata: `format` ("zoo"), `model`, `num_classes`, `in_channels`, `width`, `aux`, `size`, `norm` and `preprocess`
-(JSON), `source`, `licence`.
+Metadata: `format` ("zoo"), `spec` (the model's document, zoo.language.document), `model` (its name), `source` and
+`licence`; train.py adds `class_names`. Files written before the spec was in them have `num_classes`, `in_channels`,
+`width`, `aux`, `size`, `norm` and `preprocess` instead, and are read as the registered network of that name.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
 
-from zoo.arguments import within
 from zoo.catalogue import spec
 from zoo.errors import SpecError, WeightsError
-from zoo.model import Model, Preprocess, configure
+from zoo.language.document import from_json, to_json
+from zoo.language.model import Model, Preprocess, configure
 
 FORMAT = "zoo"
 
 
 def describe(model: Model, source: str = "", licence: str = "") -> dict[str, str]:
     """The metadata of a canonical file for `model`."""
-    return {
-        "format": FORMAT,
-        "model": model.name,
-        "num_classes": str(model.num_classes),
-        "in_channels": str(model.in_channels),
-        "width": str(model.width),
-        "aux": str(bool(model.aux)).lower(),
-        "size": str(model.size),
-        "norm": json.dumps(asdict(model.norm) if model.norm else None),
-        "preprocess": json.dumps(asdict(model.preprocess)),
-        "source": source,
-        "licence": licence,
-    }
+    return {"format": FORMAT, "model": model.name, "spec": to_json(model), "source": source, "licence": licence}
 
 
 def described(metadata: Mapping[str, str]) -> Model:
-    """The model that a canonical file's metadata describe, with its size and preprocessing.
-
-    Raises WeightsError when they describe none, or another batch norm than that network has.
-    """
+    """The model that a canonical file's metadata describe. Raises WeightsError when they describe none."""
     try:
-        model = configure(
-            spec(metadata["model"]),
-            num_classes=int(metadata["num_classes"]),
-            in_channels=int(metadata["in_channels"]),
-            width=float(metadata["width"]),
-            aux=metadata["aux"] == "true",
-        )
-        norm = json.loads(metadata["norm"])
-        if (norm and norm["eps"]) != (model.norm and model.norm.eps):
-            raise ValueError(f"{model.name} with batch norm {metadata['norm'][:80]}")
-        return replace(model, size=int(metadata["size"]), preprocess=_preprocess(json.loads(metadata["preprocess"])))
+        return from_json(metadata["spec"]) if "spec" in metadata else _named(metadata)
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError, SpecError) as error:
-        reason = f"{type(error).__name__}: {str(error)[:200]}"
-        raise WeightsError(f"its metadata do not describe a network: {reason}") from None
+        kind = "" if isinstance(error, SpecError) else f"{type(error).__name__}: "
+        raise WeightsError(f"its metadata do not describe a network: {kind}{str(error)[:200]}") from None
 
 
-def _preprocess(given: Mapping[str, Any]) -> Preprocess:
-    """Raises ValueError for what no image can be put through."""
-    result = Preprocess(**{**given, "mean": tuple(given["mean"]), "std": tuple(given["std"])})
-    numbers = (result.resize, *result.mean, *result.std)
-    if not all(within(number, -1e6, 1e6) for number in numbers) or len(numbers) != 7:
-        raise ValueError("preprocess: numbers were expected, three for mean and std")
-    if result.interpolation not in ("bilinear", "bicubic") or result.channels not in ("RGB", "BGR"):
-        raise ValueError(f"preprocess: interpolation {result.interpolation!r}, channels {result.channels!r}")
-    return result
+def _named(metadata: Mapping[str, str]) -> Model:
+    """The registered network that an old file names, with the file's size and preprocessing."""
+    model = configure(
+        spec(metadata["model"]),
+        num_classes=int(metadata["num_classes"]),
+        in_channels=int(metadata["in_channels"]),
+        width=float(metadata["width"]),
+        aux=metadata["aux"] == "true",
+    )
+    norm, how = json.loads(metadata["norm"]), json.loads(metadata["preprocess"])
+    if (norm and norm["eps"]) != (model.norm and model.norm.eps):
+        raise ValueError(f"{model.name} with batch norm {metadata['norm'][:80]}")
+    preprocess = Preprocess(**{**how, "mean": tuple(how["mean"]), "std": tuple(how["std"])})
+    return replace(model, size=int(metadata["size"]), preprocess=preprocess)

@@ -2,12 +2,30 @@
 
 >>> import zoo
 >>> net = zoo.build("inception_v4", backend="torch")
+
+Names are loaded when they are used, so that `import zoo` needs nothing but the standard library.
 """
 
-from zoo.builder import build
-from zoo.catalogue import info, list_models, spec
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from zoo.errors import BackendError, InputError, SpecError, UnavailableError, WeightsError, ZooError
 from zoo.version import __version__
+
+if TYPE_CHECKING:
+    from zoo.builder import build
+    from zoo.catalogue import info, list_models, register, spec
+    from zoo.language.document import from_json, to_json
+
+_HOMES = {
+    "build": "zoo.builder",
+    "from_json": "zoo.language.document",
+    "info": "zoo.catalogue",
+    "list_models": "zoo.catalogue",
+    "register": "zoo.catalogue",
+    "spec": "zoo.catalogue",
+    "to_json": "zoo.language.document",
+}
 
 __all__ = [
     "BackendError",
@@ -18,7 +36,20 @@ __all__ = [
     "ZooError",
     "__version__",
     "build",
+    "from_json",
     "info",
     "list_models",
+    "register",
     "spec",
+    "to_json",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'zoo' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,3 +1,3 @@
-from zoo.cli import run
+from zoo.commands import run
 
 run()

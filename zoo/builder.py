@@ -1,23 +1,26 @@
-"""`zoo.build`: a name and a backend in, the framework's own module out."""
+"""`zoo.build`: a network and a backend in, the framework's own module out."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, SupportsIndex
 
-from zoo.catalogue import spec
+import weights
+from backends import get
+from backends.device import parse
 from zoo.errors import SpecError
-from zoo.geometry import levels
-from zoo.model import Model, configure
+from zoo.language.geometry import levels
+from zoo.language.model import Model, configure
 
 logger = logging.getLogger("zoo")
 
 
 def build(
-    name: str,
-    backend: str,
+    model: str | Path | Model | None = None,
+    backend: str = "torch",
     *,
     pretrained: bool | str = False,
     checkpoint: str | Path | None = None,
@@ -30,66 +33,99 @@ def build(
     width: float | None = None,
     seed: int = 0,
     device: str | None = None,
+    train: bool = False,
+    ema: bool = False,
 ) -> Any:
-    """Build a network in the backend's own framework: an `nn.Module`, `nn.Cell` or `nn.Layer` in eval mode.
+    """Build a network in the backend's own framework: an `nn.Module`, `nn.Cell` or `nn.Layer`, in eval mode.
 
     It maps float32 [N, in_channels, height, width] to logits [N, num_classes]; in training with `aux=True` to
     (logits, aux...) in order of depth. Its module paths are the spec's names.
 
-    name           as in `zoo.list_models()`
+    model          a name as in `zoo.list_models()`, a Model, "package.module:NAME", a .json document, or a checkpoint;
+                   by default the network that `checkpoint` holds
     backend        "torch", "mindspore", "paddle", or "reference" (float64 NumPy, inference only)
-    pretrained     True: begin with the publisher's weights, fetched where they are not in the cache; or the name of
+    pretrained     True: start from the publisher's weights, downloaded unless they are in the cache; or the name of
                    one of several publishers, e.g. "cadene" (weights.published)
     checkpoint     a file of any format and source that `weights.open_checkpoint` takes, of this network or of a
-                   flavour that can become it; by default weights are drawn from `seed`, alike in all backends
-    num_classes    by default the checkpoint's (1000 where it has ImageNet's and a background), or 1000. Where it
+                   flavour that can become it; by default weights are drawn from `seed`, alike in all backends. The
+                   file's input size and preprocessing become the network's (`net.spec`)
+    num_classes    by default the checkpoint's (1000 where it has ImageNet's and a background), or the model's. Where it
                    differs from the checkpoint's, all classifiers are made anew
-    in_channels    by default the checkpoint's, or 3; a first convolution for 3 is adapted as timm does
+    in_channels    by default the checkpoint's, or the model's; a first convolution for 3 is adapted as timm does
     drop_rate      dropout before the main classifier; by default the publisher's
     aux            with the auxiliary classifiers
     features_only  return a list of feature maps instead of logits: the last of each reduction (2, 4, 8, 16, 32)
     out_indices    which of those (negative from the end), or stages by name; implies `features_only`. Maps come in
                    order of depth, each once
-    width          multiplies every channel count (rounded to a multiple of 8); by default the checkpoint's, or 1
+    width          multiplies the published channel counts (rounded to multiples of 8); by default the checkpoint's, or
+                   the model's
     device         "cpu", "gpu" or "gpu:1"; by default the framework's own default
+    train          return it in training mode. Frameworks that keep the mode they find (Lightning from 2.2) would
+                   otherwise fine-tune with fixed batch-norm statistics and without dropout
+    ema            take the moving average of the weights in `checkpoint`
 
     What was made anew or adapted is logged as a warning by the logger "zoo". Raises SpecError for a model or option
     that cannot be, BackendError when the framework or device is missing, WeightsError when the checkpoint does not fit.
     """
-    import weights
-    from backends import get
-    from backends.device import parse
-
+    wanted = None if model is None else weights.resolve(model)
     if pretrained:
-        if checkpoint is not None:
-            raise SpecError(f"{name}: pretrained or checkpoint: expected one source of weights, not both")
-        checkpoint = weights.published.fetch(spec(name).name, pretrained)
-    opened = None if checkpoint is None else weights.open_checkpoint(checkpoint, model=name)
-    held = configure(spec(name)) if opened is None else opened.model
-    full = configure(
-        spec(name),
-        num_classes=weights.usual_classes(held) if num_classes is None else num_classes,
-        in_channels=held.in_channels if in_channels is None else in_channels,
-        drop_rate=drop_rate,
-        width=held.width if width is None else width,
+        if checkpoint is not None or wanted is None:
+            raise SpecError("pretrained: expected a model, and no checkpoint beside it")
+        checkpoint = weights.published.fetch(wanted.name, pretrained)
+    if checkpoint is None and isinstance(model, str | Path) and weights.is_checkpoint(model):
+        checkpoint = model
+    if checkpoint is None and wanted is None:
+        raise SpecError("zoo.build: name a model, or give a checkpoint that says which it holds")
+    opened = None if checkpoint is None else weights.open_checkpoint(checkpoint, model=wanted, ema=ema)
+    held = wanted if opened is None else opened.model
+    assert held is not None
+    if num_classes is None and opened is not None:
+        num_classes = weights.usual_classes(held)
+    full = variant(
+        wanted or held, held, num_classes=num_classes, in_channels=in_channels, drop_rate=drop_rate, width=width
     )
     taps = resolve_taps(full, out_indices) if features_only or out_indices is not None else ()
     if aux and (taps or not full.aux):
         raise SpecError(
-            f"{name}: {'feature maps come without' if taps else 'it has no'} auxiliary heads: leave out aux=True"
+            f"{full.name}: {'feature maps come without' if taps else 'it has no'} auxiliary heads: leave out aux=True"
         )
-    model = configure(full, aux=aux, taps=taps)
+    result = configure(full, aux=aux, taps=taps)
     native_device = parse(device)
     framework = get(backend)
     if opened is None:
-        arrays = weights.initial(model, seed)
+        arrays = weights.initial(result, seed)
     else:
-        arrays, done = opened.arrays_for(model, seed)
+        arrays, done = opened.arrays_for(result, seed)
         for line in done:
             logger.warning("%s: %s", checkpoint, line)
-    net = framework.build(model, native_device)
+    net = framework.build(result, native_device)
     framework.load(net, arrays)
+    if train:
+        framework.train(net)
     return net
+
+
+def variant(
+    wanted: Model,
+    held: Model,
+    *,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    drop_rate: float | None = None,
+    width: float | None = None,
+) -> Model:
+    """`wanted` with the options given; those left out, the size and the preprocessing are those of `held`.
+
+    `held` is the network that the weights are from; `width` is relative to the published channel counts.
+    """
+    model = configure(
+        wanted,
+        num_classes=held.num_classes if num_classes is None else num_classes,
+        in_channels=held.in_channels if in_channels is None else in_channels,
+        drop_rate=drop_rate,
+        width=(held.width if width is None else width) / wanted.width,
+    )
+    return replace(model, size=held.size, preprocess=held.preprocess)
 
 
 def resolve_taps(model: Model, out_indices: Iterable[int | str] | None) -> tuple[str, ...]:

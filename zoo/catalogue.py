@@ -1,19 +1,79 @@
-"""Looking models up: by name, by pattern, by their figures."""
+"""Looking models up: by name, by pattern, by their figures; and registering more of them."""
 
 from __future__ import annotations
 
 import difflib
 import fnmatch
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from zoo.arguments import integer
 from zoo.errors import SpecError
-from zoo.geometry import receptive_fields, reductions
-from zoo.model import Model, Preprocess
+from zoo.language.diff import same_network
+from zoo.language.document import from_json
+from zoo.language.geometry import receptive_fields, reductions
+from zoo.language.model import Model
+from zoo.language.nodes import (
+    AdaptiveAvgPool,
+    AvgPool,
+    Conv,
+    Depthwise,
+    Head,
+    Leaf,
+    MaxPool,
+    NormRelu,
+    Relu,
+    assert_never,
+)
+from zoo.language.trace import Trace, least_size, trace
 from zoo.models import ALIASES, MODELS
-from zoo.nodes import Conv, Depthwise, Head
-from zoo.trace import Trace, least_size, trace
+
+ENTRY_POINTS = "inception_zoo.models"
+"""The group of entry points by which other packages add models: each is a Model, or several in a list or tuple."""
+
+logger = logging.getLogger("zoo")
+_registered = dict(MODELS)
+
+
+def register(model: Model) -> Model:
+    """Add a model under its name, so that it is found wherever a name is taken; returns it.
+
+    Raises SpecError when another model has that name.
+    """
+    if not isinstance(model, Model):
+        raise SpecError(f"zoo.register: expected a zoo.language.Model, not {type(model).__name__}")
+    if _registered.get(model.name, model) != model or model.name in ALIASES:
+        raise SpecError(f"zoo.register: there is another model called {model.name!r}: choose another name")
+    _registered[model.name] = model
+    return model
+
+
+def models() -> Mapping[str, Model]:
+    """All models by name: built in, added by other packages' entry points, registered in this process."""
+    _load_entry_points()
+    return _registered
+
+
+@cache
+def _load_entry_points() -> None:
+    for point in entry_points(group=ENTRY_POINTS):
+        try:
+            found = point.load()
+            for model in found if isinstance(found, list | tuple) else (found,):
+                register(model)
+        except Exception as error:  # another package's fault must not stop this one
+            logger.warning(
+                "entry point %s = %s: left out: %s: %s", point.name, point.value, type(error).__name__, error
+            )
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -21,31 +81,68 @@ def list_models(pattern: str = "*") -> list[str]:
 
     An alias that matches stands for its model.
     """
-    return sorted({*fnmatch.filter(MODELS, pattern), *(ALIASES[alias] for alias in fnmatch.filter(ALIASES, pattern))})
+    return sorted({*fnmatch.filter(models(), pattern), *(ALIASES[alias] for alias in fnmatch.filter(ALIASES, pattern))})
 
 
-def spec(name: str) -> Model:
-    """The published network of that name or alias, auxiliary heads included. Raises SpecError with near names."""
-    if isinstance(name, str) and ALIASES.get(name, name) in MODELS:
-        return MODELS[ALIASES.get(name, name)]
-    near = difflib.get_close_matches(str(name), [*MODELS, *ALIASES], n=3, cutoff=0.5) or list_models()
+def spec(model: str | Path | Model) -> Model:
+    """The network that `model` names, auxiliary heads included.
+
+    model   a name or alias as in `list_models`, a Model (returned as it is), "package.module:NAME", or the path of a
+            .json document
+
+    Raises SpecError, with similar names, when there is none. (`weights.resolve` takes checkpoints too.)
+    """
+    if isinstance(model, Model):
+        return model
+    name = os.fspath(model) if isinstance(model, str | Path) else model
+    if isinstance(name, str):
+        if (known := ALIASES.get(name, name)) in models():
+            return models()[known]
+        if name.endswith(".json"):
+            return _read(Path(name))
+        if ":" in name:
+            return _import(name)
+    near = difflib.get_close_matches(str(name), [*models(), *ALIASES], n=3, cutoff=0.5) or list_models()
     raise SpecError(f"unknown model {name!r}: did you mean {' or '.join(near)}?")
 
 
-def same_network(a: Model, b: Model) -> bool:
-    """Whether both compute the same function of the same weights in inference, on the main path."""
-
-    def inference(model: Model) -> Model:
-        head = replace(model.head, dropout=0.0) if model.head else None
-        norm = replace(model.norm, decay=0.0) if model.norm else None
-        neutral = replace(model, name="", publishers=(), paper="", size=0, preprocess=Preprocess(resize=0))
-        return replace(neutral, head=head, norm=norm, aux=())
-
-    return inference(a) == inference(b)
+def _read(path: Path) -> Model:
+    try:
+        return from_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: cannot read the model: {getattr(error, 'strerror', None) or error}") from None
+    except SpecError as error:
+        raise SpecError(f"{path}: {error}") from None
 
 
-def info(name: str, size: int | None = None) -> dict[str, Any]:
+def _import(name: str) -> Model:
+    """The Model of "package.module:NAME", the working folder's modules included."""
+    module, _, attribute = name.partition(":")
+    try:
+        with _working_folder_first():
+            value: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            value = getattr(value, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SpecError(f"{name}: expected package.module:NAME of a Model, but {error}") from None
+    if not isinstance(value, Model):
+        raise SpecError(f"{name}: expected a zoo.language.Model, not {type(value).__name__}")
+    return value
+
+
+@contextmanager
+def _working_folder_first() -> Iterator[None]:
+    sys.path.insert(0, os.getcwd())
+    try:
+        yield
+    finally:
+        sys.path.pop(0)
+
+
+def info(model: str | Path | Model, size: int | None = None) -> dict[str, Any]:
     """A network's figures, from the spec alone, for one square input of `size` pixels (its own by default).
+
+    `model` is anything that `spec` takes.
 
     parameters, parameters_with_aux   trainable elements, without and with auxiliary heads
     buffers                           elements of running statistics, without auxiliary heads
@@ -58,18 +155,20 @@ def info(name: str, size: int | None = None) -> dict[str, Any]:
 
     Raises SpecError for an unknown name and for a size the network cannot take.
     """
-    full = spec(name)
-    model = replace(full, aux=())
-    least = least_size(model)
+    full = spec(model)
+    name, main = full.name, replace(full, aux=())
+    least = least_size(main)
     size = full.size if size is None else integer(size, f"{name}: size")
     if size < least:
         raise SpecError(f"{name}: size must be at least {least} pixels, not {size}")
-    traced = trace(model, size)
+    traced = trace(main, size)
     return {
         "model": full.name,
         "paper": full.paper,
         "publishers": list(full.publishers),
-        "same_network_as": [other.name for other in MODELS.values() if other is not full and same_network(full, other)],
+        "same_network_as": [
+            other.name for other in models().values() if other.name != name and same_network(full, other)
+        ],
         "aliases": sorted(alias for alias, target in ALIASES.items() if target == full.name),
         "size": size,
         "least_size": least,
@@ -85,18 +184,19 @@ def info(name: str, size: int | None = None) -> dict[str, Any]:
         "flops": 2 * traced.macs,
         "activations": sum(op.outputs.size for op in traced.ops if isinstance(op.node, Conv | Depthwise)),
         "layers": sum(_layers(op.node) for op in traced.ops),
-        "stages": _stages(model, traced),
+        "stages": _stages(main, traced),
     }
 
 
-def _layers(node: object) -> int:
+def _layers(node: Leaf) -> int:
     match node:
         case Conv() | Depthwise():
             return 1
         case Head(hidden=hidden):
             return 1 + (hidden is not None)
-        case _:
+        case NormRelu() | Relu() | MaxPool() | AvgPool() | AdaptiveAvgPool():
             return 0
+    assert_never(node)
 
 
 def _stages(model: Model, traced: Trace) -> list[dict[str, Any]]:

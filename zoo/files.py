@@ -16,7 +16,7 @@ from zoo.errors import InputError
 
 
 @contextmanager
-def whole(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """A new file beside `path` to write to; it takes the path's place when the block ends, and is removed if it fails.
 
     It is on the disk, and not on its way there, before it does: a loss of power leaves the one or the other.
@@ -61,7 +61,10 @@ def _keep(folder: Path) -> None:
 def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """A table as CSV, whole or not at all. Raises InputError when it cannot be written."""
     try:
-        with whole(path) as part, part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        with (
+            atomic_write(path) as part,
+            part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+        ):
             table = csv.writer(file)
             table.writerow(header)
             table.writerows(rows)

@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from zoo import tables  # noqa: E402
+from zoo import console  # noqa: E402
 from zoo.training.report import Epoch, reported  # noqa: E402
 from zoo.training.state import newest, read_state  # noqa: E402
 
@@ -131,7 +131,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the moments (0)")
     parser.add_argument("--out", type=Path, help="folder for the runs (a temporary one)")
     args = parser.parse_args()
-    table = tables.new("backend", ">kills", ">while it saved", "went on from", "weights, state, figures", ">seconds")
+    table = console.new("backend", ">kills", ">while it saved", "went on from", "weights, state, figures", ">seconds")
     failed = False
     with tempfile.TemporaryDirectory() as temporary:
         for backend in args.backends.split(","):
@@ -140,7 +140,7 @@ def main() -> int:
             verdict = f"{len(one.different)} differ: {', '.join(one.different[:3])}" if one.different else "identical"
             places = f"{one.positions[0]} ... {one.positions[-1]}" if one.positions else "nothing"
             table.add_row(backend, f"{one.kills}", f"{one.saving}", places, verdict, f"{one.seconds:.0f}")
-    tables.show(table)
+    console.show(table)
     return int(failed)
 
 

@@ -17,13 +17,13 @@ import weights
 from backends import get
 from backends.processes import LAUNCHERS, Processes, join
 from backends.training import trainer
+from zoo.commands.entry_point import run
 from zoo.data import Augment, Loader, open_dataset
 from zoo.data.loader import at_position
-from zoo.model import Model, configure
+from zoo.language.model import Model, configure
 from zoo.models import MODELS
 from zoo.training.optimizers import Optimizer
 from zoo.training.plan import Plan, groups
-from zoo.training.program import run
 
 BATCH, STEPS, RATE = 16, 20, 1e-4
 

@@ -9,14 +9,15 @@ from support import CONCEPTS, FULL, OTHERS, batch, calibrated, error, expected, 
 
 import weights
 import zoo
-from backends import REQUIREMENTS
+from backends import deploys
 from backends.device import parse
 from zoo.errors import BackendError, InputError, UnavailableError, WeightsError
-from zoo.geometry import levels
-from zoo.model import configure
+from zoo.frameworks import FRAMEWORKS
+from zoo.language.geometry import levels
+from zoo.language.model import configure
+from zoo.language.nodes import Head, transform
+from zoo.language.trace import least_size, parameters
 from zoo.models import MODELS
-from zoo.nodes import Head, transform
-from zoo.trace import least_size, parameters
 
 LOGITS, FEATURES = 5e-6, 1e-5
 SMALL = configure(MODELS["inception_v3"], width=0.25, num_classes=10)
@@ -271,14 +272,14 @@ def test_devices(framework, backend):
 
 
 def test_other_frameworks_stay_out(framework):
-    assert sys.modules.keys() & REQUIREMENTS.keys() == {framework}
+    assert sys.modules.keys() & FRAMEWORKS.keys() == {framework}
 
 
 def test_a_compiled_classifier_has_the_weights_that_are_loaded_later(framework, backend, make):
     """A moving average is loaded before every validation. torch.compile takes a minute here: eager for PyTorch."""
     x = batch(SMALL, 107, count=2)
     net = make(SMALL, weights.initial(SMALL, 0))
-    classify = backend.classifier(net, graph=framework != "torch")
+    classify = deploys(framework).classifier(net, graph=framework != "torch")
     first = classify(x)
     for seed in (1, 2):
         backend.load(net, weights.initial(SMALL, seed))

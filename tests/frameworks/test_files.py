@@ -127,16 +127,16 @@ def test_what_the_framework_saves_is_read_exactly(framework, save, tmp_path, dty
 
 
 def test_what_we_write_is_loaded_exactly(framework, load, tmp_path):
-    arrays, source = calibrated(MODEL), weights.ALL[framework]
+    arrays, source = calibrated(MODEL), weights.all_sources()[framework]
     for name, format_ in WRITTEN[framework]:
         weights.write(tmp_path / name, arrays, MODEL, to=framework, format=format_)
         loaded = {key: array.astype(np.float32) for key, array in load(tmp_path / name).items()}
-        theirs = source.read({key: array for key, array in loaded.items() if key in names(source)}, MODEL)
+        theirs = source.naming(MODEL).read({key: array for key, array in loaded.items() if key in names(source)})
         assert all(np.array_equal(theirs[key], array) for key, array in arrays.items())
 
 
 def names(source):
-    return set(source.names(MODEL).values())
+    return set(source.naming(MODEL).keys.values())
 
 
 def test_a_network_of_ones_own_through_the_frameworks_saver(framework, tmp_path):

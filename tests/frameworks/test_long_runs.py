@@ -20,8 +20,8 @@ from support import files_up_to
 import train
 import validate
 import zoo.files
+from zoo.data.images import read_image
 from zoo.errors import Stopped, TrainingError
-from zoo.images import read_image
 from zoo.training import recipe
 from zoo.training.state import newest, read_state
 

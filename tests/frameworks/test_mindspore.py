@@ -8,11 +8,11 @@ from support import CONCEPTS, FULL, GRAPHS, batch, calibrated, error, expected
 
 import weights
 import zoo
-from backends import mindspore as backend
+from backends.mindspore import network as backend
 from weights import SOURCES
-from zoo.model import configure
+from zoo.language.model import configure
+from zoo.language.trace import parameters
 from zoo.models import MODELS
-from zoo.trace import parameters
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def peer(name):
 
     theirs, options = PEERS[name]
     net = mindcv.create_model(theirs, **options)
-    arrays = SOURCES["mindcv"].write(calibrated(MODELS[name]), MODELS[name])
+    arrays = SOURCES["mindcv"].naming(MODELS[name]).write(calibrated(MODELS[name]))
     left = ms.load_param_into_net(net, {key: ms.Parameter(a) for key, a in arrays.items()}, strict_load=True)
     assert left == ([], [])
     return net.set_train(False)
@@ -140,7 +140,7 @@ def test_equals_mindcvs_network(name):
 @pytest.mark.parametrize("name", PEERS)
 def test_mindcvs_tensors_are_read_back_bit_for_bit(name):
     state = {parameter.name: parameter.asnumpy() for parameter in peer(name).get_parameters()}
-    again = SOURCES["mindcv"].read(state, MODELS[name])
+    again = SOURCES["mindcv"].naming(MODELS[name]).read(state)
     assert all(np.array_equal(again[key], array) for key, array in calibrated(MODELS[name]).items())
 
 

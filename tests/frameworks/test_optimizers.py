@@ -8,8 +8,8 @@ import pytest
 import weights
 from backends.training import trainer
 from zoo.errors import TrainingError
-from zoo.model import Model, Preprocess, stages
-from zoo.nodes import Conv, Head
+from zoo.language.model import Model, Preprocess, stages
+from zoo.language.nodes import Conv, Head
 from zoo.training.optimizers import SLOTS, Optimizer, update
 from zoo.training.plan import EMA_WARMUP, Plan, groups
 from zoo.training.schedules import SCHEDULES, Schedule

@@ -8,10 +8,10 @@ from support import CONCEPTS, FULL, GRAPHS, batch, calibrated, error
 
 import weights
 import zoo
-from backends import paddle as backend
-from zoo.model import configure
+from backends.paddle import network as backend
+from zoo.language.model import configure
+from zoo.language.trace import parameters
 from zoo.models import MODELS
-from zoo.trace import parameters
 
 
 @pytest.mark.parametrize("name", GRAPHS)

@@ -9,14 +9,14 @@ from torch import nn
 
 import weights
 import zoo
-from backends import torch as backend
 from backends.predict import tape
+from backends.torch import network as backend
 from weights import SOURCES
-from zoo.geometry import receptive_fields
-from zoo.model import configure
+from zoo.language.geometry import receptive_fields
+from zoo.language.model import configure
+from zoo.language.nodes import AdaptiveAvgPool, AvgPool, Conv, Depthwise, MaxPool, NormRelu, Relu, Residual, leaves
+from zoo.language.trace import trace
 from zoo.models import MODELS
-from zoo.nodes import AdaptiveAvgPool, AvgPool, Conv, Depthwise, MaxPool, NormRelu, Relu, Residual, leaves
-from zoo.trace import trace
 
 
 def build(model, arrays=None):
@@ -93,7 +93,7 @@ NODES = [
 def test_each_kind_of_node_in_float64(node):
     """Odd and even sizes; what no published model uses yet must be right too."""
     published = MODELS["googlenet"]
-    model = type(published)("one", zoo.model.stages(node=node), None, published.preprocess, size=16)
+    model = type(published)("one", zoo.language.model.stages(node=node), None, published.preprocess, size=16)
     for height, width in ((13, 16), (16, 17)):
         arrays = weights.initial(model)
         x = batch(model, height, width)
@@ -196,7 +196,7 @@ def peer(source, name, make):
     net = make()
     state = {
         key: torch.from_numpy(np.ascontiguousarray(a))
-        for key, a in SOURCES[source].write(calibrated(MODELS[name]), MODELS[name]).items()
+        for key, a in SOURCES[source].naming(MODELS[name]).write(calibrated(MODELS[name])).items()
     }
     state |= {key: value for key, value in net.state_dict().items() if key.endswith("num_batches_tracked")}
     net.load_state_dict(state, strict=True)
@@ -235,7 +235,7 @@ def test_equals_the_publishers_network_in_training(source, name, make, aux):
     order = [0, *(1 + [a.name for a in MODELS[name].aux].index(a) for a in aux)]
     for value, index in zip(theirs, order, strict=True):
         assert error(output[index].numpy(), value.numpy()) <= 1e-6
-    statistics = SOURCES[source].read({key: value.numpy() for key, value in trained.items()}, MODELS[name])
+    statistics = SOURCES[source].naming(MODELS[name]).read({key: value.numpy() for key, value in trained.items()})
     for key, array in backend.dump(ours).items():
         assert error(array, statistics[key]) <= 1e-6, key
 
@@ -245,7 +245,7 @@ def test_equals_the_publishers_network_in_training(source, name, make, aux):
 )
 def test_the_publishers_tensors_are_read_back_bit_for_bit(source, name, make, aux):
     state = {key: value.numpy() for key, value in peer(source, name, make).state_dict().items()}
-    again = SOURCES[source].read(state, MODELS[name])
+    again = SOURCES[source].naming(MODELS[name]).read(state)
     assert all(np.array_equal(again[key], array) for key, array in calibrated(MODELS[name]).items())
 
 

@@ -13,9 +13,9 @@ import validate
 import weights
 from backends.training import trainer
 from zoo.errors import InputError, TrainingError, UnavailableError
-from zoo.model import Model, Preprocess, configure, stages
+from zoo.language.model import Model, Preprocess, configure, stages
+from zoo.language.nodes import Conv, Head
 from zoo.models import MODELS
-from zoo.nodes import Conv, Head
 from zoo.training.flags import parse
 from zoo.training.optimizers import Optimizer
 from zoo.training.plan import Plan, groups
@@ -91,8 +91,8 @@ def test_resume_opt_goes_on_from_a_file_named_best(run, tmp_path):
 
 def test_validation_counts_what_the_reference_counts(run, framework, tmp_path, capsys):
     """The file of a run, judged by this framework and by the float64 reference."""
-    from backends import reference
     from backends.processes import Processes
+    from backends.reference import network as reference
     from zoo.training import recipe
 
     run("a", "--epoch_size", "1")

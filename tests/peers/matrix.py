@@ -18,8 +18,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from support import batch, error
 
 import weights
-from backends import REQUIREMENTS, worker
+from backends import worker
 from weights import SOURCES
+from zoo.frameworks import FRAMEWORKS
 from zoo.models import MODELS
 
 TOLERANCE, MEMORY = 5e-6, 3.0
@@ -51,7 +52,7 @@ ones we began with (PaddleClas's classifiers are scaled), and the last columns r
 builds and runs ours, every stage's output kept.
 
 """
-COLUMNS = ("publisher", "model", "outputs", "weights", *REQUIREMENTS)
+COLUMNS = ("publisher", "model", "outputs", "weights", *FRAMEWORKS)
 HEADER = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}"
 
 
@@ -105,7 +106,7 @@ def compare(source, name):
             assert about["model"] == name, about
             again = load_file(canonical)
             back = max(back, *(error(again[key], array) for key, array in arrays.items() if array.any()))
-        for backend in REQUIREMENTS:
+        for backend in FRAMEWORKS:
             ours = worker.run(backend, model, canonical, x, tape=True)
             errors[backend] = max(error(ours.outputs[key], value) for key, value in theirs.items())
             memory[backend] = (ours.memory or 0) / 1e9
@@ -126,7 +127,7 @@ def main():
             print(f"{source} {name}: beyond its bounds in {', '.join(bad)}", flush=True)
     for source, reason in UNRUNNABLE.items():
         for name in SOURCES[source].models:
-            lines.append(f"| {source} | `{name}` | not run: {reason} | |" + " |" * len(REQUIREMENTS))
+            lines.append(f"| {source} | `{name}` | not run: {reason} | |" + " |" * len(FRAMEWORKS))
     frameworks = ", ".join(f"{name} from {source.framework}" for name, source in SOURCES.items())
     DOCUMENT.write_text(INTRODUCTION + "\n".join(lines) + f"\n\nPublishers' frameworks: {frameworks}.\n")
     return 0 if good else 1

@@ -22,14 +22,14 @@ def test_every_network_with_a_publisher_here_is_run():
 
 def test_mmpretrains_names_are_torchvisions():
     model = MODELS["inception_v3"]
-    theirs, torchvisions = (SOURCES[source].names(model) for source in ("mmpretrain", "torchvision"))
+    theirs, torchvisions = (SOURCES[source].naming(model).keys for source in ("mmpretrain", "torchvision"))
     assert theirs == {name: f"backbone.{key}" for name, key in torchvisions.items()}
 
 
 def test_zhulfs_tensors_are_mindcvs_but_for_the_names_published():
     """435 of 449 trainable names of Inception-v4 agree; "brance_3" (12) and the classifier (2) do not."""
     model = MODELS["inception_v4"]
-    theirs, mindcvs = (SOURCES[source].names(model) for source in ("zhulf", "mindcv"))
+    theirs, mindcvs = (SOURCES[source].naming(model).keys for source in ("zhulf", "mindcv"))
     plain = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 
     def in_torchs_words(key):

@@ -1,4 +1,11 @@
-"""The publishers whose names we know, one file each, and the names that networks of `zoo.build` have."""
+"""The publishers whose names are known, one file each; the names of `zoo.build`'s networks; and registering more."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import entry_points
 
 from weights.names import Source
 from weights.sources.cadene import CADENE
@@ -10,6 +17,8 @@ from weights.sources.paddleclas import PADDLECLAS
 from weights.sources.timm import TIMM
 from weights.sources.torchvision import TORCHVISION
 from weights.sources.zhulf import ZHULF
+from zoo.errors import WeightsError
+from zoo.frameworks import CONVENTIONS
 
 SOURCES: dict[str, Source] = {
     "cadene": CADENE,
@@ -21,8 +30,53 @@ SOURCES: dict[str, Source] = {
     "torchvision": TORCHVISION,
     "zhulf": ZHULF,
 }
+"""The publishers of the built-in networks."""
 
-ALL: dict[str, Source] = SOURCES | {"keras<3.6": KERAS_POSITIONS} | NATIVE
-"""Whatever a file's names may be: a publisher's, today's or earlier ones, or those of `zoo.build` ("zoo": canonical;
-"torch" and so on: as that framework saves it).
-"""
+ENTRY_POINTS = "inception_zoo.sources"
+"""The group of entry points by which other packages add sources, each a `weights.Source` under the point's name."""
+
+logger = logging.getLogger("zoo")
+_registered: dict[str, Source] = SOURCES | {"keras<3.6": KERAS_POSITIONS} | NATIVE
+
+
+def register(name: str, source: Source) -> Source:
+    """Add a source under a name, so that its files are recognised, read and written; returns it.
+
+    Its tables are for networks that are registered under the same names (`zoo.register`). A name that is taken stays
+    what it is, but tables for further networks may be added to it: their names must differ. Raises WeightsError.
+    """
+    if not isinstance(source, Source) or source.framework not in CONVENTIONS:
+        raise WeightsError(f"weights.register: {name!r}: expected a weights.Source of {', '.join(CONVENTIONS)}")
+    known = _registered.get(name)
+    if known is None:
+        _registered[name] = source
+    elif known != source:
+        twice = sorted(known.models.keys() & source.models.keys())
+        if name in NATIVE or known.framework != source.framework or twice:
+            raise WeightsError(
+                f"weights.register: there is another source called {name!r}"
+                + (f" with a table for {', '.join(twice)}" if twice else "")
+                + ": choose another name"
+            )
+        _registered[name] = Source(known.framework, {**known.models, **source.models})
+    return _registered[name]
+
+
+def all_sources() -> Mapping[str, Source]:
+    """Whatever a file's names may be: a publisher's, today's or earlier ones, or those of `zoo.build`'s networks.
+
+    "zoo" is canonical; "torch" and so on are the names with which that framework saves a network of `zoo.build`.
+    """
+    _load_entry_points()
+    return _registered
+
+
+@cache
+def _load_entry_points() -> None:
+    for point in entry_points(group=ENTRY_POINTS):
+        try:
+            register(point.name, point.load())
+        except Exception as error:  # another package's fault must not stop this one
+            logger.warning(
+                "entry point %s = %s: left out: %s: %s", point.name, point.value, type(error).__name__, error
+            )

@@ -8,10 +8,24 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from weights.formats.keras import kind_of
-from weights.names import Row, Source, Table
+from weights.names import Naming, Row, Source, Table
+from zoo.language.nodes import (
+    AdaptiveAvgPool,
+    AvgPool,
+    Chain,
+    Concat,
+    Conv,
+    Depthwise,
+    Head,
+    MaxPool,
+    Node,
+    NormRelu,
+    Relu,
+    Residual,
+    assert_never,
+)
+from zoo.language.trace import Parameter, parameters, trace
 from zoo.models import MODELS
-from zoo.nodes import Chain, Concat, Conv, Depthwise, Head, Node, Residual
-from zoo.trace import Parameter, parameters, trace
 
 
 def numbered(paths: Iterable[str]) -> tuple[Row, ...]:
@@ -55,7 +69,7 @@ XCEPTION = (
 
 def table(model: str, rows: tuple[Row, ...], without: tuple[str, ...] = ()) -> Table:
     """With the layers in Keras's order: those furthest from the output first, branches as they are concatenated."""
-    keys = Source("keras", {model: Table(rows, without=without)}).names(MODELS[model])
+    keys = Naming("keras", Table(rows, without=without), MODELS[model]).keys
     found: list[tuple[int, str]] = []
     after = 0
     for name, node in reversed(MODELS[model].parts.items()):
@@ -68,7 +82,7 @@ def table(model: str, rows: tuple[Row, ...], without: tuple[str, ...] = ()) -> T
 
 def positions(model: str, named: Table) -> Table:
     """The same tensors where layers have no names, as in the .weights.h5 of Keras before 3.6: counted by kind."""
-    keys = Source("keras", {model: named}).names(MODELS[model])
+    keys = Naming("keras", named, MODELS[model]).keys
     variables: dict[str, dict[str, Parameter]] = {}
     for name, key in keys.items():
         layer, _, variable = key.rpartition("/")
@@ -113,8 +127,13 @@ def layers(node: Node, path: str, after: int) -> Iterator[tuple[int, str]]:
             yield after + 2, ""
         case Depthwise():
             yield after, ""
-        case _:
+        case NormRelu():
             yield after + 1, ""
+            yield after + 2, ""
+        case Relu() | MaxPool() | AvgPool() | AdaptiveAvgPool():
+            yield after + 1, ""
+        case _:
+            assert_never(node)
 
 
 HEAD = (("predictions", "head.fc"),)
@@ -129,4 +148,4 @@ KERAS = Source(
     },
 )
 
-KERAS_POSITIONS = Source("keras", {model: positions(model, named) for model, named in KERAS.models.items()})
+KERAS_POSITIONS = Source("keras", {model: positions(model, named) for model, named in KERAS.tables.items()})

@@ -4,7 +4,7 @@ from weights.names import Source, Table
 
 MINDCV = Source(
     framework="mindspore",
-    models={
+    tables={
         "googlenet.mindcv": Table(
             (
                 ("conv1", "conv2d_1a_7x7"),

@@ -1,9 +1,15 @@
 """Networks of `zoo.build` as each framework's own saver names them: the canonical paths, the framework's tensors."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
 from weights.names import Source, Table
-from zoo.model import Model
-from zoo.models import MODELS
-from zoo.nodes import Conv, Depthwise, Head, NormRelu, leaves
+from zoo.catalogue import models
+from zoo.frameworks import FRAMEWORKS
+from zoo.language.model import Model
+from zoo.language.nodes import Conv, Depthwise, Head, NormRelu, leaves
 
 
 def identity(model: Model) -> Table:
@@ -16,11 +22,19 @@ def identity(model: Model) -> Table:
     return Table(tuple((part, part) for part in parts))
 
 
-TABLES = {name: identity(model) for name, model in MODELS.items()}
+@dataclass(frozen=True)
+class Native(Source):
+    """Names any network, registered or not."""
 
-NATIVE: dict[str, Source] = {
-    "zoo": Source("zoo", TABLES),
-    "torch": Source("torch", TABLES),
-    "mindspore": Source("mindspore", TABLES),
-    "paddle": Source("paddle", TABLES),
-}
+    tables: Mapping[str, Table] = field(default_factory=dict)
+
+    @property
+    def models(self) -> Mapping[str, Table]:
+        """The registered networks, which a file may be recognised as."""
+        return {name: identity(model) for name, model in models().items()}
+
+    def _table(self, model: Model) -> Table:
+        return identity(model)
+
+
+NATIVE: dict[str, Source] = {name: Native(name) for name in ("zoo", *FRAMEWORKS)}

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.data.download import FILES, fetch
+from zoo.data.images import read_image
 from zoo.errors import InputError
-from zoo.images import read_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.data.images import preprocess
 from zoo.data.policies import Policy, parse
 from zoo.errors import InputError
-from zoo.images import preprocess
-from zoo.model import Model
+from zoo.language.model import Model
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -124,7 +124,7 @@ class Augment:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """What a publisher evaluates on: `zoo.images.preprocess` by `model.preprocess`; nothing is random."""
+    """What a publisher evaluates on: `zoo.data.images.preprocess` by `model.preprocess`; nothing is random."""
 
     model: Model
     size: int
@@ -133,6 +133,9 @@ class Evaluate:
         _check_channels(self.model.in_channels)
 
     def __call__(self, image: Image, random: np.random.Generator, plain: bool = False) -> Images:
+        return self.pixels(image)
+
+    def pixels(self, image: Image) -> Images:
         """An RGB image to float32 [in_channels, size, size]; grey by the first mean and std."""
         if self.model.in_channels == 1:
             image = image.convert("L").convert("RGB")

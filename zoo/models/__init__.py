@@ -1,6 +1,6 @@
 """The models, by name: `name` is the most used network of that name, `name.publisher` another one's."""
 
-from zoo.model import Model
+from zoo.language.model import Model
 from zoo.models.bninception import BNINCEPTION
 from zoo.models.googlenet import GOOGLENET, GOOGLENET_MINDCV, GOOGLENET_PADDLECLAS, GOOGLENET_SLIM
 from zoo.models.inception_resnet import INCEPTION_RESNET_V1, INCEPTION_RESNET_V2, INCEPTION_RESNET_V2_SLIM

@@ -7,8 +7,8 @@ is `mixed_3b`, (3c) is `mixed_4a`, (4e) is `mixed_5a`. Its inputs are BGR from 0
 Ceil-mode pools and strided convolutions round alike at few sizes: 224 fits, 299 does not.
 """
 
-from zoo.model import Model, Norm, Preprocess, stages
-from zoo.nodes import AvgPool, Concat, Conv, Head, MaxPool, concat
+from zoo.language.model import Model, Norm, Preprocess, stages
+from zoo.language.nodes import AvgPool, Concat, Conv, Head, MaxPool, concat
 
 
 def conv(channels: int, kernel: int = 1, stride: int = 1) -> Conv:

@@ -15,8 +15,8 @@ Stages carry TF-slim's names, one letter and level later than the paper's: incep
     auxiliary pools   adaptive, 4x4 (no heads)      5x5, stride 3      5x5, stride 3; the second head has no ReLU
 """
 
-from zoo.model import IMAGENET_MEAN, IMAGENET_STD, Aux, Model, Norm, Preprocess, stages
-from zoo.nodes import AdaptiveAvgPool, AvgPool, Conv, Head, MaxPool, Node, PoolPadding, Relu, concat
+from zoo.language.model import IMAGENET_MEAN, IMAGENET_STD, Aux, Model, Norm, Preprocess, stages
+from zoo.language.nodes import AdaptiveAvgPool, AvgPool, Conv, Head, MaxPool, Node, PoolPadding, Relu, concat
 
 
 def inception(c1: int, c3_reduce: int, c3: int, c5_reduce: int, c5: int, pool: int, *, big: int, act: bool) -> Node:

@@ -8,8 +8,22 @@ that ends a residual has a bias, no norm and no ReLU. `inception_resnet_v2.slim`
 v1 is the paper's. Nobody here publishes it; the paper gives scales "between 0.1 and 0.3", and v2's are taken.
 """
 
-from zoo.model import Aux, Model, Norm, Preprocess, stages
-from zoo.nodes import COL3, COL7, ROW3, ROW7, AvgPool, Concat, Conv, Head, MaxPool, Node, Residual, concat, repeat
+from zoo.language.model import Aux, Model, Norm, Preprocess, stages
+from zoo.language.nodes import (
+    COL3,
+    COL7,
+    ROW3,
+    ROW7,
+    AvgPool,
+    Concat,
+    Conv,
+    Head,
+    MaxPool,
+    Node,
+    Residual,
+    concat,
+    repeat,
+)
 
 
 def residual(channels: int, scale: float, *branches: Node, act: bool = True) -> Residual:

@@ -8,8 +8,8 @@ Torchvision feeds its ported weights (x - 0.5) / 0.5, which it writes as ImageNe
 `transform_input`; the two are one map, given here once. Without weights torchvision leaves `transform_input` out.
 """
 
-from zoo.model import IMAGENET_MEAN, IMAGENET_STD, Aux, Model, Norm, Preprocess, stages
-from zoo.nodes import COL3, COL7, ROW3, ROW7, AvgPool, Concat, Conv, Head, MaxPool, concat
+from zoo.language.model import IMAGENET_MEAN, IMAGENET_STD, Aux, Model, Norm, Preprocess, stages
+from zoo.language.nodes import COL3, COL7, ROW3, ROW7, AvgPool, Concat, Conv, Head, MaxPool, concat
 
 
 def inception_a(pool: AvgPool, pool_channels: int) -> Concat:

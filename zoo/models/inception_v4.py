@@ -7,8 +7,8 @@ branch, and has an epsilon of 1e-5: another network, whose weights fit no other.
 with TF-slim's auxiliary head, which no port has. Average pools count only pixels inside the image.
 """
 
-from zoo.model import IMAGENET_MEAN, IMAGENET_STD, Aux, Model, Norm, Preprocess, stages
-from zoo.nodes import COL3, COL7, ROW3, ROW7, AvgPool, Concat, Conv, Head, MaxPool, Node, concat
+from zoo.language.model import IMAGENET_MEAN, IMAGENET_STD, Aux, Model, Norm, Preprocess, stages
+from zoo.language.nodes import COL3, COL7, ROW3, ROW7, AvgPool, Concat, Conv, Head, MaxPool, Node, concat
 
 
 def join(pool: Node, *branches: Node, figures: bool) -> Concat:

@@ -6,8 +6,8 @@ both sides, mindcv's and Keras's as TensorFlow does; Keras's epsilon is 1e-3, th
 convolution of a separable pair has no norm of its own.
 """
 
-from zoo.model import IMAGENET_MEAN, IMAGENET_STD, Model, Norm, Preprocess, stages
-from zoo.nodes import Conv, Depthwise, Head, MaxPool, Node, PoolPadding, Relu, Residual
+from zoo.language.model import IMAGENET_MEAN, IMAGENET_STD, Model, Norm, Preprocess, stages
+from zoo.language.nodes import Conv, Depthwise, Head, MaxPool, Node, PoolPadding, Relu, Residual
 
 
 def separable(channels: int, act: bool = False) -> Node:

@@ -10,8 +10,8 @@ shortcuts without norm.
 from collections.abc import Sequence
 from functools import reduce
 
-from zoo.model import IMAGENET_MEAN, IMAGENET_STD, Model, Norm, Preprocess, Stage, stages
-from zoo.nodes import Conv, Depthwise, Head, MaxPool, Node, NormRelu, Relu, Residual
+from zoo.language.model import IMAGENET_MEAN, IMAGENET_STD, Model, Norm, Preprocess, Stage, stages
+from zoo.language.nodes import Conv, Depthwise, Head, MaxPool, Node, NormRelu, Relu, Residual
 
 Entry = tuple[tuple[int, int], ...]
 SHORT: Entry = ((128, 2), (256, 2), (728, 2))

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.processes import Processes
 from zoo.data import Loader
 from zoo.training.metrics import Tally
+from zoo.training.processes import Processes
 
 Predict = Callable[[NDArray[np.float32]], NDArray[Any]]
 """Images [N, C, H, W] to logits [N, classes]."""

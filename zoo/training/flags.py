@@ -20,10 +20,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from zoo.catalogue import spec
-from zoo.errors import TrainingError
-from zoo.files import whole
-from zoo.models import ALIASES, MODELS
+import weights
+from zoo.errors import TrainingError, ZooError
+from zoo.files import atomic_write
 from zoo.training.kinds import (
     ABOVE_0,
     AMP,
@@ -292,7 +291,7 @@ def to_yaml(arguments: Arguments) -> str:
 def save_yaml(arguments: Arguments, path: str | Path) -> None:
     """Write `to_yaml` to a file, whole or not at all; raises TrainingError where it cannot be written."""
     try:
-        with whole(path) as part:
+        with atomic_write(path) as part:
             part.write_text(to_yaml(arguments), encoding="utf-8")
     except OSError as error:
         raise TrainingError(f"{path}: cannot write the flags there: {error.strerror}") from None
@@ -368,7 +367,7 @@ def _uses(a: Arguments) -> Iterator[tuple[str, bool, str]]:
     for name in ("loss_scale", "loss_scale_type"):
         yield name, a.amp_level != "O0", "at --amp_level O0, in float32"
     yield "drop_path_rate", not a.drop_path_rate, "on Inception networks: none of them drops paths"
-    yield "aux_factor", bool(spec(a.model).aux), f"on {a.model}, which has no auxiliary heads"
+    yield "aux_factor", bool(weights.resolve(a.model).aux), f"on {a.model}, which has no auxiliary heads"
     yield "device_target", a.device_target != "Ascend", "for Ascend, on which this project does not run"
     yield "warmup_factor", a.warmup_epochs > 0, "without --warmup_epochs"
     yield "ema_decay", a.ema, "without --ema"
@@ -544,9 +543,10 @@ def _check(values: Mapping[str, Any]) -> None:
     model = values["model"]
     if model is None:
         raise TrainingError("--model is required: a name that `zoo list` shows, e.g. inception_v4")
-    if model not in MODELS and model not in ALIASES:
-        near = _near(model, [*MODELS, *ALIASES])
-        raise TrainingError(f"--model: unknown network {model!r}{near} (`zoo list` shows them all)")
+    try:
+        weights.resolve(model)
+    except ZooError as error:
+        raise TrainingError(f"--model: {error} (`zoo list` shows the names)") from None
     for name in ("mean", "std"):
         if values[name] and len(values[name]) not in (1, values["in_channels"]):
             raise TrainingError(

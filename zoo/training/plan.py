@@ -8,8 +8,8 @@ from fnmatch import fnmatchcase
 from typing import Literal
 
 from zoo.errors import TrainingError
-from zoo.model import Model
-from zoo.trace import parameters
+from zoo.language.model import Model
+from zoo.language.trace import parameters
 from zoo.training.optimizers import Optimizer
 
 EMA_WARMUP = 2000

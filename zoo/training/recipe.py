@@ -12,18 +12,16 @@ from pathlib import Path
 from typing import Any, cast
 
 import weights
-from backends import get
-from backends.device import Device, parse
-from backends.processes import Processes, join, local_rank
 from weights.checkpoints import Checkpoint
-from zoo.catalogue import spec
 from zoo.data import Augment, Dataset, Evaluate, ImageFolder, Loader, Mixing, open_dataset
 from zoo.errors import TrainingError
-from zoo.model import Model, Preprocess, configure
-from zoo.trace import InputCheck, trace
+from zoo.frameworks import FRAMEWORKS
+from zoo.language.model import Model, Preprocess, configure
+from zoo.language.trace import InputCheck, trace
 from zoo.training.flags import Arguments
 from zoo.training.optimizers import Optimizer
 from zoo.training.plan import Plan, groups
+from zoo.training.processes import Processes
 from zoo.training.schedules import Schedule
 
 logger = logging.getLogger("zoo")
@@ -49,28 +47,6 @@ class Network:
         for line in done:
             logger.warning("%s: %s", self.opened.path, line)
         return arrays
-
-    def build(self, a: Arguments) -> Any:
-        """The network in the framework of the flags, with its weights."""
-        arrays = self.arrays(a.seed)
-        backend = get(a.backend)
-        net = backend.build(self.model, device(a))
-        backend.load(net, arrays)
-        return net
-
-
-def device(a: Arguments) -> Device | None:
-    """Where the network runs: as the flags say, else on a GPU where there is one; each process on its own."""
-    own = Device("gpu", local_rank(a.backend) if a.distribute else 0)
-    if a.device is None:
-        return own if get(a.backend).gpus() else None
-    return own if a.device == "gpu" and a.distribute else parse(a.device)
-
-
-def processes(a: Arguments) -> Processes:
-    """The processes of the run. Raises TrainingError where they are not there, or not expected."""
-    where = device(a)
-    return join(a.backend, a.distribute, where is not None and where.kind == "gpu", f"{a.program}.py")
 
 
 def dataset(a: Arguments, split: str) -> Dataset:
@@ -117,8 +93,9 @@ def network(a: Arguments, data: Dataset, checkpoint: str | Path | None = None, p
     Its classes are --num_classes', or the dataset's; in validation the checkpoint's own. Raises ZooError where the
     flags, the file and the dataset do not go together.
     """
-    opened = None if checkpoint is None else weights.open_checkpoint(checkpoint, model=a.model, ema=_averaged(a))
-    held = configure(spec(a.model)) if opened is None else opened.model
+    wanted = weights.resolve(a.model)
+    opened = None if checkpoint is None else weights.open_checkpoint(checkpoint, model=wanted, ema=_averaged(a))
+    held = wanted if opened is None else opened.model
     if a.program == "validate" and opened:
         if a.num_classes not in (None, held.num_classes):
             raise TrainingError(
@@ -135,12 +112,12 @@ def network(a: Arguments, data: Dataset, checkpoint: str | Path | None = None, p
             f"{classes}: give --num_classes {len(data.classes)}"
         )
     model = configure(
-        spec(a.model),
+        wanted,
         num_classes=classes,
         in_channels=a.in_channels,
         drop_rate=a.drop_rate,
         aux=a.program == "train" and a.aux_factor > 0,
-        width=held.width if a.width is None else a.width,
+        width=(held.width if a.width is None else a.width) / wanted.width,
     )
     model = replace(model, size=held.size, preprocess=held.preprocess)
     if a.image_resize is not None or not _plain(a):
@@ -185,7 +162,7 @@ def plan(a: Arguments, model: Model) -> Plan:
 
 def graph(a: Arguments) -> bool:
     """Whether to compile: as --mode says; by default in MindSpore only, where it pays on a CPU and compiles fast."""
-    return bool(a.backend == "mindspore" if a.mode is None else a.mode == 0)
+    return FRAMEWORKS[a.backend].compiles_by_default if a.mode is None else bool(a.mode == 0)
 
 
 def schedule(a: Arguments, steps: int) -> Schedule:

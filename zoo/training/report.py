@@ -13,8 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
+from zoo import console
 from zoo.errors import Stopped, TrainingError
-from zoo.files import whole
+from zoo.files import atomic_write
 from zoo.training.metrics import Tally, Which
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ class Reporter:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self.history = [row for row in reported(path) if row.number <= self.start_epoch]
-            with whole(path) as part:
+            with atomic_write(path) as part:
                 part.write_text(_row(COLUMNS) + "".join(done.line() for done in self.history), encoding="utf-8")
         except OSError as error:
             raise TrainingError(f"{path}: cannot write the results there: {error.strerror}") from None
@@ -200,15 +201,13 @@ class Reporter:
             return
         figure = Figure(figsize=(8, 8), layout="constrained")
         draw(figure, self.model, self.history, self.rates)
-        with whole(path) as part:
+        with atomic_write(path) as part:
             figure.savefig(part, format="png", dpi=150)
 
 
 def validation_table(name: str, tally: Tally, classes: Sequence[str], worst: int = 10, per_class: bool = False) -> None:
     """Print how well a network did: a line of totals, and its `worst` classes by each measure, or every class."""
     from rich.markup import escape
-
-    from zoo import tables
 
     counted: dict[Which, str] = {"top1": "top-1", "top5": "top-5"} if tally.classes >= 5 else {"top1": "top-1"}
     totals = ", ".join(f"{title} {_of(tally.correct(which), len(tally))}" for which, title in counted.items())
@@ -222,12 +221,33 @@ def validation_table(name: str, tally: Tally, classes: Sequence[str], worst: int
             for which, title in counted.items()
         }
     for whose, some in shown.items():
-        table = tables.new(whose, *(f">{title}" for title in counted.values()), ">precision", "mostly mistaken for")
+        table = console.new(whose, *(f">{title}" for title in counted.values()), ">precision", "mostly mistaken for")
         for row in some:
             shares = (_of(row[which], row["images"]) for which in counted)
             precision = "" if row["precision"] is None else f"{row['precision']:.2f}%"
             table.add_row(escape(row["class"]), *shares, precision, escape(row["mistaken_for"] or ""))
-        tables.show(table)
+        console.show(table)
+
+
+def study_table(results: list[dict[str, Any]]) -> None:
+    """`validate.py --study`: a row for each network that the weights of a file were run as."""
+    rows = console.new("checkpoint", ">eps", "padding counted", ">top-1", ">top-5", ">loss")
+    name = ""
+    for result in results:
+        counts = (result["top1_correct"], result["top5_correct"])
+        shares = (
+            f"{k} of {result['images']} ({100 * k / result['images']:.2f}%)" if k is not None else "" for k in counts
+        )
+        shown = result["checkpoint"] if result["checkpoint"] != name else ""
+        name = result["checkpoint"]
+        rows.add_row(
+            shown,
+            f"{result['eps']:g}",
+            "yes" if result["count_include_pad"] else "no",
+            *shares,
+            f"{result['summary']['loss']:.4f}",
+        )
+    console.show(rows)
 
 
 @contextmanager

@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 
 import weights
 from weights import formats, store
-from weights.check import check
 from weights.formats import mindspore
+from weights.manifest import check
 from zoo.errors import TrainingError, WeightsError
-from zoo.files import whole
-from zoo.model import Model
-from zoo.trace import parameters
+from zoo.files import atomic_write
+from zoo.language.model import Model
+from zoo.language.trace import parameters
 
 Array = NDArray[Any]
 LOSSES = "losses"
@@ -141,7 +141,7 @@ class Keeper:
             "class_names": json.dumps(list(self.classes)),
         }
         try:
-            with whole(self.newest) as part:
+            with atomic_write(self.newest) as part:
                 mindspore.write(part, {**state.arrays, LOSSES: np.array(state.losses, np.float64)}, notes)
                 if self.last is not None and self.newest.exists():
                     _also_as(self.newest, self._earlier(self.last))
@@ -220,7 +220,7 @@ def set_aside(folder: Path, model: str, since: Position | None = None) -> None:
         _move(found, folder, model)
         tops = {path: _notes(path)[1] for path in _weights(folder, model)}
         if not best.exists() and max(tops.values(), default=-1) >= 0:
-            with whole(best) as part:
+            with atomic_write(best) as part:
                 shutil.copyfile(max(tops, key=lambda path: tops[path]), part)
     if since is None:
         for name in ("bad_images.csv", "failed_batch.csv"):  # which this run may have no reason to write

@@ -1,0 +1,245 @@
+"""Paddle: a spec as an ordinary `nn.Layer` whose sublayer paths are the spec's names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from numpy.typing import NDArray
+from paddle import Tensor, nn
+
+from backends.assemble import Kit, assemble
+from backends.device import Device
+from backends.predict import float32
+from backends.predict import tape as record
+from weights.manifest import check
+from zoo.errors import UnavailableError
+from zoo.frameworks import FRAMEWORKS
+from zoo.language.geometry import pair, reach
+from zoo.language.model import Model, Norm
+from zoo.language.nodes import AdaptiveAvgPool, AvgPool, Box, Head, MaxPool, Residual
+from zoo.language.trace import InputCheck, parameters
+
+CONVENTION = FRAMEWORKS["paddle"].convention
+ZEROS = paddle.ParamAttr(initializer=nn.initializer.Constant(0.0))
+"""Weights are loaded right after a network is built; Paddle's random ones would take longer than the rest of it."""
+
+
+class Network(nn.Layer):
+    """Stages, head and auxiliary heads under their spec names.
+
+    Takes [N, C, H, W]; returns logits [N, classes], in training (logits, *aux) if there are auxiliary heads, or the
+    list of feature maps if the spec has taps.
+    """
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        layers = assemble(model, KIT, self)
+        self.spec = model
+        self.check_input = InputCheck(model)
+        for name, layer in layers.items():
+            self.add_sublayer(name, layer)
+
+    def __call__(self, x: Tensor) -> Tensor | list[Tensor] | tuple[Tensor, ...]:
+        self.check_input(tuple(x.shape), self.training)
+        return super().__call__(x)
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor] | tuple[Tensor, ...]:
+        features, aux = [], []
+        for stage in self.spec.stages:
+            x = getattr(self, stage.name)(x)
+            if stage.name in self.spec.taps:
+                features.append(x)
+            if self.training:
+                aux += [getattr(self, a.name)(x) for a in self.spec.aux if a.after == stage.name]
+        if self.spec.taps:
+            return features
+        x = self.head(x)
+        return (x, *aux) if aux else x
+
+
+class ConvNormAct(nn.Layer):
+    def __init__(self, node: Box, inputs: int, outputs: int, groups: int, norm: Norm | None) -> None:
+        super().__init__()
+        self.conv = nn.Conv2D(
+            inputs,
+            outputs,
+            pair(node.kernel),
+            node.stride,
+            [window // 2 for window in reach(node)] if node.padding == "half" else node.padding.upper(),
+            node.dilation,
+            groups,
+            weight_attr=ZEROS,
+            bias_attr=None if node.bias else False,
+        )
+        self.bn = _norm(outputs, norm) if node.norm else nn.Identity()
+        self.act = node.act
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.bn(self.conv(x))
+        return F.relu(x) if self.act else x
+
+
+class PreActivation(nn.Layer):
+    def __init__(self, channels: int, norm: Norm | None) -> None:
+        super().__init__()
+        self.bn = _norm(channels, norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.bn(x))
+
+
+class BatchNorm2D(nn.BatchNorm2D):
+    """Keeps the unbiased batch variance, as PyTorch's and MindSpore's do; Paddle's own keeps the biased one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        biased = self._variance.clone()
+        y = F.batch_norm(x, self._mean, biased, self.weight, self.bias, True, self._momentum, self._epsilon)
+        with paddle.no_grad():
+            added = biased - self._momentum * self._variance
+            count = x.shape[0] * x.shape[2] * x.shape[3]
+            paddle.assign(biased + added / max(count - 1, 1), self._variance)
+        return y
+
+
+class Branches(nn.Layer):
+    """Children side by side, joined along the channels."""
+
+    def __init__(self, branches: dict[str, nn.Layer]) -> None:
+        super().__init__()
+        for name, branch in branches.items():
+            self.add_sublayer(name, branch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return paddle.concat([branch(x) for branch in self.children()], 1)
+
+
+class Sum(nn.Layer):
+    """shortcut(x) + scale * body(x)."""
+
+    def __init__(self, node: Residual, branches: dict[str, nn.Layer]) -> None:
+        super().__init__()
+        self.body, self.shortcut = branches["body"], branches.get("shortcut")
+        self.scale, self.act = node.scale, node.act
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.body(x)
+        y = (x if self.shortcut is None else self.shortcut(x)) + (y if self.scale == 1 else y * self.scale)
+        return F.relu(y) if self.act else y
+
+
+class Classifier(nn.Layer):
+    def __init__(self, node: Head, features: int, classes: int) -> None:
+        super().__init__()
+        self.pool, self.act = node.pool, node.act
+        self.hidden = nn.Linear(features, node.hidden, weight_attr=ZEROS) if node.hidden else None
+        self.dropout = nn.Dropout(node.dropout)
+        self.fc = nn.Linear(node.hidden or features, classes, weight_attr=ZEROS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.mean((2, 3)) if self.pool else x.flatten(1)
+        if self.hidden is not None:
+            x = self.hidden(x)
+            x = F.relu(x) if self.act else x
+        return self.fc(self.dropout(x))
+
+
+def _norm(channels: int, norm: Norm | None) -> nn.Layer:
+    return BatchNorm2D(channels, norm.decay, norm.eps) if norm else nn.Identity()
+
+
+def _max_pool(node: MaxPool) -> nn.Layer:
+    border = {"half": node.kernel // 2, "valid": 0, "same": "SAME", "ceil": 0}[node.padding]
+    return nn.MaxPool2D(node.kernel, node.stride, border, ceil_mode=node.padding == "ceil")
+
+
+def _avg_pool(node: AvgPool) -> nn.Layer:
+    half = node.kernel // 2 if node.padding == "half" else 0
+    return nn.AvgPool2D(node.kernel, node.stride, half, exclusive=not node.count_include_pad)
+
+
+def _adaptive_avg_pool(node: AdaptiveAvgPool) -> nn.Layer:
+    return nn.AdaptiveAvgPool2D(node.size)
+
+
+def _chain(layers: Sequence[nn.Layer]) -> nn.Layer:
+    return nn.Sequential(*layers)
+
+
+KIT: Kit[nn.Layer] = Kit(
+    box=ConvNormAct,
+    norm_relu=PreActivation,
+    relu=nn.ReLU,
+    max_pool=_max_pool,
+    avg_pool=_avg_pool,
+    adaptive_avg_pool=_adaptive_avg_pool,
+    classifier=Classifier,
+    chain=_chain,
+    concat=Branches,
+    residual=Sum,
+)
+
+
+def version() -> str:
+    return str(paddle.__version__)
+
+
+def gpus() -> int:
+    """How many Paddle sees."""
+    return paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+
+
+def build(model: Model, device: Device | None = None) -> Network:
+    """The network in eval mode, on the device, its weights not yet loaded.
+
+    Raises UnavailableError when there is no such GPU.
+    """
+    net = Network(model)
+    net.eval()
+    if device is None:
+        return net
+    if device.kind == "gpu" and device.index >= gpus():
+        raise UnavailableError(f"paddle: no device {device}: this build of paddle {version()} sees {gpus()} GPUs")
+    return net.to(device=str(device))
+
+
+def load(net: Network, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+    """Copy canonical weights in. Raises WeightsError, leaving the network unchanged, when they do not fit."""
+    check(arrays, net.spec)
+    state = net.state_dict()
+    for name, parameter in parameters(net.spec).items():
+        state[CONVENTION.rename(name)].set_value(CONVENTION.orient(np.asarray(arrays[name], np.float32), parameter))
+
+
+def dump(net: Network) -> dict[str, NDArray[np.float32]]:
+    """Copies of the network's weights as canonical arrays."""
+    state = net.state_dict()
+    return {
+        name: np.ascontiguousarray(CONVENTION.restore(state[CONVENTION.rename(name)].numpy(), parameter))
+        for name, parameter in parameters(net.spec).items()
+    }
+
+
+def train(net: Network) -> None:
+    """Put the network into training mode."""
+    net.train()
+
+
+def predict(net: Network, x: NDArray[np.float32], tape: bool = False) -> dict[str, NDArray[np.float32]]:
+    """Run a batch [N, C, H, W] in eval mode: {"logits": [N, classes]}, or each tap's feature map by stage name.
+
+    With `tape`: every stage's output, "logits", and every auxiliary head's logits.
+    """
+    training = net.training
+    net.eval()
+    try:
+        with paddle.no_grad():
+            batch = paddle.to_tensor(float32(x), place=next(iter(net.parameters())).place)
+            outputs = record(net, batch) if tape else net.spec.named(net(batch))
+    finally:
+        (net.train if training else net.eval)()
+    return {name: value.numpy() for name, value in outputs.items()}

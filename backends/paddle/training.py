@@ -1,0 +1,174 @@
+"""Paddle: gradients by autograd, updates by `paddle.optimizer` where it means the same, else by the written rule."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from numpy.typing import NDArray
+from paddle import Tensor, nn
+from paddle.distributed.fleet.utils.hybrid_parallel_util import fused_allreduce_gradients
+
+from backends import training
+from backends.paddle.engines import autocast
+from backends.paddle.network import CONVENTION, Network
+from zoo.language.trace import parameters
+from zoo.training.optimizers import update
+from zoo.training.plan import Plan, trainable
+from zoo.training.processes import Processes
+
+Array = NDArray[np.float32]
+
+
+class Trainer(training.Trainer):
+    """See `backends.training.Trainer`."""
+
+    backend = "paddle"
+
+    def __init__(self, net: Network, plan: Plan, processes: Processes | None = None) -> None:
+        super().__init__(net, plan, processes)
+        if plan.half:
+            autocast(net)  # now, not at the first step, where there is none
+        state = net.state_dict()
+        self.tensors: dict[str, Tensor] = {name: state[CONVENTION.rename(name)] for name in self.everything()}
+        self.layouts = parameters(self.spec)
+        for name in trainable(self.spec):  # batch norm's gamma has no gradient in Paddle where beta has none
+            together = {name, f"{name.rpartition('.')[0]}.weight", f"{name.rpartition('.')[0]}.bias"}
+            self.tensors[name].stop_gradient = plan.groups.keys().isdisjoint(together if ".bn." in name else {name})
+        self.parameters = [self.tensors[name] for name in self.names]
+        self.held = {
+            slot: [paddle.full_like(p, value) for p in self.parameters] for slot, value in plan.optimizer.slots.items()
+        }
+        self.ema = [tensor.detach().clone() for tensor in self.tensors.values()] if plan.ema is not None else []
+        layers = dict(net.named_sublayers())
+        self.heads = {path: layers[path] for path in self.dropouts}
+        self.masked = {path: Masked(self.parameters[0].place) for path in self.dropouts}
+        if plan.graph:
+            self.forward = paddle.jit.to_static(net.forward, full_graph=True)
+        else:
+            self.forward = paddle.DataParallel(net) if self.processes.size > 1 else net
+
+    def backward(self, images: Array, targets: Array, scale: float) -> Tensor:
+        self.net.train()
+        layers = dict(self.net.named_sublayers())
+        for path in self.frozen_norms():
+            layers[path].eval()
+        place = self.parameters[0].place
+        x, t = (paddle.to_tensor(array, place=place) for array in (images, targets))
+        with self.given_masks(len(images)), autocast(self.net) if self.plan.half else contextlib.nullcontext():
+            outputs = self.forward(x)
+        loss = self.loss(outputs if isinstance(outputs, list | tuple) else (outputs,), t)
+        (loss if scale == 1 else loss * scale).backward()
+        if self.plan.graph and self.processes.size > 1:  # DataParallel cannot be compiled
+            fused_allreduce_gradients(self.parameters, None)
+        return loss.detach()
+
+    def differentiate(self, part: str, x: Array, upstream: Array) -> dict[str, Array]:
+        self.net.train()
+        given = paddle.to_tensor(x, stop_gradient=False)
+        output = getattr(self.net, part)(given)
+        output.backward(paddle.to_tensor(upstream))
+        found = {"output": output.numpy(), "input": given.grad.numpy()}
+        found |= {f"gradient/{n}": g for n, g in self.gradients().items()}
+        self.clear()
+        return found | {f"statistic/{n}": self.tensors[n].numpy() for n in training.statistics(self.spec, part)}
+
+    def loss(self, outputs: tuple[Tensor, ...], targets: Tensor) -> Tensor:
+        def one(z: Tensor) -> Tensor:
+            z = z.astype("float32")
+            if self.plan.loss == "CE":
+                losses = -(targets * F.log_softmax(z, 1)).sum(1)
+                return losses.mean() if self.plan.reduction == "mean" else losses.sum()
+            return F.binary_cross_entropy_with_logits(z, targets, reduction=self.plan.reduction)
+
+        losses = [one(z) for z in outputs]
+        return losses[0] + self.plan.aux_factor * sum(losses[1:]) if len(losses) > 1 else losses[0]
+
+    def feed(self, gradients: Mapping[str, Array]) -> None:
+        for name, parameter in zip(self.names, self.parameters, strict=True):
+            more = paddle.to_tensor(self._oriented(name, gradients[name]), place=parameter.place)
+            parameter.grad = more if parameter.grad is None else parameter.grad + more
+
+    def gradients(self) -> dict[str, Array]:
+        return {
+            n: self._array(n, p.grad) for n, p in zip(self.names, self.parameters, strict=True) if p.grad is not None
+        }
+
+    def gradient_norm(self) -> float:
+        return float(paddle.add_n([(p.grad * p.grad).sum() for p in self.parameters if p.grad is not None]).sqrt())
+
+    @paddle.no_grad()
+    def apply(self, factor: float, lr: float, numbers: tuple[float, ...]) -> None:
+        for i, (name, p) in enumerate(zip(self.names, self.parameters, strict=True)):
+            group = self.plan.groups[name]
+            g = p.grad if factor == 1 else p.grad * factor
+            slots = tuple(held[i] for held in self.held.values())
+            new, slots = update(Rules, self.plan.optimizer, p, g, slots, lr * group.scale, group.decay, numbers)
+            paddle.assign(new, p)
+            for held, slot in zip(self.held.values(), slots, strict=True):
+                held[i] = slot
+
+    def clear(self) -> None:
+        for tensor in self.tensors.values():
+            tensor.grad = None
+
+    @paddle.no_grad()
+    def average(self, decay: float) -> None:
+        for average, tensor in zip(self.ema, self.tensors.values(), strict=True):
+            paddle.assign(average + (tensor - average) * (1 - decay), average)  # lerp_ keeps memory at every call
+
+    def slots(self) -> dict[str, dict[str, Array]]:
+        held = {
+            slot: {n: self._array(n, t) for n, t in zip(self.names, tensors, strict=True)}
+            for slot, tensors in self.held.items()
+        }
+        if self.ema:
+            held["ema"] = {n: self._array(n, t) for n, t in zip(self.tensors, self.ema, strict=True)}
+        return held
+
+    def set_slots(self, slots: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:
+        for slot, arrays in slots.items():
+            tensors = self.ema if slot == "ema" else self.held[slot]
+            for tensor, (name, array) in zip(tensors, arrays.items(), strict=True):
+                tensor.set_value(self._oriented(name, array))
+
+    def _oriented(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
+        """In Paddle's layout."""
+        return np.ascontiguousarray(CONVENTION.orient(array, self.layouts[name]))
+
+    def _array(self, name: str, tensor: Tensor) -> Array:
+        """In canonical layout, a copy."""
+        return np.array(CONVENTION.restore(tensor.numpy(), self.layouts[name]), np.float32, order="C")
+
+
+class Masked(nn.Layer):
+    """Dropout by a mask that is given: a buffer for each size of a batch, as a compiled graph holds on to its own."""
+
+    def __init__(self, place: Any) -> None:
+        super().__init__()
+        self.place = place
+        self.masks: dict[int, Tensor] = {}
+        self.register_buffer("mask", None, persistable=False)
+
+    def set(self, mask: Array) -> None:
+        given = paddle.to_tensor(mask, place=self.place)
+        self.mask = self.masks.setdefault(len(mask), given)
+        if self.mask is not given:
+            self.mask.set_value(given)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.mask if self.training else x
+
+
+class Rules:
+    """What the written rules compute with."""
+
+    sqrt, sign, norm = paddle.sqrt, paddle.sign, paddle.linalg.norm
+
+    @staticmethod
+    def where(condition: Tensor, yes: float, no: Tensor | float) -> Tensor:
+        return paddle.where(condition, paddle.to_tensor(yes), paddle.to_tensor(no))

@@ -1,0 +1,78 @@
+"""The command line, one module a command: `zoo list`, `info`, `diff`, `parity`, `inspect`, `convert`.
+
+`python -m zoo` is the same. What train.py and validate.py share is here too: `entry_point` and `runtime`.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from zoo import __version__
+from zoo.commands import convert, diff, info, inspect, list, parity
+from zoo.commands.common import Parser
+from zoo.errors import ZooError
+
+COMMANDS = (list, info, diff, parity, inspect, convert)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit status: 0 done, 1 out of tolerance, 2 bad usage or input."""
+    try:
+        options = parser().parse_args(arguments)
+        _check_target(options.json)
+        status: int = options.run(options)
+        sys.stdout.flush()
+        return status
+    except ZooError as error:
+        return _fail(str(error))
+    except MemoryError:
+        return _fail("out of memory: a smaller --batch or --size takes less")
+    except KeyboardInterrupt:
+        print("zoo: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _fail(f"{error.filename or 'standard output'}: {error.strerror}")
+
+
+def run() -> None:
+    """The installed command: `main`, ended cleanly, workers included, when the process is told to terminate."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names need not be text
+    sys.exit(main())
+
+
+def _fail(message: str) -> int:
+    print(f"zoo: error: {' '.join(message.splitlines())}", file=sys.stderr)
+    return 2
+
+
+def _check_target(file: str | None) -> None:
+    """Before the work, not after it: can the JSON be written there?"""
+    if file in (None, "-"):
+        return
+    path = Path(str(file))
+    if path.is_dir():
+        raise ZooError(f"{file}: cannot write the JSON there: it is a folder")
+    if not path.parent.is_dir():
+        raise ZooError(f"{file}: cannot write the JSON there: no such folder")
+
+
+def parser() -> Parser:
+    """The commands and their options."""
+    root = Parser(prog="zoo", description="The Inception family: one specification, three frameworks, proved equal.")
+    root.add_argument("--version", action="version", version=f"zoo {__version__}")
+    commands = root.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
+    for command in COMMANDS:
+        command.add(commands)
+    return root

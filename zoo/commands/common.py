@@ -1,0 +1,80 @@
+"""What the commands share: their parser, their --json, names with wildcards."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from zoo.catalogue import list_models
+from zoo.errors import SpecError, ZooError
+from zoo.files import atomic_write
+
+Commands = Any
+"""What argparse's add_subparsers returns."""
+
+MODEL = "a name, package.module:NAME, a .json document, or a checkpoint that says which network it holds"
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports bad usage as every other error: one line, exit status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ZooError(f"{message} (see {self.prog} --help)")
+
+
+def add_command(
+    commands: Commands, name: str, run: Callable[[argparse.Namespace], int], text: str
+) -> argparse.ArgumentParser:
+    """A command with its --json; `run` takes the options and returns the exit status."""
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=text[0].upper() + text[1:] + "."
+    )
+    command.add_argument(
+        "--json", metavar="FILE", help="write the result as JSON ('-': to standard output, nothing else)"
+    )
+    command.set_defaults(run=run)
+    return command
+
+
+def add_checkpoint_options(command: argparse.ArgumentParser) -> None:
+    """How a checkpoint is read."""
+    command.add_argument("--model", metavar="M", help="the network to read it for, where names alone cannot tell")
+    command.add_argument("--from", dest="source", metavar="SOURCE", help="whose file it is (default: recognised)")
+    command.add_argument("--ema", action="store_true", help="the moving average of the weights")
+
+
+def names(text: str) -> tuple[str, ...]:
+    """A comma-separated list."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def matching(pattern: str) -> list[str]:
+    """The models that a shell pattern matches. Raises SpecError when there are none."""
+    found = list_models(pattern)
+    if not found:
+        raise SpecError(f"no model matches {pattern!r}; there are {', '.join(list_models())}")
+    return found
+
+
+def expanded(patterns: Sequence[str]) -> list[str]:
+    """Models as given, patterns replaced by the names that match."""
+    return [name for model in patterns for name in (matching(model) if set(model) & set("*?[") else [model])]
+
+
+def report(file: str | None, document: Any, show: Callable[[], None]) -> None:
+    """Show a result, and write it as JSON if asked to; with "-" only that."""
+    if file is None:
+        show()
+        return
+    text = json.dumps(document, indent=2)
+    if file == "-":
+        print(text)
+        return
+    show()
+    try:
+        with atomic_write(file) as part:
+            part.write_text(text + "\n")
+    except OSError as error:
+        raise ZooError(f"{file}: cannot write the JSON there: {error.strerror}") from None

@@ -1,0 +1,217 @@
+"""`zoo parity`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from zoo import console
+from zoo.commands.common import Commands, add_command, expanded, names, report
+from zoo.errors import SpecError
+from zoo.frameworks import FRAMEWORKS
+
+Cells = list[str]
+
+
+def add(commands: Commands) -> None:
+    text = "run models in several frameworks and compare each with the float64 reference"
+    parity = add_command(commands, "parity", run, text)
+    parity.add_argument("models", nargs="*", metavar="MODEL",
+                        help="a name or a shell pattern: '*' is all of them; not needed with --checkpoint")  # fmt: skip
+    parity.add_argument("--backends", type=names, metavar="LIST", help="default: torch,mindspore,paddle")
+    parity.add_argument("--checkpoint", type=Path, metavar="FILE",
+                        help="weights of one model, of any source (default: made from --seed)")  # fmt: skip
+    parity.add_argument("--image", type=Path, action="append", default=[], metavar="FILE", dest="images",
+                        help="may be repeated (default: scikit-learn's two photographs)")  # fmt: skip
+    parity.add_argument("--size", type=int, metavar="N", help="input of N x N pixels (default: the model's own)")
+    parity.add_argument("--batch", type=int, metavar="N", help="repeat the images to N (default: as many as there are)")
+    parity.add_argument("--seed", type=int, default=0, metavar="N", help="of the weights (default: 0)")
+    parity.add_argument(
+        "--width", type=float, default=1.0, metavar="X", help="multiply all channel counts (default: 1)"
+    )
+    parity.add_argument("--layers", action="store_true", help="judge every stage and auxiliary head too")
+    parity.add_argument("--gradients", action="store_true",
+                        help="judge training instead: every stage's outputs, gradients, statistics")  # fmt: skip
+    parity.add_argument("--graph", action="store_true", help="with --gradients: compiled (GRAPH mode, to_static, ...)")
+    parity.add_argument("--device", metavar="cpu|gpu", help="gpu skips frameworks that have none (default: cpu)")
+    parity.add_argument("--tolerance", type=float, metavar="X", help="largest relative error (default: 5e-6, gpu 2e-5)")
+    parity.add_argument("--stored-reference", action="store_true", help="judge by the logits kept in the package")
+    parity.add_argument("--timeout", type=float, default=600, metavar="S", help="seconds for one worker (default: 600)")
+
+
+def run(options: argparse.Namespace) -> int:
+    from zoo.parity.logits import Settings, compare
+
+    if options.gradients or options.graph:
+        return _gradients(options)
+    choices = {} if options.backends is None else {"backends": options.backends}
+    settings = Settings(
+        device=options.device,
+        tolerance=options.tolerance,
+        layers=options.layers,
+        stored_reference=options.stored_reference,
+        timeout=options.timeout,
+        **choices,
+    )
+    models = expanded(options.models)
+    with console.progress(len(models) * (2 + len(settings.backends))) as step:
+        document = compare(
+            models,
+            settings,
+            checkpoint=options.checkpoint,
+            images=options.images,
+            size=options.size,
+            batch=options.batch,
+            seed=options.seed,
+            width=options.width,
+            progress=step,
+        )
+    report(options.json, document, lambda: show(document))
+    return 0 if document["ok"] else 1
+
+
+def _gradients(options: argparse.Namespace) -> int:
+    from zoo.parity.gradients import BATCH, TOLERANCE, compare
+
+    given = {
+        "--checkpoint": options.checkpoint,
+        "--image": options.images,
+        "--layers": options.layers,
+        "--stored-reference": options.stored_reference,
+    }
+    for flag, value in given.items():
+        if value:
+            raise SpecError(f"{flag} does not go with --gradients, which judges random weights on noise, part by part")
+    if not options.gradients:
+        raise SpecError("--graph goes with --gradients")
+    if not options.models:
+        raise SpecError("no model to compare: name some")
+    models, backends = expanded(options.models), options.backends or tuple(FRAMEWORKS)
+    with console.progress(len(models) * (1 + len(backends))) as step:
+        document = compare(
+            models,
+            backends,
+            width=options.width,
+            size=options.size,
+            batch=BATCH if options.batch is None else options.batch,
+            seed=options.seed,
+            graph=options.graph,
+            device=options.device,
+            tolerance=TOLERANCE if options.tolerance is None else options.tolerance,
+            timeout=options.timeout,
+            progress=step,
+        )
+    report(options.json, document, lambda: show_gradients(document))
+    return 0 if document["ok"] else 1
+
+
+def show(report: dict[str, Any]) -> None:
+    columns = (
+        "model",
+        "backend",
+        ">parameters",
+        ">GMACs",
+        ">error",
+        "top-1",
+        "top-5",
+        ">build s",
+        ">load s",
+        ">run s",
+        ">peak GB",
+        "",
+    )
+    table = console.new(*columns)
+    notes = []
+    for result in report["models"]:
+        first = [result["model"], f"{result['parameters']:,}", f"{result['macs'] / 1e9:.3f}"]
+        for name, entry in {"reference": result["reference"], **result["backends"]}.items():
+            cells, note = _entry(name, entry)
+            table.add_row(first[0], cells[0], *first[1:], *cells[1:])
+            first = ["", "", ""]
+            if note:
+                notes.append(f"{result['model']}, {name}: {note}")
+        table.add_section()
+    console.show(table)
+    _print_layers(report)
+    for text in (*notes, *_facts(report)):
+        print(text)
+    if not any("ok" in entry for result in report["models"] for entry in result["backends"].values()):
+        print("No framework was compared: nothing is proved.")
+
+
+def show_gradients(report: dict[str, Any]) -> None:
+    kinds = ("output", "input", "gradient", "statistic")
+    table = console.new("model", "backend", *(f">{kind}" for kind in kinds), ">loss", "", "largest at")
+    notes = []
+    for result in report["models"]:
+        name = result["model"]
+        for backend, entry in result["backends"].items():
+            note = entry.get("skipped") or entry.get("error")
+            if note:
+                table.add_row(name, backend, *[""] * 5, "skipped" if "skipped" in entry else "[bold red]failed[/]", "")
+                notes.append(f"{backend}: {note}")
+            else:
+                worst = entry["worst"]
+                errors = [*(worst[kind]["error"] if kind in worst else 0.0 for kind in kinds), entry["loss_error"]]
+                largest = max(worst.values(), key=lambda at: float("inf") if at["error"] is None else at["error"])
+                verdict = "[green]ok[/]" if entry["ok"] else "[bold red]out of tolerance[/]"
+                cells = ("not finite" if error is None else f"{error:.1e}" for error in errors)
+                table.add_row(name, f"{backend} {entry['version']}", *cells, verdict, largest["where"])
+            name = ""
+    console.show(table)
+    for note in dict.fromkeys(notes):
+        print(note)
+    first = report["models"][0]
+    print(
+        f"Each stage and head in training, batch {first['shape'][0]}, width {report['width']:g}: its output, the "
+        "gradient at its input, all parameters' gradients,\nbatch norm's new running statistics, for the same input "
+        f"and the same gradient of its output, against PyTorch {first['judge']} in float64;\n"
+        "and the loss of the whole network in a first step."
+    )
+    print(f"Error: |value - reference| / |reference| (Frobenius), the largest; tolerance {report['tolerance']:g}.")
+
+
+def _entry(name: str, entry: dict[str, Any]) -> tuple[Cells, str]:
+    """The cells of a row after the model's, and a note to go below the table."""
+    if "skipped" in entry:
+        return [name, *[""] * 7, "skipped"], entry["skipped"]
+    if "error" in entry:
+        return [name, *[""] * 7, "[bold red]failed[/]"], entry["error"]
+    seconds = [f"{entry['seconds'][step]:.1f}" if "seconds" in entry else "" for step in ("build", "load", "run")]
+    seconds.append(f"{entry['memory'] / 1e9:.1f}" if entry.get("memory") else "")
+    if name == "reference":
+        return [f"{name} (float64)", "", "", "", *seconds, "stored" if "stored" in entry else ""], ""
+    error = "not finite" if entry["max_rel_error"] is None else f"{entry['max_rel_error']:.1e}"
+    agrees = ["same" if entry[key] else "[bold red]differs[/]" for key in ("top1_agrees", "top5_agrees")]
+    verdict = "[green]ok[/]" if entry["ok"] else "[bold red]out of tolerance[/]"
+    return [f"{name} {entry['version']}", error, *agrees, *seconds, verdict], ""
+
+
+def _print_layers(report: dict[str, Any]) -> None:
+    for result in report["models"]:
+        entries = {name: entry["layers"] for name, entry in result["backends"].items() if "layers" in entry}
+        if not entries:
+            continue
+        table = console.new(f"{result['model']}: error of", *(f">{name}" for name in entries))
+        for layer in next(iter(entries.values())):
+            errors = (layers[layer] for layers in entries.values())
+            table.add_row(layer, *("not finite" if error is None else f"{error:.1e}" for error in errors))
+        console.show(table)
+
+
+def _facts(report: dict[str, Any]) -> Iterator[str]:
+    """What one must know to read the table."""
+    first = report["models"][0]
+    images = first["input"]["images"]
+    what = images if isinstance(images, str) else ", ".join(images)
+    yield f"Inputs: {what}, preprocessed as each model's publisher does; device: {report['device']}."
+    if first["weights"].startswith("random"):
+        yield (
+            f"Weights: {first['weights']} (batch-norm statistics measured so that activations stay alive); "
+            "no trained weights ship with the project."
+        )
+    else:
+        yield f"Weights: {first['weights']}."
+    yield f"Error: max |logits - reference| / max |reference|; tolerance {report['tolerance']:g}."

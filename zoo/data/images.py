@@ -1,0 +1,102 @@
+"""From image files of any kind to RGB, and from there to a network's input, as the model's publisher evaluates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.errors import InputError
+from zoo.language.model import Model
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+SLENDER = 20
+"""The quotient of an image's sides from which only the part that will be seen is resized: else a line of 1 x 10,000
+pixels would take gigabytes."""
+
+
+def read_image(path: str | Path) -> Image:
+    """The image in RGB, upright as its EXIF orientation says, of several frames the first.
+
+    Transparency is dropped, as torchvision and timm do; 16 bits become 8 by their range. Raises InputError when it
+    cannot be read, is cut short, or would take more pixels than Pillow's limit against decompression bombs.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return _rgb(_upright(image))
+    except UnidentifiedImageError:
+        raise InputError(f"{path}: not an image that Pillow can read") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # of spoilt bytes, decoders raise anything
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise InputError(f"{path}: cannot read the image: {reason}") from None
+
+
+def _upright(image: Image) -> Image:
+    from PIL import ImageOps
+
+    image.load()
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # the pixels are whole where their description is spoilt
+        return image
+
+
+def _rgb(image: Image) -> Image:
+    from PIL import Image
+
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers, of which no range is known")
+    if not image.mode.startswith("I"):
+        return image.convert("RGB")
+    pixels = np.asarray(image).astype(np.int64)  # 16 bits, which convert would clip at 255
+    if pixels.min() < 0 or pixels.max() > 65535:
+        raise ValueError(f"its pixels go from {pixels.min()} to {pixels.max()}, expected 16 bits")
+    return Image.fromarray(((pixels * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+
+
+def sample_photographs() -> list[Image]:
+    """The two photographs that scikit-learn ships: a temple, a flower. Raises InputError without scikit-learn."""
+    from PIL import Image
+
+    try:
+        from sklearn.datasets import load_sample_images
+    except ImportError:
+        raise InputError(
+            "the two sample photographs come with scikit-learn, which is not installed: "
+            "pip install scikit-learn, or name images with --image"
+        ) from None
+    return [Image.fromarray(array) for array in load_sample_images().images]
+
+
+def preprocess(image: Image, model: Model, size: int | None = None) -> NDArray[np.float32]:
+    """Resize the shorter side, crop the middle square, normalise: [3, size, size] by `model.preprocess`.
+
+    At another `size` than the model's own, the shorter side is resized in proportion.
+    """
+    from PIL.Image import Resampling
+
+    how = model.preprocess
+    size = model.size if size is None else size
+    shorter = round(how.resize * size / model.size)
+    width, height = (shorter * side // min(image.size) for side in image.size)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    filter_ = Resampling[how.interpolation.upper()]
+    if max(image.size) < SLENDER * min(image.size):
+        square = image.resize((width, height), filter_).crop((left, top, left + size, top + size))
+    else:
+        across, down = image.size[0] / width, image.size[1] / height
+        right, bottom = min((left + size) * across, image.size[0]), min((top + size) * down, image.size[1])
+        square = image.resize((size, size), filter_, (max(0, left * across), max(0, top * down), right, bottom))
+    pixels = np.asarray(square, np.float64) / 255
+    if how.channels == "BGR":
+        pixels = pixels[..., ::-1]
+    return ((pixels - how.mean) / how.std).transpose(2, 0, 1).astype(np.float32)

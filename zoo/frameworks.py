@@ -1,0 +1,216 @@
+"""One row a framework: every fact about it that can be known without importing it.
+
+`FRAMEWORKS` has the frameworks that build networks. `CONVENTIONS` also has the two that only name tensors: the
+canonical one ("zoo") and Keras's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from zoo.language.trace import Parameter
+
+
+@dataclass(frozen=True)
+class Convention:
+    """How a framework names and lays out tensors, where that differs from the canonical names, OIHW and [out, in].
+
+    suffixes   canonical ends of names, and the framework's
+    axes       for each kind of tensor, the canonical axes in the framework's order
+    separator  between a module's path and the tensor's name
+    counter    the name of an integer that the framework keeps beside batch-norm statistics; it is not a weight
+    formats    keys of `weights.FORMATS`: the file formats the framework keeps weights in, the usual one first
+    """
+
+    suffixes: Mapping[str, str] = field(default_factory=dict)
+    axes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    separator: str = "."
+    counter: str = ""
+    formats: tuple[str, ...] = ("safetensors",)
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Ends of names that are not weights."""
+        return (self.counter,) if self.counter else ()
+
+    def rename(self, name: str) -> str:
+        """The framework's name for a canonical one: for torch, `stem.bn.mean` -> `stem.bn.running_mean`."""
+        for canonical, native in self.suffixes.items():
+            if name.endswith(f".{canonical}"):
+                return name.removesuffix(canonical) + native
+        return name
+
+    def orient(self, array: NDArray[Any], parameter: Parameter) -> NDArray[Any]:
+        """A canonical array in the framework's layout (a view)."""
+        return array.transpose(self.axes[parameter.kind]) if parameter.kind in self.axes else array
+
+    def restore(self, array: NDArray[Any], parameter: Parameter) -> NDArray[Any]:
+        """An array of the framework's in canonical layout (a view)."""
+        axes = self.axes.get(parameter.kind)
+        return array if axes is None else array.transpose(sorted(range(len(axes)), key=axes.__getitem__))
+
+    def shape(self, parameter: Parameter) -> tuple[int, ...]:
+        """The shape a tensor has in the framework's layout."""
+        return tuple(parameter.shape[axis] for axis in self.axes.get(parameter.kind, range(len(parameter.shape))))
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """The command that starts a framework's processes, and the environment variables by which it numbers them.
+
+    command      takes the number of processes as {}
+    rank, size   variables with the number of a process, from 0, and the number of processes
+    local_rank   variable with the number of a process on its machine
+    cpu_options  further options of the command where there is no GPU
+    """
+
+    command: str
+    rank: str
+    size: str
+    local_rank: str
+    cpu_options: str = ""
+
+    def started(self) -> int:
+        """How many processes the launcher has started, this one included; 0 when it did not start this one."""
+        return int(os.environ[self.size]) if {self.rank, self.size} <= os.environ.keys() else 0
+
+
+def _no_environment() -> dict[str, str]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Framework:
+    """A framework that builds networks.
+
+    name                 its name here; also the package to import
+    title                its name in text
+    requirement          what to install, as pip takes it; pyproject.toml's extras say the same
+    safetensors_tag      what it writes as `format` into the metadata of a safetensors file
+    environment          variables to set before its import, unless they are set
+    aborts_after         packages whose earlier import makes importing this framework abort the process
+    quiet_import         whether to drop what its import prints on standard error
+    compiles_by_default  whether train.py and validate.py compile networks unless told otherwise
+    skip_teardown        whether the interpreter must end without taking objects apart, as that prints errors
+    """
+
+    name: str
+    title: str
+    requirement: str
+    convention: Convention
+    launcher: Launcher
+    safetensors_tag: str
+    environment: Callable[[], dict[str, str]] = _no_environment
+    aborts_after: tuple[str, ...] = ()
+    quiet_import: bool = False
+    compiles_by_default: bool = False
+    skip_teardown: bool = False
+
+
+def mkl_kernels(cpuinfo: str = "/proc/cpuinfo") -> str | None:
+    """The value of MKL_DEBUG_CPU_TYPE for Paddle on a processor that is not Intel's: 7 (AVX-512), 5 (AVX2), None.
+
+    Paddle brings an old MKL that takes its slowest kernels there, at a quarter of the speed (benchmarks/training.py).
+    """
+    try:
+        lines = Path(cpuinfo).read_text().partition("\n\n")[0].splitlines()
+    except (OSError, ValueError):
+        return None
+    facts = {name.strip(): value.split() for name, _, value in (line.partition(":") for line in lines)}
+    flags = set(facts.get("flags", ()))
+    if facts.get("vendor_id") not in (["AuthenticAMD"], ["HygonGenuine"]):
+        return None
+    if flags >= {"avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512cd"}:
+        return "7"
+    return "5" if flags >= {"avx2", "fma"} else None
+
+
+def _paddle_environment() -> dict[str, str]:
+    """Fast MKL kernels, and as many threads as this process may use: Paddle itself starts one."""
+    kernels = mkl_kernels()
+    processes = int(os.environ.get("PADDLE_TRAINERS_NUM", 1))
+    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes))}
+    return threads | ({"MKL_DEBUG_CPU_TYPE": kernels} if kernels else {})
+
+
+FRAMEWORKS: dict[str, Framework] = {
+    row.name: row
+    for row in (
+        Framework(
+            "torch",
+            "PyTorch",
+            "torch>=2.13",
+            Convention(
+                {"bn.mean": "bn.running_mean", "bn.var": "bn.running_var"},
+                counter="num_batches_tracked",
+                formats=("torch", "torch-legacy", "safetensors"),
+            ),
+            Launcher("torchrun --nproc_per_node {}", "RANK", "WORLD_SIZE", "LOCAL_RANK"),
+            safetensors_tag="pt",
+        ),
+        Framework(
+            "mindspore",
+            "MindSpore",
+            "mindspore>=2.8,<2.9",
+            Convention(
+                {
+                    "bn.weight": "bn.gamma",
+                    "bn.bias": "bn.beta",
+                    "bn.mean": "bn.moving_mean",
+                    "bn.var": "bn.moving_variance",
+                },
+                formats=("mindspore", "safetensors"),
+            ),
+            Launcher(
+                "msrun --worker_num {0} --local_worker_num {0} --join True", "RANK_ID", "MS_WORKER_NUM", "DEVICE_ID"
+            ),
+            safetensors_tag="ms",
+            aborts_after=("paddle",),  # both bring a oneDNN under the same symbols
+            compiles_by_default=True,
+            skip_teardown=True,  # MindSpore 2.8 prints an ignored exception for each cell
+        ),
+        Framework(
+            "paddle",
+            "Paddle",
+            "paddlepaddle>=3.3",
+            Convention(
+                {"bn.mean": "bn._mean", "bn.var": "bn._variance"}, {"linear": (1, 0)}, formats=("paddle", "safetensors")
+            ),
+            Launcher(
+                "python -m paddle.distributed.launch --nproc_per_node {}",
+                "PADDLE_TRAINER_ID",
+                "PADDLE_TRAINERS_NUM",
+                "PADDLE_RANK_IN_NODE",
+                cpu_options="--backend gloo",
+            ),
+            safetensors_tag="pd",
+            environment=_paddle_environment,
+            quiet_import=True,  # it remarks on more than one thread
+        ),
+    )
+}
+
+CONVENTIONS: dict[str, Convention] = {
+    "zoo": Convention(),
+    "keras": Convention(
+        {
+            "conv.weight": "conv.kernel",
+            "fc.weight": "fc.kernel",
+            "bn.weight": "bn.gamma",
+            "bn.bias": "bn.beta",
+            "bn.mean": "bn.moving_mean",
+            "bn.var": "bn.moving_variance",
+        },
+        {"conv": (2, 3, 1, 0), "depthwise": (2, 3, 0, 1), "linear": (1, 0)},
+        separator="/",
+        formats=("keras", "keras-legacy"),
+    ),
+    **{row.name: row.convention for row in FRAMEWORKS.values()},
+}
