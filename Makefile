@@ -5,7 +5,8 @@
 # make fuzz     the readers of checkpoints on spoilt files, for a quarter of an hour
 # make survival kill runs 20 times in every framework and go on, bit for bit; 2,000 steps in the same memory
 # make bench    what training steps, the loader, and reading and converting checkpoints cost, as ratios
-# make lint     ruff and mypy
+# make schema   docs/model.schema.json, from the code
+# make lint     ruff, mypy, and import-linter: imports run downwards only
 # make env      only the environment, .venv, which all of them share
 #
 # make parity MODELS="googlenet inception_v3.mindcv" BACKENDS="torch paddle" ARGS="--layers --size 331"
@@ -22,7 +23,7 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 
-.PHONY: parity test demo peers fuzz survival bench lint env
+.PHONY: parity test demo peers fuzz survival bench schema lint env
 
 parity: env
 	$(BIN)/zoo parity $(MODELS) --backends $(subst $(space),$(comma),$(strip $(BACKENDS))) $(ARGS)
@@ -50,10 +51,15 @@ bench: env
 	$(BIN)/python benchmarks/checkpoints.py
 	$(BIN)/python benchmarks/training.py
 
+schema: env
+	$(BIN)/python -c "import json; from zoo.language.document import schema; print(json.dumps(schema(), indent=2))" \
+		> docs/model.schema.json
+
 lint: env
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 env: $(VENV)/.complete
 

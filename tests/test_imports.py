@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 
+import grimp
 import pytest
 
 from zoo.frameworks import FRAMEWORKS
@@ -41,3 +43,10 @@ def test_the_reference_needs_numpy_only():
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_backend_imports_its_own_framework_only(framework):
     assert loaded_by(f"import backends; backends.get({framework!r})") & NAMES == {framework}
+
+
+def test_no_file_imports_itself_through_others():
+    """import-linter holds the floors (make lint); this is within them."""
+    graph = grimp.build_graph("backends", "weights", "zoo", cache_dir=None)
+    order = TopologicalSorter({name: graph.find_modules_directly_imported_by(name) for name in graph.modules})
+    order.prepare()

@@ -10,6 +10,7 @@ import zoo
 from backends.reference import network as reference
 from zoo.errors import InputError
 from zoo.language.geometry import levels, reductions
+from zoo.language.interpreter import Interpreter
 from zoo.language.model import Model, Norm, Preprocess, configure, stages
 from zoo.language.nodes import (
     AdaptiveAvgPool,
@@ -196,7 +197,7 @@ def test_head(node):
 def test_chain_and_concat():
     x = image()
     weights, y = run(Conv(4) >> concat(MaxPool(), Conv(5, 3)), x)
-    net = reference.Network(MODELS["googlenet.mindcv"])
+    net = Interpreter(MODELS["googlenet.mindcv"])
     net.weights = weights
     first = net.run(Conv(4), "node.0", x)
     np.testing.assert_array_equal(y[:, :4], net.run(MaxPool(), "", first))

@@ -30,7 +30,10 @@ def timm(model, folder, x):
 
 def torchvision(model, folder, x):
     """Auxiliary heads run in training only: they are called here on what they would get."""
-    net = getattr(import_torchvision(), model)(weights=None, init_weights=False)
+    models = import_torchvision()
+    if model == "resnet50":
+        return {"logits": run_torch(models.resnet50(weights=None), folder, x)}
+    net = getattr(models, model)(weights=None, init_weights=False)
     if model == "inception_v3":
         heads = {"aux": (net.Mixed_6e, net.AuxLogits)}
     else:
