@@ -1,12 +1,14 @@
 """The main job on narrow networks: its document, its verdicts, and what makes it fail."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from support import calibrated
 
 import weights
+import zoo
 from backends import worker
 from zoo.commands import main
 from zoo.data.images import preprocess, sample_photographs
@@ -122,7 +124,7 @@ def test_missing_and_failing_backends_are_told_and_the_others_still_report(monke
 
     def some(backend, *arguments, **options):
         if backend == "mindspore":
-            raise UnavailableError("mindspore is not installed: pip install 'mindspore>=2.7,<2.9'")
+            raise UnavailableError("mindspore is not installed: pip install 'mindspore>=2.8,<2.9'")
         if backend == "paddle":
             raise BackendError("paddle: its worker died of SIGSEGV: boom")
         return run(backend, *arguments, **options)
@@ -130,12 +132,85 @@ def test_missing_and_failing_backends_are_told_and_the_others_still_report(monke
     monkeypatch.setattr(worker, "run", some)
     assert main(["parity", "googlenet", "--width", "0.25"]) == 1
     out = capfd.readouterr().out
-    assert "googlenet, mindspore: mindspore is not installed: pip install 'mindspore>=2.7,<2.9'" in out
+    assert "googlenet, mindspore: mindspore is not installed: pip install 'mindspore>=2.8,<2.9'" in out
     assert "googlenet, paddle: paddle: its worker died of SIGSEGV: boom" in out
     skipped = compare(["googlenet"], Settings(backends=("torch", "mindspore")), width=0.25)
     assert skipped["ok"]
     assert "not installed" in skipped["models"][0]["backends"]["mindspore"]["skipped"]
     assert not compare(["googlenet"], Settings(backends=("mindspore",)), width=0.25)["ok"], "nothing was proved"
+
+
+@pytest.mark.parametrize("flags", [[], ["--gradients"]])
+def test_a_framework_that_is_installed_and_broken_is_a_failure(tmp_path, monkeypatch, capfd, flags):
+    (tmp_path / "paddle").mkdir()
+    (tmp_path / "paddle" / "__init__.py").write_text("raise ImportError('libmkl is missing')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    status = main(["parity", "googlenet", "--width", "0.25", "--size", "96", "--backends", "torch,paddle", *flags])
+    assert status == 1
+    assert "paddle is installed but cannot be imported: libmkl is missing" in capfd.readouterr().out
+
+
+OWN = """
+from zoo.language import Conv, Head, MaxPool, Model, Preprocess, concat, stages
+NET = Model(
+    name="own",
+    stages=stages(stem=Conv(16, 3, 2), mixed=concat(Conv(8), Conv(8, 3)) >> MaxPool(3, 2)),
+    head=Head(),
+    preprocess=Preprocess(resize=72),
+    size=64,
+    in_channels=1,
+    num_classes=10,
+)
+"""
+
+
+def test_a_network_of_ones_own_however_it_is_named(tmp_path, monkeypatch, capfd):
+    """A Model, package.module:NAME, a document, a checkpoint; grey images too."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(OWN)
+    model = zoo.spec("mine:NET")
+    (tmp_path / "own.json").write_text(zoo.to_json(model))
+    arrays = weights.initial(model, 3)
+    weights.write("own.safetensors", arrays, model)
+    for name in ("mine:NET", "own.json", "own.safetensors"):
+        assert main(["parity", name, "--backends", "torch", "--json", "-"]) == 0
+        result = json.loads(capfd.readouterr().out)["models"][0]
+        assert result["model"] == "own"
+        assert result["input"]["shape"] == [2, 1, 64, 64]
+        assert (result["weights"] == name) == (name == "own.safetensors")
+    assert compare([model], TORCH)["ok"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "mine:OTHER",
+            "mine:OTHER: expected package.module:NAME of a Model, but module 'mine' has no attribute 'OTHER'",
+        ),
+        ("nowhere:NET", "nowhere:NET: expected package.module:NAME of a Model, but No module named 'nowhere'"),
+        ("mine:Conv", "mine:Conv: expected a zoo.language.Model, not type"),
+        ("none.json", "none.json: cannot read the model: No such file or directory"),
+        ("empty.json", "empty.json: the document is not JSON"),
+    ],
+)
+def test_names_that_name_no_network(tmp_path, monkeypatch, capfd, name, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(OWN)
+    (tmp_path / "empty.json").write_text("")
+    for command in (["info", name], ["parity", name], ["diff", "googlenet", name]):
+        assert main(command) == 2
+        assert message in capfd.readouterr().err
+
+
+def test_the_stored_logits_are_not_for_a_variant():
+    """Another epsilon, the same weights and inputs: it has other logits."""
+    model = configure(MODELS["inception_v3"], aux=False)
+    other = replace(model, norm=replace(model.norm, eps=0.1))
+    inputs = np.stack([preprocess(photograph, model) for photograph in sample_photographs()])
+    arrays = weights.restrict(calibrated(MODELS["inception_v3"]), model, MODELS["inception_v3"])
+    with pytest.raises(InputError, match="the stored logits are for the published network"):
+        reference_logits.lookup(other, inputs, arrays)
 
 
 def test_a_machine_without_gpu_skips(capfd):

@@ -1,6 +1,7 @@
 """Workers: what they bring back, and how they fail."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from support import batch, calibrated, error, expected
 
 from backends import worker
 from zoo.errors import BackendError, InputError, UnavailableError, WeightsError
-from zoo.language.model import configure
+from zoo.language import AvgPool, Conv, Head, Model, Norm, Preprocess, concat, configure, stages
 from zoo.models import MODELS
 
 SMALL = configure(MODELS["googlenet"], width=0.25, num_classes=10)
@@ -58,10 +59,44 @@ def test_one_with_an_unforeseen_error_shows_it(fake):
         worker.run("torch", SMALL, calibrated(SMALL), INPUT)
 
 
-def test_a_framework_that_does_not_import_is_unavailable(fake):
+def test_a_framework_that_does_not_import_has_failed(fake):
+    """It is not merely unavailable, which would be skipped."""
     fake("torch", "raise ImportError('libgomp.so.1 is missing')")
-    with pytest.raises(UnavailableError, match=r"torch is installed but cannot be imported: libgomp.so.1 is missing"):
+    with pytest.raises(BackendError, match=r"torch is installed but cannot be imported: libgomp.so.1") as caught:
         worker.run("torch", SMALL, calibrated(SMALL), INPUT)
+    assert not isinstance(caught.value, UnavailableError)
+
+
+OWN = Model(
+    name="own",
+    stages=stages(stem=Conv(16, 3, 2), mixed=concat(Conv(8), AvgPool(count_include_pad=True) >> Conv(8))),
+    head=Head(),
+    preprocess=Preprocess(resize=72),
+    norm=Norm(eps=0.01),
+    size=64,
+    num_classes=10,
+)
+
+
+@pytest.mark.parametrize("backend", ["torch", "reference"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        replace(SMALL, norm=Norm(eps=0.5)),
+        replace(SMALL, aux=SMALL.aux[1:], size=224),
+        configure(replace(SMALL, aux=()), width=0.5),
+        OWN,
+    ],
+    ids=["another epsilon", "one auxiliary head of two", "a width of a width", "a model of one's own"],
+)
+def test_any_model_is_run_as_it_is(backend, model):
+    """Not as the published network of its name."""
+    arrays, x = calibrated(model), batch(model, model.size)
+    outputs = worker.run(backend, model, arrays, x, tape=True).outputs
+    reference = expected(model, arrays, x)
+    assert outputs.keys() == reference.keys()
+    for name, value in reference.items():
+        assert error(outputs[name], value) <= 1e-5, name
 
 
 def test_its_errors_keep_their_class():

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from zoo.errors import InputError
+from zoo.language.diff import same_network
 from zoo.language.interpreter import Interpreter
 from zoo.language.model import Model, configure
 from zoo.models import MODELS
@@ -32,6 +33,8 @@ def lookup(model: Model, inputs: Array, arrays: Mapping[str, Array]) -> Array:
     again = "leave the stored reference out to have it computed"
     if f"{model.name}.logits" not in tensors:
         raise InputError(f"{model.name}: no logits are stored for it; {again}")
+    if not same_network(model, MODELS[model.name]):
+        raise InputError(f"{model.name}: the stored logits are for the published network of that name; {again}")
     if not np.array_equal(tensors[f"{model.name}.inputs"], _digest(inputs)):
         raise InputError(
             f"{model.name}: the stored logits are for the two sample photographs at {model.size} pixels; {again}"
