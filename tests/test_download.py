@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import zoo.download as downloading
 from zoo.data import download, open_dataset
 from zoo.errors import InputError
 
@@ -102,7 +103,7 @@ def test_a_download_goes_on_where_it_broke_off(server, tmp_path, stop):
     assert "cannot be fetched" in refused(tmp_path)
     assert names(tmp_path) == [f"{FILE}.part"]
     had = (tmp_path / f"{FILE}.part").stat().st_size
-    assert stop - download.CHUNK < had <= stop
+    assert stop - downloading.CHUNK < had <= stop
     server.stop, server.sent = None, 0
     download.fetch("numbers", tmp_path)
     assert server.asked == [(FILE, None), (FILE, f"bytes={had}-")]
@@ -118,7 +119,7 @@ def test_a_download_breaks_off_again_and_again(server, tmp_path):
     download.fetch("numbers", tmp_path)
     assert (tmp_path / FILE).read_bytes() == DATA
     assert len(server.asked) == 3
-    assert server.sent < len(DATA) + 3 * download.CHUNK
+    assert server.sent < len(DATA) + 3 * downloading.CHUNK
 
 
 def test_a_server_without_ranges_begins_anew(server, tmp_path):
@@ -167,7 +168,7 @@ def test_a_server_that_is_down(server, tmp_path):
 
 
 def test_a_server_that_does_not_answer(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "TIMEOUT", 0.1)
+    monkeypatch.setattr(downloading, "TIMEOUT", 0.1)
     server.wait = 1
     assert "cannot be fetched" in refused(tmp_path)
     assert names(tmp_path) == []

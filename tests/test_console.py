@@ -1,0 +1,47 @@
+"""Tables: figures are never cut, text is wrapped to the terminal's width, and square brackets are text."""
+
+import pytest
+
+from zoo import console
+
+
+def shown(capsys, *rows):
+    table = console.new("model", ">error", "remark")
+    for row in rows:
+        table.add_row(*row)
+    console.show(table)
+    return capsys.readouterr().out
+
+
+ROW = (
+    "inception_v3.paddleclas",
+    "1,234,567.89",
+    "a sentence that is much too long for the forty columns of a terminal",
+)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_a_table_fits_the_terminal_and_figures_stay_whole(capsys, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    out = shown(capsys, ROW)
+    assert max(map(len, out.splitlines())) <= width
+    assert "1,234,567.89" in out
+    assert "inception_v3.paddleclas" in out
+
+
+def test_figures_stay_whole_where_the_terminal_is_too_narrow(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    assert "1,234,567.89" in shown(capsys, ROW)
+
+
+def test_a_table_that_is_not_for_a_terminal_is_not_wrapped(capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert ROW[2] in shown(capsys, ROW)
+
+
+def test_square_brackets_are_text_and_verdicts_are_coloured(capsys):
+    out = shown(capsys, ("[final]/a.ckpt", "[/]", "[bold red]failed[/]"), ("a[/final]", "1", "[green]ok[/]"))
+    assert [line.split() for line in out.splitlines()[3:5]] == [
+        ["[final]/a.ckpt", "[/]", "failed"],
+        ["a[/final]", "1", "ok"],
+    ]
