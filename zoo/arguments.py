@@ -1,4 +1,4 @@
-"""Numbers as callers give them, checked once."""
+"""Checks of numbers that callers give."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from zoo.errors import SpecError
 
 
 def integer(value: Any, what: str, least: int = 1) -> int:
-    """`value` as an int (NumPy's too, bool not); raises SpecError for another type or below `least`."""
+    """`value`, a Python or NumPy integer, as an int. Raises SpecError for other types, bool included, or below `least`."""
     try:
         number = -1 if isinstance(value, bool) else operator.index(value)
     except TypeError:
@@ -20,5 +20,5 @@ def integer(value: Any, what: str, least: int = 1) -> int:
 
 
 def within(value: Any, low: float, high: float) -> bool:
-    """Whether `value` is a number (not a bool) from `low` to `high`; no NaN is."""
+    """Whether `value` is a number from `low` to `high`. A bool is not, nor is NaN."""
     return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high

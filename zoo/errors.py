@@ -1,11 +1,11 @@
-"""The exceptions users see: one class a concern, all of them `ZooError`; and `Stopped`, which is no error.
+"""The exceptions that users see, one class for each concern, all of them `ZooError`; and `Stopped`, not an error.
 
 The command line prints any of them as one line, `zoo: error: ...`, and exits with 2.
 """
 
 
 class Stopped(Exception):
-    """A run that signal `number` has stopped: everything is saved, and what goes on from it is said."""
+    """Signal `number` has stopped a run: its state is saved, and the command that resumes it has been printed."""
 
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
@@ -13,23 +13,23 @@ class Stopped(Exception):
 
 
 class ZooError(Exception):
-    """Something the caller can mend; the message says where, what was expected, what came, what to do."""
+    """An error that the caller can mend: the message says where, what was expected, what came, and what to do."""
 
 
 class SpecError(ZooError):
-    """A model or an option of it that cannot be: unknown name, shapes that do not fit, a width of 0."""
+    """A model or option that is not valid: an unknown name, shapes that do not fit, a width of 0."""
 
 
 class InputError(ZooError):
-    """An image or a batch the network cannot take: unreadable, too small, wrong channels."""
+    """An image or a batch that the network cannot take: unreadable, too small, wrong channels."""
 
 
 class BackendError(ZooError):
-    """A framework that is unknown, that cannot run here, or whose worker failed."""
+    """A framework that is unknown, cannot run here, or whose worker failed."""
 
 
 class UnavailableError(BackendError):
-    """A framework that is not installed or does not have the device: what is skipped rather than failed."""
+    """A framework that is not installed, or has no such device: `zoo parity` skips it, and fails at other errors."""
 
 
 class WeightsError(ZooError):
@@ -37,4 +37,4 @@ class WeightsError(ZooError):
 
 
 class TrainingError(ZooError):
-    """A flag, recipe or state of training that cannot be."""
+    """A flag, recipe or training state that is not valid."""

@@ -38,7 +38,7 @@ def differences(a: Model, b: Model) -> list[Difference]:
 
 
 def matters(difference: Difference) -> bool:
-    """Whether a difference changes the outputs for the same input in inference."""
+    """Whether a difference changes the outputs in inference, for the same input tensor."""
     return difference.where not in ("preprocess", "input") and difference.what not in ("decay", "dropout")
 
 
@@ -80,9 +80,9 @@ def _nodes(path: str, a: Node, b: Node) -> Iterator[Difference]:
 
 
 def _chains(path: str, a: Node, b: Node) -> Iterator[Difference]:
-    """Nodes of one kind are matched in order, a lone node as a chain of one; the rest is absent in one of the two.
+    """Match nodes of one kind in order, a single node as a chain of one; the rest are absent in one of the two.
 
-    What only the second has is called `path.+k`, k its place there.
+    A node that only the second chain has is called `path.+k`, where k is its position there.
     """
     ours, theirs = (node.nodes if isinstance(node, Chain) else (node,) for node in (a, b))
     paths = [f"{path}.{i}" if isinstance(a, Chain) else path for i in range(len(ours))]
@@ -109,9 +109,9 @@ def _branches(path: str, a: Concat, b: Concat) -> Iterator[Difference]:
 
 
 def partners(a: Concat, b: Concat) -> dict[int, int]:
-    """Which branch of `b` each of `a` corresponds to; both have as many.
+    """The branch of `b` that corresponds to each branch of `a`; both have the same number.
 
-    Equal branches are found wherever they stand; the others are taken in the order they stand in.
+    Equal branches are matched wherever they are; the others in order.
     """
     free = list(range(len(b.branches)))
     places = {}
@@ -133,7 +133,7 @@ def _mappings(where: str, a: dict[str, Any], b: dict[str, Any]) -> Iterator[Diff
 
 
 def show(node: Node) -> str:
-    """A node as one would write it, defaults left out."""
+    """A node as code, without the defaults."""
     match node:
         case Chain(nodes):
             return " >> ".join(show(child) for child in nodes)

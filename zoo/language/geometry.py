@@ -1,4 +1,4 @@
-"""Where windows lie: borders, strides, and how far a value sees; for all of a model, without a tensor."""
+"""Borders, strides and receptive fields of a model, computed without a tensor."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def border(padding: PoolPadding, n: int, kernel: int, stride: int) -> tuple[int,
 
 
 def stride(node: Node) -> int:
-    """By how much a node divides height and width (borders aside)."""
+    """The factor by which a node divides height and width (borders aside)."""
     match node:
         case Conv() | Depthwise() | MaxPool() | AvgPool():
             return node.stride
@@ -80,7 +80,7 @@ def reductions(model: Model) -> dict[str, int]:
 
 
 def receptive_fields(model: Model) -> dict[str, int]:
-    """Each stage's receptive field: how many pixels of a side of the input one of its values can depend on."""
+    """Each stage's receptive field: the side, in input pixels, of the square that one of its values depends on."""
     fields, size, jump = {}, (1, 1), 1
     for stage in model.stages:
         size = _grow(stage.node, size, jump)
@@ -90,7 +90,7 @@ def receptive_fields(model: Model) -> dict[str, int]:
 
 
 def levels(model: Model) -> list[str]:
-    """The last stage at each reduction: what integer `out_indices` count.
+    """The last stage at each reduction; integer `out_indices` count these.
 
     timm's `features_only` counts reductions too, and takes an earlier map of some: `mixed_3a` of Inception-v4 at 4.
     """
@@ -98,7 +98,7 @@ def levels(model: Model) -> list[str]:
 
 
 def _grow(node: Node, size: tuple[int, int], jump: int) -> tuple[int, int]:
-    """The receptive field (height, width) behind `node`, given the one before it and the distance of its pixels."""
+    """The receptive field (height, width) after `node`, from that before it and the distance `jump` of its pixels."""
     match node:
         case Conv() | Depthwise() | MaxPool() | AvgPool():
             height, width = reach(node)

@@ -1,4 +1,4 @@
-"""The Model: a network's stages, heads, norm and input as one value, and the variants `zoo.build` can ask for."""
+"""The Model: a network's stages, heads, norm and input as one value; and its variants."""
 
 from __future__ import annotations
 
@@ -44,12 +44,11 @@ class Norm:
 
 @dataclass(frozen=True)
 class Preprocess:
-    """From an RGB image to the network's input, as the publisher evaluates where one square of pixels can say it.
+    """How the publisher turns an RGB image into the network's input.
 
-    (TF-slim cuts out the middle 87.5% of either side and does not keep the aspect; Keras leaves resizing to its users.)
-
-    The shorter side is resized to `resize` pixels, the middle `Model.size` square is cut out, and
-    y = (x / 255 - mean) / std for each channel, in the order of `channels`.
+    The shorter side is resized to `resize` pixels, the central square of `Model.size` pixels is cropped, and
+    y = (x / 255 - mean) / std for each channel, in the order of `channels`. (TF-slim crops 87.5% of each side and does
+    not keep the aspect ratio, and Keras leaves resizing to its users: this is the nearest form for both.)
     """
 
     resize: int
@@ -100,9 +99,19 @@ class Aux:
 class Model:
     """A network: everything about it that needs no tensor.
 
-    `size` is the native input in pixels, square. `width` says by how much `configure` has multiplied the published
-    channel counts. `taps`, when given, are the stages whose outputs are returned instead of logits. `publishers`
-    publish this very network; decay, dropout and preprocessing are the first one's, and may be others' with the others.
+    name         letters, digits, ".", "-" and "_"
+    stages       run in order; each one's output can be tapped
+    head         the classifier; None for a model with taps
+    preprocess   how images become its input
+    aux          auxiliary classifiers
+    norm         its batch norm, or None
+    size         the side of its native, square input in pixels
+    width        the factor by which `configure` has multiplied the published channel counts
+    taps         stages whose outputs are returned instead of logits
+    publishers   who publishes this very network; decay, dropout and preprocessing are those of the first
+    paper        e.g. "arXiv:1512.00567"
+
+    Raises SpecError for values that make no network.
     """
 
     name: str
@@ -144,12 +153,12 @@ class Model:
 
     @property
     def parts(self) -> dict[str, Node]:
-        """What a network is made of, by module name: stages, head, auxiliary heads."""
+        """Its nodes by module name: stages, head, auxiliary heads."""
         head: dict[str, Node] = {} if self.head is None else {"head": self.head}
         return {s.name: s.node for s in self.stages} | head | {a.name: a.node for a in self.aux}
 
     def named(self, output: Any) -> dict[str, Any]:
-        """What a network returns in eval mode, by name: {"logits": output}, or each tap's feature map."""
+        """A network's output in eval mode by name: {"logits": output}, or each tap's feature map."""
         return dict(zip(self.taps, output, strict=True)) if self.taps else {"logits": output}
 
 
@@ -176,11 +185,11 @@ def configure(
     width: float = 1.0,
     taps: Sequence[str] = (),
 ) -> Model:
-    """A variant of a published network.
+    """A variant of a network.
 
-    `drop_rate` is the main classifier's dropout; `aux=False` takes the auxiliary heads off; `width` multiplies
-    every channel count, rounded to a multiple of 8, at least 8. With `taps` the network ends at the last stage
-    named and has no classifier. Raises SpecError when a value makes no sense.
+    `drop_rate` is the main classifier's dropout; `aux=False` removes the auxiliary heads; `width` multiplies every
+    channel count, rounded to a multiple of 8, at least 8. With `taps` the network ends at the last of these stages and
+    has no classifier. Raises SpecError for values out of range.
     """
     name = model.name
     if not within(width, 0, 16) or width == 0:

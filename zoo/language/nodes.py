@@ -1,4 +1,4 @@
-"""The spec language: a network as a value.
+"""The nodes of the spec language: a network as a value.
 
 Leaves are `Conv` (convolution, normalisation, ReLU: what the papers draw as one box), `Depthwise`, `NormRelu`, `Relu`,
 `MaxPool`, `AvgPool`, `AdaptiveAvgPool` and `Head`; combinators are `a >> b`, `concat(a, b)` and `Residual`. All are
@@ -23,9 +23,9 @@ PoolPadding: TypeAlias = Literal["half", "valid", "same", "ceil"]
 """How a border is padded, for an input of n, a kernel of k, a stride of s (`zoo.language.geometry.border` computes it).
 
 half    k // 2 on both sides: PyTorch's usual `padding=k // 2`
-valid   nothing: a last window that does not fit is dropped
-same    TensorFlow's: ceil(n / s) outputs, the surplus of an odd padding at the bottom and right
-ceil    nothing before, and as much after as completes the last window: PyTorch's `ceil_mode=True`
+valid   none: a last window that does not fit is dropped
+same    TensorFlow's: ceil(n / s) outputs; of an odd padding, the larger part is at the bottom and right
+ceil    none before, and after it as much as completes the last window: PyTorch's `ceil_mode=True`
 """
 
 Kernel: TypeAlias = "int | tuple[int, int]"

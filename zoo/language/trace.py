@@ -65,7 +65,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Op:
-    """A leaf in its place: all that a framework needs to know about it.
+    """A leaf at its place in the network, with all that a framework needs to know about it.
 
     `groups` are a convolution's; `macs` counts the multiply-adds of convolutions and linear layers for one image.
     """
@@ -137,7 +137,7 @@ def trace(model: Model, height: int | None = None, width: int | None = None) -> 
 
 @lru_cache(maxsize=64)
 def parameters(model: Model) -> dict[str, Parameter]:
-    """The schema of the model's weights: every tensor by canonical name, in order of execution. Do not change it."""
+    """Every tensor of the model by canonical name, in order of execution. The dictionary is cached: leave it as it is."""
     return trace(model).parameters
 
 
@@ -154,7 +154,7 @@ def least_size(model: Model) -> int:
 
 
 class InputCheck:
-    """Whether a network can take a batch; remembers the sizes it has seen."""
+    """Checks whether a network can take a batch, and remembers the answer for each size."""
 
     def __init__(self, model: Model) -> None:
         self.model = model

@@ -3,8 +3,8 @@ figure 5, as converted from Caffe by Cadene.
 
 Convolutions have a bias beside their batch norm; the pool projections of (4c) and (4d) are 128 wide where the paper
 has 96; shrinking pools are in ceil mode. Stages carry TF-slim's names, a letter later than the paper's: inception (3a)
-is `mixed_3b`, (3c) is `mixed_4a`, (4e) is `mixed_5a`. Its inputs are BGR from 0 to 255, less a mean.
-Ceil-mode pools and strided convolutions round alike at few sizes: 224 fits, 299 does not.
+is `mixed_3b`, (3c) is `mixed_4a`, (4e) is `mixed_5a`. Its inputs are BGR, 0 to 255, minus a mean.
+Ceil-mode pools and strided convolutions give the same size for few input sizes: 224 fits, 299 does not.
 """
 
 from zoo.language.model import Model, Norm, Preprocess, stages

@@ -5,7 +5,7 @@ stem is Inception-v3's with a concatenation behind it, its residual blocks are 3
 1154, 2048), residuals are scaled by 0.17, 0.10 and 0.20, and the last block has scale 1 and no ReLU. The convolution
 that ends a residual has a bias, no norm and no ReLU. `inception_resnet_v2.slim` adds TF-slim's auxiliary head.
 
-v1 is the paper's. Nobody here publishes it; the paper gives scales "between 0.1 and 0.3", and v2's are taken.
+v1 is the paper's; no publisher listed here has it. The paper gives scales "between 0.1 and 0.3"; v2's are used.
 """
 
 from zoo.language.model import Aux, Model, Norm, Preprocess, stages

@@ -2,10 +2,11 @@
 https://arxiv.org/abs/1512.00567, figures 5 to 8 and 10, table 1.
 
 The bare name is torchvision's network, which is timm's and mmpretrain's too: its average pools count the padded
-zeros. mindcv's, like TF-slim's and Keras's, does not count them; the same weights part by eight percent. PaddleClas's
-counts them, with an epsilon of 1e-5. Keras's and PaddleClas's have no auxiliary head.
+zeros. mindcv's, like TF-slim's and Keras's, does not count them; with the same weights, logits differ by eight
+percent. PaddleClas's counts them, with an epsilon of 1e-5. Keras's and PaddleClas's have no auxiliary head.
 Torchvision feeds its ported weights (x - 0.5) / 0.5, which it writes as ImageNet statistics followed by
-`transform_input`; the two are one map, given here once. Without weights torchvision leaves `transform_input` out.
+`transform_input`; the two together are one affine map, given here once. Without weights, torchvision omits
+`transform_input`.
 """
 
 from zoo.language.model import IMAGENET_MEAN, IMAGENET_STD, Aux, Model, Norm, Preprocess, stages
