@@ -137,7 +137,7 @@ def trace(model: Model, height: int | None = None, width: int | None = None) -> 
 
 @lru_cache(maxsize=64)
 def parameters(model: Model) -> dict[str, Parameter]:
-    """Every tensor of the model by canonical name, in order of execution. The dictionary is cached: leave it as it is."""
+    """Every tensor of the model by canonical name, in order of execution. The dictionary is cached: leave it as is."""
     return trace(model).parameters
 
 
