@@ -1,4 +1,4 @@
-"""Where a network lives: "cpu", "gpu" or "gpu:1", the same words for every framework."""
+"""Devices: "cpu", "gpu" or "gpu:1", the same words for every framework."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Device:
 
 
 def parse(name: str | None) -> Device | None:
-    """The device called `name`; None stays None, the framework's own default. Raises BackendError for other words."""
+    """The device called `name`; None, the framework's own default, stays None. Raises BackendError for other names."""
     if name is None:
         return None
     if name == "cpu":

@@ -33,15 +33,17 @@ from zoo.language.model import Model
 
 Array = NDArray[Any]
 STDERR_LINES = 5
-"""How many of a dead worker's last lines its error shows."""
+"""The number of a failed worker's last lines that its error shows."""
 
 
 @dataclass(frozen=True)
 class Result:
     """What a worker reports.
 
-    `outputs` as `Backend.predict` gives them; `seconds` to import, build, load and run; `memory` at its peak, in
-    bytes (None where the system does not say).
+    outputs  as `Runs.predict` returns them
+    seconds  to import, build, load and run
+    memory   the process's peak, in bytes; None where the system does not tell
+    dump     the weights read back from the network, if asked for
     """
 
     version: str
@@ -87,7 +89,7 @@ def run(
 
 
 def call(task: str, backend: str, model: Model, folder: Path, job: Mapping[str, Any], timeout: float) -> dict[str, Any]:
-    """Have a worker do one of `TASKS` in `folder`; returns its report. Raises as `run` does."""
+    """Run one of `TASKS` in a worker, on the files in `folder`; returns its report. Raises as `run` does."""
     (folder / "result.json").unlink(missing_ok=True)
     (folder / "model.json").write_text(to_json(model))
     (folder / "job.json").write_text(json.dumps({"task": task, "backend": backend, **job}))
@@ -99,7 +101,7 @@ def call(task: str, backend: str, model: Model, folder: Path, job: Mapping[str, 
 
 
 def _start(backend: str, folder: Path, timeout: float) -> None:
-    """Run the worker; return when it has left a result, raise BackendError when it has not."""
+    """Start the worker and wait for its result. Raises BackendError when it leaves none."""
     environment = {"OMP_NUM_THREADS": str(os.cpu_count() or 1), **os.environ, "NVIDIA_TF32_OVERRIDE": "0"}
     paths = [*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), str(Path(__file__).parents[1])]
     environment["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, paths))
@@ -111,7 +113,7 @@ def _start(backend: str, folder: Path, timeout: float) -> None:
             stdout=stderr,
             stderr=stderr,
             env=environment,
-            cwd=folder,  # -m puts it first on the path: nothing of the caller's folder is imported
+            cwd=folder,  # -m puts the working folder first on the path: it must not be the caller's
             start_new_session=True,
         )
         try:
@@ -183,7 +185,7 @@ TASKS = {"predict": _predict, "judge": _judge, "differentiate": _differentiate}
 
 
 def _peak_memory() -> int | None:
-    """Linux's VmHWM; getrusage's ru_maxrss would include the parent's memory before exec."""
+    """Linux's VmHWM. getrusage's ru_maxrss would include the parent's memory before exec."""
     status = Path("/proc/self/status")
     match = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
     return int(match[1]) * 1024 if match else None

@@ -19,7 +19,8 @@ def add(commands: Commands) -> None:
     text = "run models in several frameworks and compare each with the float64 reference"
     parity = add_command(commands, "parity", run, text)
     parity.add_argument("models", nargs="*", metavar="MODEL",
-                        help="a name or a shell pattern: '*' is all of them; not needed with --checkpoint")  # fmt: skip
+                        help="a name, a shell pattern ('*' is all of them), package.module:NAME, a .json document or a "
+                        "checkpoint; not needed with --checkpoint")  # fmt: skip
     parity.add_argument("--backends", type=names, metavar="LIST", help="default: torch,mindspore,paddle")
     parity.add_argument("--checkpoint", type=Path, metavar="FILE",
                         help="weights of one model, of any source (default: made from --seed)")  # fmt: skip
@@ -27,17 +28,19 @@ def add(commands: Commands) -> None:
                         help="may be repeated (default: scikit-learn's two photographs)")  # fmt: skip
     parity.add_argument("--size", type=int, metavar="N", help="input of N x N pixels (default: the model's own)")
     parity.add_argument("--batch", type=int, metavar="N", help="repeat the images to N (default: as many as there are)")
-    parity.add_argument("--seed", type=int, default=0, metavar="N", help="of the weights (default: 0)")
+    parity.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the weights (default: 0)")
     parity.add_argument(
         "--width", type=float, default=1.0, metavar="X", help="multiply all channel counts (default: 1)"
     )
-    parity.add_argument("--layers", action="store_true", help="judge every stage and auxiliary head too")
+    parity.add_argument("--layers", action="store_true", help="compare every stage and auxiliary head too")
     parity.add_argument("--gradients", action="store_true",
-                        help="judge training instead: every stage's outputs, gradients, statistics")  # fmt: skip
-    parity.add_argument("--graph", action="store_true", help="with --gradients: compiled (GRAPH mode, to_static, ...)")
+                        help="compare training instead: every stage's outputs, gradients and statistics")  # fmt: skip
+    parity.add_argument(
+        "--graph", action="store_true", help="with --gradients: compile the networks (GRAPH mode, to_static, ...)"
+    )
     parity.add_argument("--device", metavar="cpu|gpu", help="gpu skips frameworks that have none (default: cpu)")
     parity.add_argument("--tolerance", type=float, metavar="X", help="largest relative error (default: 5e-6, gpu 2e-5)")
-    parity.add_argument("--stored-reference", action="store_true", help="judge by the logits kept in the package")
+    parity.add_argument("--stored-reference", action="store_true", help="compare with the logits kept in the package")
     parity.add_argument("--timeout", type=float, default=600, metavar="S", help="seconds for one worker (default: 600)")
 
 
@@ -83,7 +86,9 @@ def _gradients(options: argparse.Namespace) -> int:
     }
     for flag, value in given.items():
         if value:
-            raise SpecError(f"{flag} does not go with --gradients, which judges random weights on noise, part by part")
+            raise SpecError(
+                f"{flag} does not go with --gradients, which compares random weights on noise, stage by stage"
+            )
     if not options.gradients:
         raise SpecError("--graph goes with --gradients")
     if not options.models:
@@ -138,7 +143,7 @@ def show(report: dict[str, Any]) -> None:
     for text in (*notes, *_facts(report)):
         print(text)
     if not any("ok" in entry for result in report["models"] for entry in result["backends"].values()):
-        print("No framework was compared: nothing is proved.")
+        print("No framework was compared, so nothing was shown.")
 
 
 def show_gradients(report: dict[str, Any]) -> None:
@@ -174,7 +179,7 @@ def show_gradients(report: dict[str, Any]) -> None:
 
 
 def _entry(name: str, entry: dict[str, Any]) -> tuple[Cells, str]:
-    """The cells of a row after the model's, and a note to go below the table."""
+    """The cells of a row after the model's, and a note that goes below the table."""
     if "skipped" in entry:
         return [name, *[""] * 7, "skipped"], entry["skipped"]
     if "error" in entry:
@@ -202,7 +207,7 @@ def _print_layers(report: dict[str, Any]) -> None:
 
 
 def _facts(report: dict[str, Any]) -> Iterator[str]:
-    """What one must know to read the table."""
+    """What a reader of the table must know."""
     first = report["models"][0]
     images = first["input"]["images"]
     what = images if isinstance(images, str) else ", ".join(images)

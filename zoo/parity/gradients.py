@@ -1,9 +1,9 @@
-"""`zoo parity --gradients`: training, part by part, in every backend, judged by PyTorch in float64.
+"""`zoo parity --gradients`: training, stage by stage, in every backend, compared with PyTorch in float64.
 
-Each stage and head is run alone in training mode, with the same input and the same gradient of its output; judged are
-its output, the gradient at its input, every parameter's gradient, and batch norm's new running statistics; and, of the
-whole network, the loss of a first step. End to end, float32's own rounding would fill any tolerance of the gradients:
-docs/training.md.
+Each stage and head is run alone in training mode, with the same input and the same gradient of its output. Compared are
+its output, the gradient at its input, every parameter's gradient, and batch norm's new running statistics; and the loss
+of the whole network in a first step. End to end, rounding in float32 would exceed any useful tolerance of the
+gradients: docs/training.md.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from zoo.language.model import Model, configure
 from zoo.language.trace import InputCheck
 
 TOLERANCE = 1e-5
-"""Largest relative error, in the Frobenius norm, of anything that is judged."""
+"""The largest relative error, in the Frobenius norm, of any array."""
 
 LOSS_TOLERANCE = 5e-5
-"""Of the loss of the whole network, in its first training step: all of its rounding adds up there."""
+"""Of the loss of the whole network in its first training step, where all rounding adds up."""
 
 BATCH = 4
 CLASSES = 10
-"""Classifiers of few classes: their gradients say as much as a thousand's."""
+"""Ten classes: the gradients of so small a classifier say as much as a thousand's."""
 
 Array = NDArray[Any]
 
@@ -52,11 +52,12 @@ def compare(
     timeout: float = 600,
     progress: Callable[[str, str], None] = lambda model, step: None,
 ) -> dict[str, Any]:
-    """Judge every part of every model in every backend; returns the JSON document of `zoo parity --gradients`.
+    """Compare every stage and head of every model in every backend; returns the JSON of `zoo parity --gradients`.
 
-    The input is a batch of noise within -1 and 1 at `size` pixels (the model's own), weights are `weights.initial`'s
-    from `seed`. `graph` compiles: GRAPH mode, to_static, torch.compile. Raises ZooError for bad input, UnavailableError
-    without PyTorch, which is the judge; a backend that is missing or fails is part of the result instead.
+    Models are anything that `weights.resolve` takes. The input is a batch of noise from -1 to 1 at `size` pixels (by
+    default the model's own), weights are `weights.initial`'s from `seed`. `graph` compiles: GRAPH mode, to_static,
+    torch.compile. Raises ZooError for bad input, UnavailableError without PyTorch, which computes the float64 values; a
+    backend that is missing or fails is part of the result instead.
     """
     for name in backends:
         if name not in FRAMEWORKS:
@@ -102,14 +103,16 @@ def compare(
 
 
 def _judge(model: Model, folder: Path, backend: str, tolerance: float) -> dict[str, Any]:
-    """The largest error of each kind and where it is, over all parts."""
+    """The largest error of each kind, and where it is, over all stages and heads."""
     worst: dict[str, dict[str, Any]] = {}
     count, ok = 0, True
     for part in model.parts:
         expected = load_file(folder / "reference" / f"{part}.safetensors")
         came = load_file(folder / backend / f"{part}.safetensors")
         if set(came) != set(expected):
-            raise BackendError(f"{backend}: {part}: other arrays than the judge's: {sorted(set(came) ^ set(expected))}")
+            raise BackendError(
+                f"{backend}: {part}: arrays differ from the reference's: {sorted(set(came) ^ set(expected))}"
+            )
         for name, array in expected.items():
             kind, _, where = name.partition("/")
             error = float(np.linalg.norm(came[name] - array) / np.linalg.norm(array))

@@ -1,7 +1,7 @@
-"""The main job: one model, one set of weights, some photographs, every backend; each judged by the float64 reference.
+"""`zoo parity`: one model, one set of weights, some photographs, every backend; each compared with the reference.
 
-Every backend runs in a worker process of its own (`backends.worker`), so that no two frameworks meet, each can be
-missing, and one that dies does not take the others along.
+Every backend runs in a worker process of its own (`backends.worker`): no two frameworks share a process, each can be
+missing, and one that dies does not end the others.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TOLERANCE = {"cpu": 5e-6, "gpu": 2e-5}
 """Largest relative error of float32 logits against the float64 reference."""
 
 LAYER_FACTOR = 2
-"""Feature maps are given this multiple of it: their largest error is over far more values than the logits'."""
+"""Feature maps may have this multiple of the tolerance: their largest error is over far more values."""
 
 SAMPLES = "scikit-learn's samples"
 Array = NDArray[Any]
@@ -42,9 +42,11 @@ Progress = Callable[[str, str], None]
 class Settings:
     """How `compare` runs and judges.
 
-    `device` is "cpu" or "gpu" (None: cpu); `tolerance` None is `TOLERANCE` for the device; `layers` judges every
-    stage and auxiliary head too; `stored_reference` takes the reference's logits from the package; `timeout` is in
-    seconds, for one worker.
+    device            "cpu" or "gpu"; None: cpu
+    tolerance         the largest relative error; None: `TOLERANCE` for the device
+    layers            judge every stage and auxiliary head too
+    stored_reference  take the reference's logits from the package instead of computing them
+    timeout           seconds for one worker
     """
 
     backends: Sequence[str] = tuple(FRAMEWORKS)
@@ -70,7 +72,7 @@ class Settings:
 
     @property
     def limit(self) -> float:
-        """The tolerance in force."""
+        """The tolerance, defaults filled in."""
         return TOLERANCE[(self.device or "cpu").partition(":")[0]] if self.tolerance is None else self.tolerance
 
 
@@ -90,9 +92,9 @@ def compare(
 
     Models are anything that `weights.resolve` takes. Weights come from `checkpoint` (any file of one model, which need
     not be named; its variant is run) or from `seed`, calibrated.
-    Inputs are `images`, by default scikit-learn's two photographs, repeated to a `batch`, preprocessed at `size`
-    pixels. Auxiliary heads are judged at the native size only. `progress` is called with a model and the step about to
-    begin. Raises ZooError for bad input; a backend that is missing or fails is part of the result instead.
+    Inputs are `images`, by default scikit-learn's two photographs, repeated to fill a `batch`, preprocessed at `size`
+    pixels. Auxiliary heads are judged at the native size only. `progress` is called with a model and the step that
+    begins. Raises ZooError for bad input; a backend that is missing or fails is part of the result instead.
     """
     specs = [configure(weights.resolve(model), width=width) for model in models]
     arrays: dict[str, Array] | None = None
@@ -121,7 +123,7 @@ def compare(
     for model, side in zip(specs, sides, strict=True):
         progress(model.name, "weights")
         if not settings.layers or side != model.size:
-            model = replace(model, aux=())  # they are for the native size
+            model = replace(model, aux=())  # their linear layers are for the native size
         weighted = weights.calibrated(model, seed) if arrays is None else weights.restrict(arrays, model, specs[0])
         evaluate = Evaluate(model, side)
         inputs = np.stack([evaluate.pixels(photographs[i % len(photographs)]) for i in range(count)])
@@ -210,5 +212,5 @@ def relative_error(y: Array, reference: Array) -> float | None:
 
 
 def top(logits: Array, k: int) -> Array:
-    """The k best classes of each row, best first: [N, k]."""
+    """The k classes with the largest logits in each row, largest first: [N, k]."""
     return np.argsort(-logits, axis=1, kind="stable")[:, :k]
