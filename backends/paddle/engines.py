@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 import paddle
 from numpy.typing import NDArray
+from paddle import Tensor
 
-from backends.paddle.network import Network
+from backends.paddle.network import Network, place
 from zoo.errors import UnavailableError
 
 
 def autocast(net: Network) -> AbstractContextManager[None]:
-    """Paddle's mixed precision, float16. Raises UnavailableError on a CPU, where it would change nothing."""
-    if not next(iter(net.parameters())).place.is_gpu_place():
-        raise UnavailableError("paddle: mixed precision needs a GPU: Paddle's auto_cast leaves a CPU's float32 alone")
+    """Paddle's mixed precision, float16. Raises UnavailableError on a CPU, where `auto_cast` has no effect."""
+    if not place(net).is_gpu_place():
+        raise UnavailableError("paddle: mixed precision needs a GPU: paddle.amp.auto_cast has no effect on a CPU")
     return paddle.amp.auto_cast(level="O1", dtype="float16")
 
 
@@ -26,13 +28,13 @@ def classifier(
     """A function from a batch [N, C, H, W] to its logits [N, classes]: see `backends.Deploys.classifier`."""
     if half:
         autocast(net)
-    forward = paddle.jit.to_static(net.forward, full_graph=True) if graph else net
+    forward: Callable[[Tensor], Any] = paddle.jit.to_static(net.forward, full_graph=True) if graph else net
 
     @paddle.no_grad()
     def classify(x: NDArray[np.float32]) -> NDArray[np.float32]:
         net.eval()
         with autocast(net) if half else nullcontext():
-            logits = forward(paddle.to_tensor(x, place=next(iter(net.parameters())).place))
+            logits = forward(paddle.to_tensor(x, place=place(net)))
         return logits.astype("float32").numpy()
 
     return classify

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import paddle
@@ -24,7 +25,7 @@ from zoo.language.trace import InputCheck, parameters
 
 CONVENTION = FRAMEWORKS["paddle"].convention
 ZEROS = paddle.ParamAttr(initializer=nn.initializer.Constant(0.0))
-"""Weights are loaded right after a network is built; Paddle's random ones would take longer than the rest of it."""
+"""Zeros: weights are loaded right after a network is built, and drawing random ones would take most of that time."""
 
 
 class Network(nn.Layer):
@@ -43,7 +44,8 @@ class Network(nn.Layer):
             self.add_sublayer(name, layer)
 
     def __call__(self, x: Tensor) -> Tensor | list[Tensor] | tuple[Tensor, ...]:
-        self.check_input(tuple(x.shape), self.training)
+        if paddle.in_dynamic_mode():  # while a graph is traced, sizes may be unknown
+            self.check_input(tuple(x.shape), self.training)
         return super().__call__(x)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor] | tuple[Tensor, ...]:
@@ -61,6 +63,8 @@ class Network(nn.Layer):
 
 
 class ConvNormAct(nn.Layer):
+    """Convolution, batch norm, ReLU: a box of the papers' figures."""
+
     def __init__(self, node: Box, inputs: int, outputs: int, groups: int, norm: Norm | None) -> None:
         super().__init__()
         self.conv = nn.Conv2D(
@@ -68,31 +72,33 @@ class ConvNormAct(nn.Layer):
             outputs,
             pair(node.kernel),
             node.stride,
-            [window // 2 for window in reach(node)] if node.padding == "half" else node.padding.upper(),
+            _padding(node),
             node.dilation,
             groups,
             weight_attr=ZEROS,
             bias_attr=None if node.bias else False,
         )
         self.bn = _norm(outputs, norm) if node.norm else nn.Identity()
-        self.act = node.act
+        self.act = nn.ReLU() if node.act else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.bn(self.conv(x))
-        return F.relu(x) if self.act else x
+        return self.act(self.bn(self.conv(x)))
 
 
 class PreActivation(nn.Layer):
+    """Batch norm, ReLU."""
+
     def __init__(self, channels: int, norm: Norm | None) -> None:
         super().__init__()
         self.bn = _norm(channels, norm)
+        self.act = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.bn(x))
+        return self.act(self.bn(x))
 
 
 class BatchNorm2D(nn.BatchNorm2D):
-    """Keeps the unbiased batch variance, as PyTorch's and MindSpore's do; Paddle's own keeps the biased one."""
+    """Batch norm whose running variance is the unbiased one, as in PyTorch and MindSpore; Paddle's own is biased."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
@@ -101,8 +107,9 @@ class BatchNorm2D(nn.BatchNorm2D):
         y = F.batch_norm(x, self._mean, biased, self.weight, self.bias, True, self._momentum, self._epsilon)
         with paddle.no_grad():
             added = biased - self._momentum * self._variance
-            count = x.shape[0] * x.shape[2] * x.shape[3]
-            paddle.assign(biased + added / max(count - 1, 1), self._variance)
+            count = x.shape[0] * x.shape[2] * x.shape[3]  # a tensor while a graph of unknown sizes is traced
+            freedom = max(count - 1, 1) if isinstance(count, int) else paddle.clip(count - 1, 1).astype(added.dtype)
+            paddle.assign(biased + added / freedom, self._variance)
         return y
 
 
@@ -119,42 +126,49 @@ class Branches(nn.Layer):
 
 
 class Sum(nn.Layer):
-    """shortcut(x) + scale * body(x)."""
+    """shortcut(x) + scale * body(x), then ReLU if the node has one."""
 
     def __init__(self, node: Residual, branches: dict[str, nn.Layer]) -> None:
         super().__init__()
-        self.body, self.shortcut = branches["body"], branches.get("shortcut")
-        self.scale, self.act = node.scale, node.act
+        self.body = branches["body"]
+        self.shortcut = branches.get("shortcut", nn.Identity())
+        self.scale = node.scale
+        self.act = nn.ReLU() if node.act else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.body(x)
-        y = (x if self.shortcut is None else self.shortcut(x)) + (y if self.scale == 1 else y * self.scale)
-        return F.relu(y) if self.act else y
+        return self.act(self.shortcut(x) + (y if self.scale == 1 else y * self.scale))
 
 
 class Classifier(nn.Layer):
+    """Global average pool or flatten, a hidden layer if any, dropout, linear."""
+
     def __init__(self, node: Head, features: int, classes: int) -> None:
         super().__init__()
-        self.pool, self.act = node.pool, node.act
-        self.hidden = nn.Linear(features, node.hidden, weight_attr=ZEROS) if node.hidden else None
+        self.pool = node.pool
+        self.hidden = nn.Linear(features, node.hidden, weight_attr=ZEROS) if node.hidden else nn.Identity()
+        self.act = nn.ReLU() if node.hidden and node.act else nn.Identity()
         self.dropout = nn.Dropout(node.dropout)
         self.fc = nn.Linear(node.hidden or features, classes, weight_attr=ZEROS)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.mean((2, 3)) if self.pool else x.flatten(1)
-        if self.hidden is not None:
-            x = self.hidden(x)
-            x = F.relu(x) if self.act else x
-        return self.fc(self.dropout(x))
+        return self.fc(self.dropout(self.act(self.hidden(x))))
 
 
 def _norm(channels: int, norm: Norm | None) -> nn.Layer:
     return BatchNorm2D(channels, norm.decay, norm.eps) if norm else nn.Identity()
 
 
+def _padding(node: Box | MaxPool) -> Literal["SAME"] | tuple[int, int]:
+    if node.padding == "same":
+        return "SAME"
+    height, width = reach(node)
+    return (height // 2, width // 2) if node.padding == "half" else (0, 0)
+
+
 def _max_pool(node: MaxPool) -> nn.Layer:
-    border = {"half": node.kernel // 2, "valid": 0, "same": "SAME", "ceil": 0}[node.padding]
-    return nn.MaxPool2D(node.kernel, node.stride, border, ceil_mode=node.padding == "ceil")
+    return nn.MaxPool2D(node.kernel, node.stride, _padding(node), ceil_mode=node.padding == "ceil")
 
 
 def _avg_pool(node: AvgPool) -> nn.Layer:
@@ -185,12 +199,17 @@ KIT: Kit[nn.Layer] = Kit(
 
 
 def version() -> str:
-    return str(paddle.__version__)
+    return paddle.version.full_version
+
+
+def place(net: Network) -> Any:
+    """The `paddle.Place` of the network's weights, where its inputs have to be."""
+    return net.parameters()[0].place
 
 
 def gpus() -> int:
-    """How many Paddle sees."""
-    return paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+    """The number of GPUs that Paddle sees."""
+    return paddle.device.cuda.device_count() if paddle.device.is_compiled_with_cuda() else 0
 
 
 def build(model: Model, device: Device | None = None) -> Network:
@@ -238,7 +257,7 @@ def predict(net: Network, x: NDArray[np.float32], tape: bool = False) -> dict[st
     net.eval()
     try:
         with paddle.no_grad():
-            batch = paddle.to_tensor(float32(x), place=next(iter(net.parameters())).place)
+            batch = paddle.to_tensor(float32(x), place=place(net))
             outputs = record(net, batch) if tape else net.spec.named(net(batch))
     finally:
         (net.train if training else net.eval)()

@@ -1,4 +1,4 @@
-"""Paddle's processes: python -m paddle.distributed.launch, over NCCL on GPUs and gloo on CPUs (--backend gloo)."""
+"""Paddle's processes, started by `python -m paddle.distributed.launch`: NCCL on GPUs, gloo on CPUs (--backend gloo)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Processes(processes.Processes):
 
     def __init__(self, gpu: bool) -> None:
         self.gpu = gpu
-        paddle.device.set_device(f"gpu:{local_rank('paddle')}" if gpu else "cpu")
+        self.place = paddle.device.set_device(f"gpu:{local_rank('paddle')}" if gpu else "cpu")
         dist.init_parallel_env()
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
 
     def _total(self, numbers: NDArray[np.float32]) -> NDArray[np.float32]:
-        tensor = paddle.to_tensor(numbers.reshape(-1))
+        tensor = paddle.to_tensor(numbers.reshape(-1), place=self.place)
         dist.all_reduce(tensor)
         return tensor.numpy().reshape(numbers.shape)
 
@@ -32,6 +32,6 @@ class Processes(processes.Processes):
     def average(self, tensors: Sequence[Tensor]) -> None:
         flat = paddle.concat([tensor.reshape([-1]) for tensor in tensors])
         dist.all_reduce(flat)
-        parts = (flat / self.size).split([tensor.size for tensor in tensors])
-        for tensor, part in zip(tensors, parts, strict=True):
-            paddle.assign(part.reshape(tensor.shape), tensor)
+        means = (flat / self.size).split([tensor.size for tensor in tensors])
+        for tensor, mean in zip(tensors, means, strict=True):
+            paddle.assign(mean.reshape(tensor.shape), tensor)

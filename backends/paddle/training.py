@@ -1,9 +1,12 @@
-"""Paddle: gradients by autograd, updates by `paddle.optimizer` where it means the same, else by the written rule."""
+"""Paddle: gradients by autograd, updates by the rules of `zoo.training.optimizers`.
+
+`paddle.optimizer` is not used.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +18,7 @@ from paddle.distributed.fleet.utils.hybrid_parallel_util import fused_allreduce_
 
 from backends import training
 from backends.paddle.engines import autocast
-from backends.paddle.network import CONVENTION, Network
+from backends.paddle.network import CONVENTION, Network, place
 from zoo.language.trace import parameters
 from zoo.training.optimizers import update
 from zoo.training.plan import Plan, trainable
@@ -25,20 +28,28 @@ Array = NDArray[np.float32]
 
 
 class Trainer(training.Trainer):
-    """See `backends.training.Trainer`."""
+    """See `backends.training.Trainer`.
+
+    The trainer sets `stop_gradient` on the network's parameters: False on those that the plan trains, True on the
+    others. It does not reset them. Everything else of the network is as before after each step, in training mode.
+    """
 
     backend = "paddle"
+    parameters: list[Tensor]
+    forward: Callable[[Tensor], Any]
 
     def __init__(self, net: Network, plan: Plan, processes: Processes | None = None) -> None:
         super().__init__(net, plan, processes)
         if plan.half:
-            autocast(net)  # now, not at the first step, where there is none
+            autocast(net)  # raises here, not at the first step, where there is no mixed precision
+        self.place = place(net)
         state = net.state_dict()
         self.tensors: dict[str, Tensor] = {name: state[CONVENTION.rename(name)] for name in self.everything()}
         self.layouts = parameters(self.spec)
-        for name in trainable(self.spec):  # batch norm's gamma has no gradient in Paddle where beta has none
-            together = {name, f"{name.rpartition('.')[0]}.weight", f"{name.rpartition('.')[0]}.bias"}
-            self.tensors[name].stop_gradient = plan.groups.keys().isdisjoint(together if ".bn." in name else {name})
+        for name in trainable(self.spec):  # Paddle computes gamma's gradient only together with beta's
+            norm = name.rpartition(".")[0]
+            computed = {f"{norm}.weight", f"{norm}.bias"} if norm.endswith(".bn") else {name}
+            self.tensors[name].stop_gradient = plan.groups.keys().isdisjoint(computed)
         self.parameters = [self.tensors[name] for name in self.names]
         self.held = {
             slot: [paddle.full_like(p, value) for p in self.parameters] for slot, value in plan.optimizer.slots.items()
@@ -46,7 +57,7 @@ class Trainer(training.Trainer):
         self.ema = [tensor.detach().clone() for tensor in self.tensors.values()] if plan.ema is not None else []
         layers = dict(net.named_sublayers())
         self.heads = {path: layers[path] for path in self.dropouts}
-        self.masked = {path: Masked(self.parameters[0].place) for path in self.dropouts}
+        self.masked = {path: Masked(self.place) for path in self.dropouts}
         if plan.graph:
             self.forward = paddle.jit.to_static(net.forward, full_graph=True)
         else:
@@ -57,27 +68,27 @@ class Trainer(training.Trainer):
         layers = dict(self.net.named_sublayers())
         for path in self.frozen_norms():
             layers[path].eval()
-        place = self.parameters[0].place
-        x, t = (paddle.to_tensor(array, place=place) for array in (images, targets))
+        x, t = (paddle.to_tensor(array, place=self.place) for array in (images, targets))
         with self.given_masks(len(images)), autocast(self.net) if self.plan.half else contextlib.nullcontext():
             outputs = self.forward(x)
-        loss = self.loss(outputs if isinstance(outputs, list | tuple) else (outputs,), t)
+        loss = self.loss(outputs if isinstance(outputs, list | tuple) else [outputs], t)
         (loss if scale == 1 else loss * scale).backward()
-        if self.plan.graph and self.processes.size > 1:  # DataParallel cannot be compiled
+        if self.plan.graph and self.processes.size > 1:  # DataParallel cannot be compiled: average by hand
             fused_allreduce_gradients(self.parameters, None)
         return loss.detach()
 
     def differentiate(self, part: str, x: Array, upstream: Array) -> dict[str, Array]:
         self.net.train()
-        given = paddle.to_tensor(x, stop_gradient=False)
-        output = getattr(self.net, part)(given)
-        output.backward(paddle.to_tensor(upstream))
-        found = {"output": output.numpy(), "input": given.grad.numpy()}
-        found |= {f"gradient/{n}": g for n, g in self.gradients().items()}
+        inputs = paddle.to_tensor(x, place=self.place, stop_gradient=False)
+        output = getattr(self.net, part)(inputs)
+        output.backward(paddle.to_tensor(upstream, place=self.place))
+        assert inputs.grad is not None
+        results = {"output": output.numpy(), "input": inputs.grad.numpy()}
+        results |= {f"gradient/{n}": g for n, g in self.gradients().items()}
         self.clear()
-        return found | {f"statistic/{n}": self.tensors[n].numpy() for n in training.statistics(self.spec, part)}
+        return results | {f"statistic/{n}": self.tensors[n].numpy() for n in training.statistics(self.spec, part)}
 
-    def loss(self, outputs: tuple[Tensor, ...], targets: Tensor) -> Tensor:
+    def loss(self, outputs: Sequence[Tensor], targets: Tensor) -> Tensor:
         def one(z: Tensor) -> Tensor:
             z = z.astype("float32")
             if self.plan.loss == "CE":
@@ -90,8 +101,8 @@ class Trainer(training.Trainer):
 
     def feed(self, gradients: Mapping[str, Array]) -> None:
         for name, parameter in zip(self.names, self.parameters, strict=True):
-            more = paddle.to_tensor(self._oriented(name, gradients[name]), place=parameter.place)
-            parameter.grad = more if parameter.grad is None else parameter.grad + more
+            gradient = paddle.to_tensor(self._oriented(name, gradients[name]), place=parameter.place)
+            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
     def gradients(self) -> dict[str, Array]:
         return {
@@ -104,8 +115,10 @@ class Trainer(training.Trainer):
     @paddle.no_grad()
     def apply(self, factor: float, lr: float, numbers: tuple[float, ...]) -> None:
         for i, (name, p) in enumerate(zip(self.names, self.parameters, strict=True)):
-            group = self.plan.groups[name]
-            g = p.grad if factor == 1 else p.grad * factor
+            group, g = self.plan.groups[name], p.grad
+            assert g is not None
+            if factor != 1:
+                g = g * factor
             slots = tuple(held[i] for held in self.held.values())
             new, slots = update(Rules, self.plan.optimizer, p, g, slots, lr * group.scale, group.decay, numbers)
             paddle.assign(new, p)
@@ -119,7 +132,7 @@ class Trainer(training.Trainer):
     @paddle.no_grad()
     def average(self, decay: float) -> None:
         for average, tensor in zip(self.ema, self.tensors.values(), strict=True):
-            paddle.assign(average + (tensor - average) * (1 - decay), average)  # lerp_ keeps memory at every call
+            paddle.assign(average + (tensor - average) * (1 - decay), average)  # lerp_ leaks memory at every call
 
     def slots(self) -> dict[str, dict[str, Array]]:
         held = {
@@ -137,38 +150,42 @@ class Trainer(training.Trainer):
                 tensor.set_value(self._oriented(name, array))
 
     def _oriented(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
-        """In Paddle's layout."""
+        """A canonical array in Paddle's layout."""
         return np.ascontiguousarray(CONVENTION.orient(array, self.layouts[name]))
 
     def _array(self, name: str, tensor: Tensor) -> Array:
-        """In canonical layout, a copy."""
+        """A copy in canonical layout."""
         return np.array(CONVENTION.restore(tensor.numpy(), self.layouts[name]), np.float32, order="C")
 
 
 class Masked(nn.Layer):
-    """Dropout by a mask that is given: a buffer for each size of a batch, as a compiled graph holds on to its own."""
+    """Multiplies by a given dropout mask, in training.
+
+    There is one buffer for each batch size: a compiled graph reads the buffer that it was traced with.
+    """
 
     def __init__(self, place: Any) -> None:
         super().__init__()
         self.place = place
         self.masks: dict[int, Tensor] = {}
-        self.register_buffer("mask", None, persistable=False)
 
     def set(self, mask: Array) -> None:
-        given = paddle.to_tensor(mask, place=self.place)
-        self.mask = self.masks.setdefault(len(mask), given)
-        if self.mask is not given:
-            self.mask.set_value(given)
+        """Use this mask, [N, features] of 0 and 1 / (1 - rate), for the next batch."""
+        new = paddle.to_tensor(mask, place=self.place)
+        buffer = self.masks.setdefault(len(mask), new)
+        if buffer is not new:
+            buffer.set_value(new)
+        self.register_buffer("mask", buffer, persistable=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.mask if self.training else x
 
 
 class Rules:
-    """What the written rules compute with."""
+    """The operations that the rules of `zoo.training.optimizers` need."""
 
     sqrt, sign, norm = paddle.sqrt, paddle.sign, paddle.linalg.norm
 
     @staticmethod
-    def where(condition: Tensor, yes: float, no: Tensor | float) -> Tensor:
-        return paddle.where(condition, paddle.to_tensor(yes), paddle.to_tensor(no))
+    def where(condition: Tensor, yes: float, no: Tensor) -> Tensor:
+        return paddle.where(condition, paddle.full_like(no, yes), no)
