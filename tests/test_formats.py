@@ -1,6 +1,8 @@
 """File formats: what is written comes back, without any framework, whatever the type of the elements."""
 
 import json
+import subprocess
+import sys
 import zipfile
 
 import files
@@ -62,16 +64,44 @@ def test_bfloat16_becomes_float32_exactly(tmp_path):
     header = json.dumps({"a.b": {"dtype": "BF16", "shape": [4], "data_offsets": [0, 8]}}).encode()
     (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + halves.tobytes())
     FORMATS["paddle"].write(tmp_path / "a.pdparams", {"a.b": halves}, {})
-    message = mindspore.value_type()(tag="a.b")
-    message.tensor.dims.append(4)
-    message.tensor.tensor_type, message.tensor.tensor_content = "BFloat16", halves.tobytes()
-    data = message.SerializeToString()
-    (tmp_path / "a.ckpt").write_bytes(b"\x0a" + bytes([len(data)]) + data)
+    (tmp_path / "a.ckpt").write_bytes(mindspore.value_header("a.b", (4,), "BFloat16", 8) + halves.tobytes())
     for name in ("a.safetensors", "a.pdparams", "a.ckpt"):
         tensor = files.tensors(formats.read(tmp_path / name))["a.b"]
         assert tensor.dtype == "bfloat16"
         assert tensor.nbytes == 8
         np.testing.assert_array_equal(np.asarray(tensor), values)
+
+
+def test_mindspores_dimensions_may_be_packed(tmp_path):
+    """As protobuf's version 3 writes repeated integers; every reader must take both forms."""
+    tensor = b"\x0a\x02\x02\x03" + b"\x12\x05Int16" + b"\x1a\x0c" + np.arange(6, dtype="<i2").tobytes()
+    value = b"\x0a\x03a.b" + b"\x12" + bytes([len(tensor)]) + tensor
+    (tmp_path / "a.ckpt").write_bytes(b"\x0a" + bytes([len(value)]) + value)
+    np.testing.assert_array_equal(files.tensors(formats.read(tmp_path / "a.ckpt"))["a.b"], np.arange(6).reshape(2, 3))
+
+
+def test_reading_a_checkpoint_imports_no_protobuf(tmp_path):
+    """Protobuf's implementation is chosen at its first import, for the whole process."""
+    FORMATS["mindspore"].write(tmp_path / "a.ckpt", files.arrays(), {"model": "x"})
+    code = "import os, sys; before = dict(os.environ); from weights import formats; formats.read(sys.argv[1])\n"
+    code += "print('google.protobuf' in sys.modules, dict(os.environ) == before)"
+    run = subprocess.run([sys.executable, "-c", code, tmp_path / "a.ckpt"], capture_output=True, text=True, check=True)
+    assert run.stdout == "False True\n"
+
+
+def test_safetensors_are_aligned_and_other_libraries_read_them(tmp_path):
+    from safetensors.numpy import load_file
+
+    arrays = {"b.half": np.ones(3, np.float16), "a.double": np.ones((2, 2)), **files.arrays()}
+    FORMATS["safetensors"].write(tmp_path / "a", arrays, {"format": "pt"})
+    loaded = load_file(tmp_path / "a")
+    assert loaded.keys() == arrays.keys()
+    assert all(np.array_equal(loaded[name], array) for name, array in arrays.items())
+    size = int.from_bytes((tmp_path / "a").read_bytes()[:8], "little")
+    header = json.loads((tmp_path / "a").read_bytes()[8 : 8 + size])
+    assert header.pop("__metadata__") == {"format": "pt"}
+    for name, entry in header.items():
+        assert (8 + size + entry["data_offsets"][0]) % arrays[name].itemsize == 0
 
 
 def test_pytorchs_archive_is_aligned_and_uncompressed(tmp_path):
@@ -103,7 +133,10 @@ def test_a_name_asks_for_a_format(name, format_):
 
 
 def test_a_name_that_asks_for_none():
-    with pytest.raises(WeightsError, match=r"model.onnx: the name does not say which format is wanted; end it with"):
+    with pytest.raises(
+        WeightsError,
+        match=r"model.onnx: its suffix is not that of a format that can be written: expected one of (?!.*\.keras)",
+    ):
         formats.format_for("model.onnx")
 
 

@@ -1,7 +1,7 @@
-"""File formats: each a module that finds the tensors in a file and writes such a file, without the framework.
+"""File formats: each module finds the tensors in a file, and writes such a file, without the framework.
 
-Reading gives tensors that are not yet read, and runs nothing that a file may contain. What a format's tensors are
-called is the business of the naming tables.
+Reading returns lazy tensors and runs nothing that a file contains. The names of tensors are translated elsewhere, by
+the naming tables.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LEGACY = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 
 
 class Format(NamedTuple):
-    """How to tell, read and write a kind of file; the first of its suffixes is the usual one."""
+    """A file format: how to recognise, read and write it; the first of its suffixes is the usual one."""
 
     suffixes: tuple[str, ...]
     claims: Callable[[Mapped], bool]
@@ -45,12 +45,13 @@ FORMATS = {
     "paddle": Format((".pdparams",), lambda f: f.bytes[:1] == PICKLE, paddle.read, paddle.write),
     "mindspore": Format((".ckpt",), mindspore.claims, mindspore.read, mindspore.write),
 }
-"""In the order in which they are tried: a safetensors header may begin with the length that begins a pickle."""
+"""In the order in which they are tried: the length that begins a safetensors file may look like a pickle."""
 
 
 def read(path: str | Path) -> Contents:
-    """What a file holds, whatever it is called. Raises WeightsError, with the path, for a file that is none of these,
-    is damaged, or would have to be run.
+    """What a file holds. The format is recognised from the first bytes, not from the name.
+
+    Raises WeightsError, with the path, for a file that is in none of the formats, is damaged, or would have to be run.
     """
     file = Mapped(path)
     for format_ in FORMATS.values():
@@ -65,16 +66,16 @@ def read(path: str | Path) -> Contents:
                 raise WeightsError(f"{path}: damaged: {type(error).__name__}: {str(error)[:200]}") from None
             return contents
     raise WeightsError(
-        f"{path}: no checkpoint that we know: it begins with {bytes(file.bytes[:8])!r}. Expected are PyTorch's .pth, "
-        ".pt or .bin, safetensors, MindSpore's .ckpt, Paddle's .pdparams, and Keras's .h5, .weights.h5 or .keras"
+        f"{path}: not a checkpoint in a known format: it begins with {bytes(file.bytes[:8])!r}. Expected PyTorch's "
+        ".pth, .pt or .bin, safetensors, MindSpore's .ckpt, Paddle's .pdparams, or Keras's .h5, .weights.h5 or .keras"
     )
 
 
 def format_for(path: str | Path) -> str:
-    """The format that a file's name asks for. Raises WeightsError for a name that asks for none."""
+    """The format that a file's name asks for. Raises WeightsError for a name without a known suffix."""
     name = Path(path).name.lower()
     for format_, (suffixes, *_) in FORMATS.items():
         if name.endswith(suffixes):
             return format_
-    known = ", ".join(suffix for suffixes, *_ in FORMATS.values() for suffix in suffixes)
-    raise WeightsError(f"{path}: the name does not say which format is wanted; end it with one of {known}")
+    known = ", ".join(suffix for format_ in FORMATS.values() if format_.write for suffix in format_.suffixes)
+    raise WeightsError(f"{path}: its suffix is not that of a format that can be written: expected one of {known}")

@@ -1,4 +1,4 @@
-"""Zip archives whose members lie in them as they are: PyTorch's and Keras's."""
+"""Zip archives whose members are stored uncompressed: PyTorch's and Keras's."""
 
 from __future__ import annotations
 
@@ -11,14 +11,25 @@ from zoo.errors import WeightsError
 HEADER = 30
 """Bytes of a member's header before its name (APPNOTE.TXT 4.3.7)."""
 
+TORCHSCRIPT = "/constants.pkl"
+"""The end of a member's name that only torch.jit.save writes."""
+
 
 def members(file: Mapped) -> dict[str, memoryview]:
-    """Each member's bytes, in place. Raises WeightsError for names twice, compression, and members that overlap."""
+    """Each member's bytes, as views of the file.
+
+    Raises WeightsError for TorchScript, repeated names, compressed members, and members that overlap.
+    """
     try:
         with zipfile.ZipFile(file.path) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, struct.error, OSError, ValueError, NotImplementedError) as error:
         raise WeightsError(f"not a readable zip archive: {error}; it may be cut short") from None
+    if any(entry.filename.endswith(TORCHSCRIPT) for entry in entries):
+        raise WeightsError(
+            "a TorchScript archive, which holds a program beside its weights, and programs are not run here: where you "
+            "trust it, torch.save(torch.jit.load(FILE).state_dict(), 'weights.pth') writes the weights alone"
+        )
     result: dict[str, memoryview] = {}
     end = 0
     for entry in sorted(entries, key=lambda entry: entry.header_offset):
@@ -26,7 +37,9 @@ def members(file: Mapped) -> dict[str, memoryview]:
         if name in result:
             raise WeightsError(f"member {name!r} is there twice")
         if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
-            raise WeightsError(f"member {name!r} is compressed or encrypted, which no framework does")
+            raise WeightsError(
+                f"member {name!r} is compressed or encrypted: PyTorch and Keras store weights uncompressed"
+            )
         header = file.bytes[entry.header_offset : entry.header_offset + HEADER]
         if len(header) < HEADER or bytes(header[:4]) != b"PK\3\4":
             raise WeightsError(f"member {name!r} is not where the archive's directory says")

@@ -1,8 +1,8 @@
-"""Where the tensors of Keras's HDF5 files lie: `python hdf5.py FILE START LENGTH`, one line of JSON.
+"""Where the tensors of Keras's HDF5 files are: `python hdf5.py FILE START LENGTH` prints one line of JSON.
 
-libhdf5 can be led astray: a spoilt index makes it list for ever, or fill the memory. So it runs in a process of its own
-with little memory and time, and does no more than say where a tensor's bytes are; who asks maps the file and reads them
-there. Links to other files, data kept in other files, compression and anything but numbers are refused.
+A damaged index can make libhdf5 loop for ever or fill the memory. It therefore runs in a separate process with limited
+memory and time, and only reports where each tensor's bytes are; the parent process maps the file and reads them. Links
+to other files, data kept in other files, compression and non-numeric types are refused.
 """
 
 import io
@@ -15,7 +15,7 @@ from itertools import takewhile
 from typing import Any
 
 MEMORY, SECONDS = 64 << 20, 3
-"""For the index alone, in bytes besides the file's own size, and in seconds of processor time."""
+"""Limits for reading the index: bytes beyond the file's own size, and seconds of processor time."""
 
 MOST_MEMBERS = 20_000
 VARIABLES = {
@@ -24,7 +24,9 @@ VARIABLES = {
     "separable_conv2d": ("depthwise_kernel", "pointwise_kernel"),
     "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance"),
 }
-"""What Keras 3 numbers from 0, by kind of layer; without a scale, the rest moves up."""
+"""The variables that Keras 3 numbers from 0, by kind of layer; without gamma, the others move up."""
+
+NESTED = "save that model alone: model.get_layer(NAME).save_weights('inner.weights.h5')"
 
 
 class Window(io.RawIOBase):
@@ -64,15 +66,20 @@ def index(path: str, start: int, length: int) -> dict[str, Any]:
 
 def _current(file: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     """Keras 3: layers/conv2d_3/vars/0, from 3.6 with the layer's name as an attribute of `vars`."""
+    import h5py
+
     groups = _member(file, "layers", "Group")
     for key in _keys(groups):
-        variables = _member(groups, f"{key}/vars", "Group")
+        group = _member(groups, key, "Group")
+        if isinstance(group.get("layers", getlink=True), h5py.HardLink):
+            raise ValueError(f"layer {key} is a nested model, {NESTED}")
+        variables = _member(group, "vars", "Group")
         kind = re.sub(r"_\d+$", "", key)
         numbers = _keys(variables)
         if not numbers:
             continue
         if kind not in VARIABLES:
-            raise ValueError(f"layer {key} is of no kind that these networks have")
+            raise ValueError(f"layer {key} is of a kind that these networks do not have")
         names = VARIABLES[kind]
         names = names[1:] if kind == "batch_normalization" and len(numbers) == len(names) - 1 else names
         found = {name: _member(variables, str(i), "Dataset") for i, name in enumerate(names[: len(numbers)])}
@@ -80,7 +87,7 @@ def _current(file: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _legacy(file: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Before: a group a layer, named; "weight_names" are paths within it, as conv2d/kernel:0."""
+    """Earlier versions: a group for each layer; "weight_names" are paths within it, as conv2d/kernel:0."""
     root = _member(file, "model_weights", "Group") if "model_weights" in file else file
     for layer in _texts(root.attrs, "layer_names"):
         group = _member(root, layer, "Group")
@@ -88,7 +95,7 @@ def _legacy(file: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         for path in _texts(group.attrs, "weight_names"):
             name = path.rpartition("/")[2].partition(":")[0]
             if name in found:
-                raise ValueError(f"layer {layer} has two variables {name!r}")
+                raise ValueError(f"layer {layer} has two variables {name!r}; if it is a nested model, {NESTED}")
             found[name] = _member(group, path, "Dataset")
         if found:
             yield layer, found
@@ -111,7 +118,7 @@ def _keys(group: Any) -> list[str]:
 
 
 def _member(parent: Any, path: str, kind: str) -> Any:
-    """A group or dataset of this very file."""
+    """A group or dataset that is in this file itself."""
     import h5py
 
     for name in path.split("/"):
@@ -119,15 +126,15 @@ def _member(parent: Any, path: str, kind: str) -> Any:
             raise ValueError(f"{path!r} is missing, or elsewhere")
         parent = parent[name]
     if type(parent).__name__ != kind:
-        raise ValueError(f"{path!r} is no {kind.lower()}")
+        raise ValueError(f"{path!r} is not a {kind.lower()}")
     return parent
 
 
 def _place(dataset: Any) -> tuple[str, str, list[int], int]:
-    """Type, byte order, shape and offset of a dataset that lies in one piece in the file."""
+    """Type, byte order, shape and offset of a dataset that is contiguous in the file."""
     dtype = dataset.dtype
     if dataset.external or dataset.is_virtual or dtype.kind not in "fiub" or dataset.shape is None:
-        raise ValueError(f"{dataset.name!r} is no plain array of numbers within this file")
+        raise ValueError(f"{dataset.name!r} is not a plain array of numbers within this file")
     offset = dataset.id.get_offset()
     if offset is None:
         raise ValueError(f"{dataset.name!r} is compressed, in chunks or empty, which Keras's are not")
@@ -135,7 +142,7 @@ def _place(dataset: Any) -> tuple[str, str, list[int], int]:
 
 
 def confine(size: int) -> None:
-    """From here on, no more memory and time than it can take, where the system keeps such limits."""
+    """Limit this process's memory and time; only on Linux, which has /proc and enforces such limits."""
     if not os.path.exists("/proc/self/statm"):
         return
     import resource

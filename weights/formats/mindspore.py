@@ -1,20 +1,21 @@
 """MindSpore's .ckpt: a protobuf message with a value for each tensor (mindspore/train/checkpoint.proto, 2.8).
 
-A checkpoint is parsed value by value, so that one tensor is in memory at a time. After the last one may come "crc_num"
-and a checksum.
+    message Checkpoint  { repeated Value value = 1; }
+    message Value       { required string tag = 1; required TensorProto tensor = 2; }
+    message TensorProto { repeated int64 dims = 1; required string tensor_type = 2; required bytes tensor_content = 3; }
+
+Tensors are views of the mapped file. "crc_num" and a checksum may follow the last value.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import zlib
 from collections.abc import Iterator, Mapping
-from functools import cache, partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
-from weights.formats.tensors import MOST_SIZES, Array, Contents, Mapped, Tensor, decode, encode, from_buffer, release
+from weights.formats.protobuf import bytes_header, fields, integer_field, integers, read_varint
+from weights.formats.tensors import MOST_SIZES, Array, Contents, Mapped, Tensor, encode, from_buffer
 from zoo.errors import WeightsError
 
 TYPES = {
@@ -23,16 +24,25 @@ TYPES = {
     "UInt64": "uint64", "UInt32": "uint32", "UInt16": "uint16", "UInt8": "uint8",
 }  # fmt: skip
 VALUE = b"\x0a"
-"""What stands before each value: field 1, with a length."""
+"""The key of each value in the checkpoint: field 1, bytes."""
 
-TEXT, MOST_TEXT = "utf-32-le", 1 << 20
-"""How save_checkpoint's `append_dict` keeps a text (NumPy's type U), and how many bytes of it are read."""
+STRING, TEXT_ENCODING, LONGEST_TEXT = "str", "utf-32-le", 1 << 20
+"""How save_checkpoint's `append_dict` stores a string (NumPy's type U), and how many bytes of one are read."""
 
-OURS = "zoo."
-"""Before the names of texts that are metadata of this project."""
+METADATA_PREFIX = "zoo."
+"""Before the names of strings that are this project's metadata."""
 
-CHECKED = b"crc_num"
-"""Before the checksum: CRC-32 of everything before, in ten bytes, big-endian."""
+CHECKSUM_MARK, CHECKSUM_BYTES = b"crc_num", 10
+"""Before the checksum: CRC-32 of everything before the mark, big-endian."""
+
+
+class Value(NamedTuple):
+    """A named tensor or string of a checkpoint, not yet decoded."""
+
+    tag: str
+    dims: tuple[int, ...]
+    type: str
+    content: memoryview
 
 
 def claims(file: Mapped) -> bool:
@@ -45,91 +55,108 @@ def claims(file: Mapped) -> bool:
 
 
 def read(file: Mapped) -> Contents:
-    """The tensors by name; a text is a plain value, or metadata."""
+    """The tensors by name; a string is a plain value, or metadata."""
     data = file.bytes
-    tail = len(CHECKED) + 10
-    if len(data) > tail and bytes(data[-tail:-10]) == CHECKED:
-        data, checksum = data[:-tail], int.from_bytes(data[-10:], "big")
+    tail = len(CHECKSUM_MARK) + CHECKSUM_BYTES
+    if len(data) > tail and bytes(data[-tail:-CHECKSUM_BYTES]) == CHECKSUM_MARK:
+        data, checksum = data[:-tail], int.from_bytes(data[-CHECKSUM_BYTES:], "big")
         if zlib.crc32(data) != checksum:
             raise WeightsError("its checksum is not that of its contents: the file is damaged")
     tree: dict[str, Any] = {}
     for start, end in _values(data):
-        value = _parse(data[start:end])
+        try:
+            value = parse(data[start:end])
+        except WeightsError as error:
+            raise WeightsError(f"not a readable MindSpore checkpoint: in the value at byte {start}: {error}") from None
         if value.tag in tree:
             raise WeightsError(f"{value.tag!r} is there twice")
-        tree[value.tag] = _tensor(data[start:end], value)
-    metadata = {tag: text for tag, text in tree.items() if isinstance(text, str) and tag.startswith(OURS)}
+        tree[value.tag] = _decoded(value)
+    metadata = {tag: text for tag, text in tree.items() if isinstance(text, str) and tag.startswith(METADATA_PREFIX)}
     for tag in metadata:
         del tree[tag]
-    if metadata.get(f"{OURS}holds") == "state" and len(data) == len(file.bytes):
-        raise WeightsError("cut short: its checksum is not there")
-    return Contents("mindspore", tree, {tag.removeprefix(OURS): text for tag, text in metadata.items()})
+    if metadata.get(f"{METADATA_PREFIX}holds") == "state" and len(data) == len(file.bytes):
+        raise WeightsError("cut short: its checksum is missing")
+    return Contents("mindspore", tree, {tag.removeprefix(METADATA_PREFIX): text for tag, text in metadata.items()})
 
 
 def write(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
-    """A checkpoint that mindspore.load_checkpoint reads; metadata of this project as texts, as `append_dict` does.
+    """A checkpoint that mindspore.load_checkpoint reads; metadata are strings, as `append_dict` writes them.
 
-    It ends with a checksum, as with `crc_check`.
+    They are written where they describe a network. The file ends with a checksum, as with `crc_check`.
     """
     names = {dtype: name for name, dtype in TYPES.items()}
     texts = metadata if "model" in metadata else {}
-    checksum = 0
     with path.open("wb") as file:
+        checksum = 0
         for name, array in arrays.items():
-            value = value_type()(tag=name)
-            value.tensor.dims.extend(array.shape or (0,))
-            value.tensor.tensor_type = names[array.dtype.name]
-            value.tensor.tensor_content = bytes(encode(array))
-            checksum = _write(file, value, checksum)
+            header = value_header(name, array.shape or (0,), names[array.dtype.name], array.nbytes)
+            checksum = _write(file, checksum, header, encode(array))
         for name, text in texts.items():
-            if not text:  # NumPy has none of no length
-                continue
-            value = value_type()(tag=OURS + name)
-            value.tensor.dims.append(0)
-            value.tensor.tensor_type = "str"
-            value.tensor.tensor_content = text.encode(TEXT)
-            checksum = _write(file, value, checksum)
-        file.write(CHECKED + checksum.to_bytes(10, "big"))
+            if content := text.encode(TEXT_ENCODING):  # NumPy has no string of length 0
+                header = value_header(METADATA_PREFIX + name, (0,), STRING, len(content))
+                checksum = _write(file, checksum, header, content)
+        file.write(CHECKSUM_MARK + checksum.to_bytes(CHECKSUM_BYTES, "big"))
 
 
-def _write(file: BinaryIO, value: Any, checksum: int) -> int:
-    """Write a value; returns the checksum of everything up to its end."""
-    data = value.SerializeToString()
-    for part in (VALUE + varint(len(data)), data):
+def value_header(tag: str, dims: tuple[int, ...], type_: str, length: int) -> bytes:
+    """A value of a checkpoint, up to its `length` bytes of content."""
+    name, kind = tag.encode(), type_.encode()
+    tensor = b"".join(integer_field(1, size) for size in dims)
+    tensor += bytes_header(2, len(kind)) + kind + bytes_header(3, length)
+    value = bytes_header(1, len(name)) + name + bytes_header(2, len(tensor) + length) + tensor
+    return bytes_header(1, len(value) + length) + value
+
+
+def _write(file: BinaryIO, checksum: int, *parts: bytes | memoryview) -> int:
+    """Write parts of a file; returns the checksum of everything up to their end."""
+    for part in parts:
         file.write(part)
         checksum = zlib.crc32(part, checksum)
     return checksum
 
 
-def _tensor(data: memoryview, value: Any) -> Any:
-    """A text; or a tensor, which is parsed again when it is read."""
-    kind, dims = value.tensor.tensor_type, tuple(value.tensor.dims)
-    if kind == "str":
-        return bytes(value.tensor.tensor_content[:MOST_TEXT]).decode(TEXT, errors="replace")
-    if kind not in TYPES:
-        raise WeightsError(f"{value.tag!r} is of type {kind!r}, expected one of {', '.join(TYPES)}")
-    shape = () if dims == (0,) else dims[: MOST_SIZES + 1]
+def parse(data: memoryview) -> Value:
+    """The value in a message. Raises WeightsError where a field is unknown, missing, repeated or of the wrong type."""
+    value = _bytes_fields(data, "Value", {1: "tag", 2: "tensor"})
+    dims: list[int] = []
+    tensor = _bytes_fields(value[2], "TensorProto", {2: "tensor_type", 3: "tensor_content"}, dims)
     try:
-        from_buffer(value.tensor.tensor_content, TYPES[kind], shape)
+        return Value(str(value[1], "utf-8"), tuple(dims), str(tensor[2], "utf-8"), tensor[3])
+    except UnicodeDecodeError as error:
+        raise WeightsError(f"a name that is not UTF-8: {error}") from None
+
+
+def _bytes_fields(
+    data: memoryview, message: str, names: Mapping[int, str], dims: list[int] | None = None
+) -> dict[int, memoryview]:
+    """The fields of a message, each of `names` once; with `dims`, field 1 is integers, which are added to it."""
+    found: dict[int, memoryview] = {}
+    for number, field in fields(data):
+        if number == 1 and dims is not None:
+            if len(dims) <= MOST_SIZES:  # one more than a tensor may have is enough to refuse it
+                dims.extend(integers(field))
+        elif number not in names or isinstance(field, int):
+            raise WeightsError(f"{message} has an unknown field {number}")
+        elif number in found:
+            raise WeightsError(f"{message}.{names[number]} is there twice")
+        else:
+            found[number] = field
+    if missing := [name for number, name in names.items() if number not in found]:
+        raise WeightsError(f"{message}.{missing[0]} is missing")
+    return found
+
+
+def _decoded(value: Value) -> str | Tensor:
+    """A string, or a tensor whose elements stay in the file."""
+    if value.type == STRING:
+        return bytes(value.content[:LONGEST_TEXT]).decode(TEXT_ENCODING, errors="replace")
+    if value.type not in TYPES:
+        raise WeightsError(f"{value.tag!r} is of type {value.type!r}, expected one of {', '.join(TYPES)}")
+    shape = () if value.dims == (0,) else value.dims[: MOST_SIZES + 1]
+    try:
+        return from_buffer(value.content, TYPES[value.type], shape)
     except ValueError as error:
         raise WeightsError(f"{value.tag!r} is damaged, or in slices: {error}") from None
-    return Tensor(shape, TYPES[kind], partial(_elements, data, TYPES[kind], shape))
-
-
-def _elements(data: memoryview, dtype: str, shape: tuple[int, ...]) -> Array:
-    return decode(_parse(data).tensor.tensor_content, dtype).reshape(shape)
-
-
-def _parse(data: memoryview) -> Any:
-    message = value_type()
-    from google.protobuf.message import DecodeError
-
-    try:
-        value = message.FromString(bytes(data))
-    except (DecodeError, ValueError) as error:  # ValueError: a name that is no text
-        raise WeightsError(f"not a readable MindSpore checkpoint: {error}") from None
-    release(data)
-    return value
 
 
 def _values(data: memoryview) -> Iterator[tuple[int, int]]:
@@ -138,56 +165,8 @@ def _values(data: memoryview) -> Iterator[tuple[int, int]]:
     while at < len(data):
         if data[at : at + 1] != VALUE:
             raise WeightsError(f"not a MindSpore checkpoint: no value begins at byte {at}")
-        length, at = _length(data, at + 1)
+        length, at = read_varint(data, at + 1)
         if length > len(data) - at:
             raise WeightsError(f"cut short: a value of {length} bytes at byte {at} of {len(data)}")
         yield at, at + length
         at += length
-
-
-def _length(data: memoryview, at: int) -> tuple[int, int]:
-    """A varint of at most ten bytes, and where it ends."""
-    value = 0
-    for i, byte in enumerate(data[at : at + 10]):
-        value |= (byte & 0x7F) << (7 * i)
-        if byte < 0x80:
-            return value, at + i + 1
-    raise WeightsError(f"not a MindSpore checkpoint: no length at byte {at}")
-
-
-def varint(value: int) -> bytes:
-    data = bytearray()
-    while value >= 0x80:
-        data.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*data, value])
-
-
-@cache
-def value_type() -> Any:
-    """Checkpoint.Value, of checkpoint.proto, in a pool of its own: MindSpore registers its file in protobuf's.
-
-    MindSpore's messages are for protobuf's Python implementation; it asks for that before it imports protobuf, and
-    crashes if another one is there. So where MindSpore may yet be imported, that one is asked for here.
-    """
-    if importlib.util.find_spec("mindspore"):
-        os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
-    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-
-    file = descriptor_pb2.FileDescriptorProto(name="checkpoint.proto", syntax="proto2")
-    tensor = file.message_type.add(name="TensorProto")
-    value = file.message_type.add(name="Value")
-    kinds = descriptor_pb2.FieldDescriptorProto
-    for message, name, number, label, kind in (
-        (tensor, "dims", 1, kinds.LABEL_REPEATED, kinds.TYPE_INT64),
-        (tensor, "tensor_type", 2, kinds.LABEL_REQUIRED, kinds.TYPE_STRING),
-        (tensor, "tensor_content", 3, kinds.LABEL_REQUIRED, kinds.TYPE_BYTES),
-        (value, "tag", 1, kinds.LABEL_REQUIRED, kinds.TYPE_STRING),
-    ):
-        message.field.add(name=name, number=number, label=label, type=kind)
-    value.field.add(
-        name="tensor", number=2, label=kinds.LABEL_REQUIRED, type=kinds.TYPE_MESSAGE, type_name=".TensorProto"
-    )
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("Value"))

@@ -1,6 +1,7 @@
-"""Safetensors: a JSON header, then the bytes. The library checks the header; the bytes are mapped.
+"""Safetensors: a JSON header, then the tensors' bytes. The safetensors library checks the header; the bytes are mapped.
 
-The library's NumPy reader knows no bfloat16 and copies; hence the second look at the header.
+The library's NumPy functions are not used: they do not know bfloat16, copy every tensor, and replace the file that they
+write, with other permissions.
 """
 
 from __future__ import annotations
@@ -10,11 +11,9 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-from weights.formats.tensors import Array, Contents, Mapped, from_buffer
+from weights.formats.tensors import Array, Contents, Mapped, encode, from_buffer
 from zoo.errors import WeightsError
 
 TYPES = {
@@ -22,6 +21,8 @@ TYPES = {
     "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U64": "uint64", "U32": "uint32", "U16": "uint16",
     "U8": "uint8",
 }  # fmt: skip
+ALIGNMENT = 8
+"""Of the first tensor in the file, in bytes."""
 
 
 def claims(file: Mapped) -> bool:
@@ -53,8 +54,21 @@ def read(file: Mapped) -> Contents:
 
 
 def write(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
-    """A file that every framework's safetensors loader reads."""
-    save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, path, dict(metadata))
+    """A file that every framework's safetensors loader reads; wide elements come first, which keeps all aligned."""
+    names = {dtype: name for name, dtype in TYPES.items()}
+    ordered = sorted(arrays.items(), key=lambda item: -item[1].itemsize)
+    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    offset = 0
+    for name, array in ordered:
+        end = offset + array.nbytes
+        entry = {"dtype": names[array.dtype.name], "shape": list(array.shape), "data_offsets": [offset, end]}
+        header[name], offset = entry, end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % ALIGNMENT)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for _, array in ordered:
+            file.write(encode(array))
 
 
 def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -101,13 +101,19 @@ def decode(buffer: Buffer, dtype: str, order: str = "<") -> Array:
     return array.astype(dtype) if order == ">" else array
 
 
-def release(read: Array | memoryview) -> None:
-    """Let go of the pages of a mapped file that reading this has brought into memory; they can be read again."""
-    base: Any = read
+def release(array: Array) -> None:
+    """Free the memory pages that reading this part of a mapped file has taken, where the system can: not on Windows."""
+    base: Any = array
     while isinstance(base, np.ndarray):
         base = base.base
-    if isinstance(base, memoryview) and isinstance(base.obj, mmap.mmap) and base.nbytes > mmap.PAGESIZE:
-        base.obj.madvise(mmap.MADV_DONTNEED)
+    advice = getattr(mmap, "MADV_DONTNEED", None)
+    if (
+        advice is not None
+        and isinstance(base, memoryview)
+        and isinstance(base.obj, mmap.mmap)
+        and base.nbytes > mmap.PAGESIZE
+    ):
+        base.obj.madvise(advice)
 
 
 def encode(array: Array) -> memoryview:

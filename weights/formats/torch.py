@@ -28,7 +28,7 @@ LEGACY = (0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endia
 """The legacy format's magic number, version, and description of the machine."""
 
 ALIGNMENT = 64
-"""Of a storage within the archive, in bytes: PyTorch maps files, and processors like it so."""
+"""Of a storage within the archive, in bytes, as PyTorch aligns them for mapping."""
 
 
 class StorageType(NamedTuple):
@@ -36,7 +36,7 @@ class StorageType(NamedTuple):
 
 
 class Storage:
-    """Elements of one type; where the bytes are may be known later."""
+    """Elements of one type; `data`, their bytes, may be set later."""
 
     def __init__(self, dtype: str, count: int, order: str = "<", start: int = 0) -> None:
         if not plain_sizes((count, start)):
@@ -100,14 +100,12 @@ FUNCTIONS: dict[str, Any] = {
 
 
 def read(file: Mapped) -> Contents:
-    """The archive's tensors. Raises WeightsError when they are not all within it, apart, and uncompressed."""
+    """The archive's tensors. Raises WeightsError when a storage is missing, overlaps another one or is compressed."""
     members = archive.members(file)
     pickled = next((name for name in members if name.rpartition("/")[2] == "data.pkl"), None)
     if pickled is None:
         raise WeightsError("not a readable PyTorch archive: no member data.pkl")
     prefix = pickled.removesuffix("data.pkl")
-    if f"{prefix}constants.pkl" in members:
-        raise WeightsError("a TorchScript archive, which holds a program: save the module's state_dict() instead")
     order = ">" if bytes(members.get(f"{prefix}byteorder", b"little")) == b"big" else "<"
     storages: dict[str, Storage] = {}
 
@@ -129,7 +127,7 @@ def read(file: Mapped) -> Contents:
 
 
 def read_legacy(file: Mapped) -> Contents:
-    """The stream's tensors. Raises WeightsError when they are not all within it."""
+    """The stream's tensors. Raises WeightsError when a storage is missing or cut short."""
     at = 0
     for expected in LEGACY[:2]:
         value, at = pickles.load(file.bytes, at, {})
