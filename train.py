@@ -2,9 +2,9 @@
 
     python train.py -c configs/digits.yaml --backend mindspore
 
-The loop is below. `zoo.training.recipe` turns flags into datasets, a network and a plan; the loader gives every
-framework the same pixels in the same order; the backend supplies a training step; `zoo.training.state` keeps what a run
-goes on from, after a signal, a crash or a full disk. With --distribute this is one process of several.
+The training loop is below. `zoo.training` turns flags into datasets, a network and a plan, and keeps the states from
+which a run resumes after a signal, a crash or a full disk. The loader gives every framework the same pixels in the same
+order, and the backend supplies the training step. With --distribute this is one process of several.
 """
 
 from __future__ import annotations
@@ -17,73 +17,84 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
 import weights
 from backends import deploys, get
 from backends.training import Trainer, trainer
+from zoo.catalogue import models
 from zoo.commands import runtime
 from zoo.commands.entry_point import Signals, command, run, say
-from zoo.data import Batch, Loader
+from zoo.data import Dataset, Loader
 from zoo.data.loader import at_position
 from zoo.errors import Stopped, TrainingError, ZooError
-from zoo.files import write_csv
-from zoo.training import recipe, state
+from zoo.files import atomic_write, write_csv
+from zoo.language.document import to_json
+from zoo.models import ALIASES
+from zoo.training import inputs, recipe, resume
 from zoo.training.evaluation import Evaluation, Predict, evaluate
-from zoo.training.flags import Arguments, changes, parse, remarks, save_yaml, to_yaml
+from zoo.training.flags import Arguments, parse, remarks, save_yaml, to_yaml
 from zoo.training.processes import Processes, lost, speaks_of_others
-from zoo.training.report import Reporter, reported
+from zoo.training.report import Reporter
+from zoo.training.run_folder import Keeper, lock, require_disk_space, set_aside
 from zoo.training.schedules import Schedule
-from zoo.training.skipped import BadImages
-from zoo.training.state import Keeper, Position, State
+from zoo.training.skipped import SkippedImages
+from zoo.training.state import Position, State, require_same_network
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     a = parse(arguments, "train")
     for sentence in remarks(a):
         recipe.logger.warning(sentence)
-    get(a.backend)  # missing frameworks first
+    get(a.backend)  # a missing framework is reported first
     processes = runtime.processes(a)
     folder, first = Path(a.ckpt_save_dir), processes.rank == 0
 
     with ExitStack() as stack:
         locked = first and folder.is_dir()
         if locked:  # before its files are read
-            stack.enter_context(state.lock(folder))
+            stack.enter_context(lock(folder))
         processes.wait()
 
-        # Everything that can be wrong with the flags, before anything is written or takes long.
-        since = _since(a)
-        begin = since.path if since else processes.first(lambda: _weights(a))
-        data = processes.first(lambda: recipe.dataset(a, a.train_split))
-        held_out = recipe.held_out(a, data) if a.val_while_train else None
-        network = recipe.network(a, data, begin, processes.size)
+        # All checks of the flags come before anything is written or takes long.
+        resumed = resume.resumed_state(a)
+        checkpoint = resumed.path if resumed else processes.first(lambda: resume.initial_weights(a))
+        data = processes.first(lambda: inputs.dataset(a, a.train_split))
+        held_out = inputs.held_out(a, data) if a.val_while_train else None
+        network = recipe.network(a, data, checkpoint)
         model = network.model
-        loader = recipe.training_loader(a, data, model, processes)
-        validation = None if held_out is None else recipe.validation_loader(a, held_out, model, processes)
+        loader = inputs.training_loader(a, data, model, processes)
+        validation = None if held_out is None else inputs.validation_loader(a, held_out, model, processes)
         schedule = recipe.schedule(a, len(loader))
         plan = recipe.plan(a, model)
-        start = _start(a, since, loader) if since else Position(1, 0)
+        inputs.require_batches(a, loader, model, processes)
+        start = Position(1, 0)
+        if resumed:
+            require_same_network(resumed, model)
+            start = resume.start_position(a, resumed, loader)
         if first and not locked:
-            stack.enter_context(state.lock(folder))
+            stack.enter_context(lock(folder))
         if first:
             copies = len(plan.optimizer.slots) + 1 + (plan.ema is not None)
             keep = a.keep_checkpoint_max if a.ckpt_save_policy else None
-            state.room(folder, model, copies, a.keep_state_max, keep)
+            require_disk_space(folder, model, copies, a.keep_state_max, keep)
         training = trainer(a.backend, runtime.build(a, network), plan, processes)
-        if since:
-            training.resume(since.arrays)
-            since = replace(since, arrays={})  # which may be a gigabyte
+        if resumed:
+            training.resume(resumed.arrays)
+            resumed = replace(resumed, arrays={})  # which may be a gigabyte
 
         processes.wait()  # all have read what they need
-        goes_on = since is not None and since.path.resolve().parent == folder.resolve()
+        same_folder = resumed is not None and resumed.path.resolve().parent == folder.resolve()
         if first:
-            state.set_aside(folder, model.name, since.position if since and goes_on else None)
-            save_yaml(a.replace(resume=None, resume_opt=False), folder / f"{model.name}.yaml")
+            set_aside(folder, model.name, resumed.position if resumed and same_folder else None)
+            save_recipe(a, folder)
         processes.wait()
-        keeper = Keeper(folder, model, a.keep_checkpoint_max, a.ckpt_save_policy, a.keep_state_max, since, data.classes)
+        keeper = Keeper(
+            folder, model, a.keep_checkpoint_max, a.ckpt_save_policy, a.keep_state_max, resumed, data.classes
+        )
         signals = stack.enter_context(Signals(alone=processes.size == 1))
         report = stack.enter_context(
             Reporter(
@@ -96,20 +107,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 tensorboard=a.tensorboard and first,
                 start_epoch=start.epoch - 1,
                 start_step=start.step,
+                rates=resumed.rates if resumed else (),
             )
         )
-        report.message(_what(a, training, len(data), len(loader)))
-        if since:
-            report.message(f"going on from {since.path}: {since.position}")
-        bad = BadImages(folder / "bad_images.csv", processes, goes_on)
-        loop = Loop(a, training, loader, validation, schedule, keeper, report, bad, signals)
+        report.message(_summary(a, training, data, len(loader)))
+        if inputs.could_validate(a):
+            report.message(f"no validation: --val_while_train validates on the split {a.val_split} after each epoch")
+        if resumed:
+            report.message(f"resumed from {resumed.path}: {resumed.position}")
+        skipped = SkippedImages(folder / "bad_images.csv", processes, same_folder)
+        loop = Loop(a, training, loader, validation, schedule, keeper, report, skipped, signals)
         try:
-            summary = loop.run(start, since if since and start.epoch == since.position.epoch else None)
+            summary = loop.run(start, resumed if resumed and start.epoch == resumed.position.epoch else None)
         except (ZooError, OSError, RuntimeError) as error:
             reason = _reason(error, processes)
-            raise TrainingError(f"{reason}; {loop.way_on()}" if first else reason) from None
-        if len(bad):
-            report.message(f"{len(bad)} images could not be read: {bad.path}")
+            raise TrainingError(f"{reason}; {loop.resume_command()}" if first else reason) from None
+        if len(skipped):
+            report.message(f"{len(skipped)} images could not be read: {skipped.path}")
         if summary:
             report.message(summary)
     processes.leave()
@@ -119,7 +133,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 SHOWN = 3
 """Images of a batch that an error names."""
 
-STOPS = (signal.SIGTERM, signal.SIGINT)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+AGREE_INTERVAL = 10
+"""Steps between two exchanges of losses and signals among several processes: each of them waits for the device."""
+
+
+class Unread(NamedTuple):
+    """A step whose loss is still on the device: reading it would wait for the device to finish the step."""
+
+    step: int
+    loss: Any
+    lr: float
+    weight: float
+    indices: NDArray[np.int64]
 
 
 class Loop:
@@ -134,28 +161,35 @@ class Loop:
         schedule: Schedule,
         keeper: Keeper,
         report: Reporter,
-        bad: BadImages,
+        skipped: SkippedImages,
         signals: Signals,
     ) -> None:
         self.a, self.training, self.loader, self.validation, self.schedule = a, training, loader, validation, schedule
-        self.keeper, self.report, self.bad, self.signals = keeper, report, bad, signals
+        self.keeper, self.report, self.skipped, self.signals = keeper, report, skipped, signals
         self.processes = training.processes
-        self.judge = Judge(a, training) if validation else None
+        self.evaluator = Evaluator(a, training) if validation else None
         self.losses: list[float] = []
-        self.begun = 0.0
+        self.unread: list[Unread] = []
+        self.epoch_start = 0.0
+        self.known_skipped = 0
 
-    def run(self, start: Position, since: State | None) -> str:
-        """Train and validate from a position on, the state's if that is of the same epoch; returns the last figures."""
+    def run(self, start: Position, resumed: State | None) -> str:
+        """Train and validate from a position on; returns the last figures.
+
+        `resumed` is the state that the run has resumed from, if it is of the epoch of `start`.
+        """
         a, summary = self.a, ""
         for epoch in range(start.epoch, a.epoch_size + 1):
-            self.begun, self.losses, step = time.perf_counter(), [], 0
-            if since and epoch == start.epoch:
-                self.begun, self.losses, step = self.begun - since.seconds, list(since.losses), start.step
-            self._learn(epoch, step)
+            self.epoch_start, self.losses, step = time.perf_counter(), [], 0
+            if resumed and epoch == start.epoch:
+                self.epoch_start -= resumed.seconds
+                self.losses, step = list(resumed.losses), start.step
+            self._train(epoch, step)
             trained = time.perf_counter()
             due = epoch % a.ckpt_save_interval == 0 or epoch == a.epoch_size
             if due and (epoch, step) != (start.epoch, len(self.loader)):
                 self._save(epoch, len(self.loader))
+            validation_start = time.perf_counter()
             result = self._validate(epoch) if epoch % a.val_interval == 0 or epoch == a.epoch_size else None
             top1 = result.tally.percent("top1") if result else None
             self.report.epoch(
@@ -164,96 +198,115 @@ class Loop:
                 top1,
                 result.tally.percent("top5") if result and self.training.spec.num_classes >= 5 else None,
                 result.tally.loss if result else None,
-                trained - self.begun,
-                time.perf_counter() - trained,
+                trained - self.epoch_start,
+                time.perf_counter() - validation_start if result else 0.0,
             )
             if due and self.processes.rank == 0:
                 arrays = self.training.averaged or self.training.dumped()
                 self.keeper.save(arrays, epoch, len(self.loader), math.nan if top1 is None else top1)
-            self._end(epoch)
+            self._stop_after(epoch)
             summary = str(result.tally.summary()) if result else ""
         return summary
 
-    def way_on(self) -> str:
-        """The last good checkpoint, and the command that goes on from it."""
+    def resume_command(self) -> str:
+        """A sentence with the last good checkpoint and the command that resumes from it."""
         keeper = self.keeper
-        if keeper.last is None:
+        if keeper.position is None:
             return "there is no checkpoint yet"
         words: list[str | Path] = ["-c", keeper.folder / f"{self.training.spec.name}.yaml", "--resume"]
         if keeper.source != keeper.newest:
             words.append(keeper.source)
-        how = command(self.processes, self.a.backend, *words)
-        return f"the last checkpoint is {keeper.source} ({keeper.last}); to go on from it: {how}"
+        line = command(self.processes, self.a.backend, *words)
+        return f"the last checkpoint is {keeper.source} ({keeper.position}); to resume from it: {line}"
 
-    def _learn(self, epoch: int, done: int) -> None:
-        """An epoch's batches after the first `done`."""
-        a, training = self.a, self.training
-        steps, lr, owed = len(self.loader), 0.0, False
+    def _train(self, epoch: int, done: int) -> None:
+        """Train on the batches of an epoch that follow the first `done`."""
+        a, training, report = self.a, self.training, self.report
+        steps, lr, save_due, number = len(self.loader), 0.0, False, 0
         for step, batch in enumerate(self.loader.epoch(epoch - 1, done), done + 1):
-            part = self.loader.part(step - 1)
-            views = len(batch.images) // part.images
-            training.seed(at_position(a.seed, epoch, step), part.first * views, part.total * views)
+            share = self.loader.share_of(step - 1)
+            views = len(batch.images) // share.images
+            training.seed(at_position(a.seed, epoch, step), share.first * views, share.total * views)
             lr = self.schedule((epoch - 1) * steps + step - 1)
-            loss = float(training.step(batch.images, batch.targets, lr, part.total * views))
-            loss, number = self._agree(loss, part.images, part.total)
-            if not math.isfinite(loss):
-                raise self._not_finite(epoch, step, loss, lr, batch)
-            self.losses.append(loss)
-            self.report.step(epoch, step, loss, lr, part.total)
-            owed |= bool(a.recovery_interval and step % a.recovery_interval == 0)
-            if (owed or number) and not training.pending and step < steps:
+            loss = training.step(batch.images, batch.targets, lr, share.total * views)
+            weight = share.images / share.total if a.reduction == "mean" else 1.0
+            self.unread.append(Unread(step, loss, lr, weight, batch.indices))
+            save_due |= bool(a.recovery_interval and step % a.recovery_interval == 0)
+            if report.is_due(step) or save_due or number or self._may_stop(step):
+                number = self._read_losses(epoch)
+            report.step(epoch, step, None if self.unread else self.losses[-1], lr, share.total)
+            if (save_due or number) and not training.pending and step < steps:
                 self._save(epoch, step)
-                owed = False
+                save_due = False
                 if number:
                     self._stop(number)
         training.flush(lr)
 
-    def _agree(self, loss: float, images: int, total: int) -> tuple[float, int]:
-        """The loss of all processes' images, and the signal that stops them; images that one could not read are noted.
+    def _may_stop(self, step: int) -> bool:
+        """Whether a signal is looked for after a step, the same in all processes."""
+        return step % AGREE_INTERVAL == 0 if self.processes.size > 1 else bool(self.signals.number)
 
-        What is agreed on is the same for all, whatever has come to this one meanwhile.
+    def _read_losses(self, epoch: int) -> int:
+        """Read the losses of the steps since the last call, which waits for the device.
+
+        With several processes they become the losses of all processes' images. Returns the number of a signal that one
+        of the processes has received, the same in all of them, or 0. Raises TrainingError for a loss that is not
+        finite, so that nothing is saved after it.
         """
-        bad = dict(self.loader.bad)
-        new = len(bad) != self._known
-        self._known = len(bad)
-        came = [self.signals.number == number for number in STOPS]
-        if self.processes.size > 1:
-            weight = 1.0 if self.a.reduction == "sum" else images / total
-            loss, new, *came = self.processes.total([loss * weight, new, *came]).tolist()
-        if new:
-            self.bad.add(self.loader.dataset, bad)
-        return loss, next((number for number, many in zip(STOPS, came, strict=True) if many), 0)
+        unread, self.unread = self.unread, []
+        losses = [float(one.loss) for one in unread]
+        losses, number = self._agree([loss * one.weight for loss, one in zip(losses, unread, strict=True)], losses)
+        for loss, one in zip(losses, unread, strict=True):
+            if not math.isfinite(loss):
+                raise self._not_finite(epoch, one, loss)
+            self.losses.append(loss)
+        return number
 
-    _known = 0
-    """Images of the loader that could not be read and are noted."""
+    def _agree(self, weighted: Sequence[float] = (), own: Sequence[float] = ()) -> tuple[list[float], int]:
+        """Exchange losses, signals and skipped images with the other processes. All processes must call this.
+
+        Returns the sums of `weighted` over all processes (`own` for one process alone), and the number of the signal
+        to stop at, or 0.
+        """
+        skipped = dict(self.loader.skipped)
+        new = len(skipped) != self.known_skipped
+        self.known_skipped = len(skipped)
+        received = [float(self.signals.number == number) for number in STOP_SIGNALS]
+        losses = list(own)
+        if self.processes.size > 1:
+            total = self.processes.total([*weighted, float(new), *received]).tolist()
+            losses, (new, *received) = total[: len(losses)], total[len(losses) :]
+        if new:
+            self.skipped.add(self.loader.dataset, skipped)
+        return losses, next((number for number, many in zip(STOP_SIGNALS, received, strict=True) if many), 0)
 
     def _validate(self, epoch: int) -> Evaluation | None:
-        if self.judge is None or self.validation is None:
+        if self.evaluator is None or self.validation is None:
             return None
-        self._stop_before_validation(epoch)
+        self._stop_in_validation(epoch)
         result = evaluate(
-            self.judge.classifier(),
+            self.evaluator.classifier(),
             self.validation,
             self.training.spec.num_classes,
-            lambda done, total: self._stop_before_validation(epoch),
+            lambda done, total: self._stop_in_validation(epoch),
             self.processes,
         )
-        self.bad.add(self.validation.dataset, self.validation.bad)
+        self.skipped.add(self.validation.dataset, self.validation.skipped)
         return result
 
-    def _stop_before_validation(self, epoch: int) -> None:
-        """Stop at a signal; the epoch is validated when the run goes on. Several processes end validation first."""
+    def _stop_in_validation(self, epoch: int) -> None:
+        """Stop at a signal: the resumed run validates the epoch. Several processes finish the validation first."""
         if self.signals.number and self.processes.size == 1:
             self._save_and_stop(epoch, self.signals.number)
 
-    def _end(self, epoch: int) -> None:
-        """Stop after an epoch where a signal has come to a process that none of its batches has stopped at."""
-        _, number = self._agree(0.0, 1, 1)
+    def _stop_after(self, epoch: int) -> None:
+        """Stop after an epoch if a process has received a signal since the last batch."""
+        _, number = self._agree()
         if number and epoch < self.a.epoch_size:
             self._save_and_stop(epoch, number)
 
     def _save_and_stop(self, epoch: int, number: int) -> NoReturn:
-        if self.keeper.last != Position(epoch, len(self.loader)) or self.keeper.source != self.keeper.newest:
+        if self.keeper.position != Position(epoch, len(self.loader)) or self.keeper.source != self.keeper.newest:
             self._save(epoch, len(self.loader))
         self._stop(number)
 
@@ -268,34 +321,37 @@ class Loop:
                     len(self.loader.dataset),
                     self.loader.batch_size * self.processes.size,
                     len(self.loader),
-                    time.perf_counter() - self.begun,
+                    time.perf_counter() - self.epoch_start,
+                    self.training.spec,
+                    self.keeper.classes,
+                    self.report.rates,
                 )
             )
 
     def _stop(self, number: int) -> NoReturn:
-        """Say how to go on, and leave together: launchers end all processes when one has ended."""
-        message = f"stopped by {signal.Signals(number).name}; {self.way_on()}"
+        """Print how to resume, and end together: launchers end all processes when one has ended."""
+        message = f"stopped by {signal.Signals(number).name}; {self.resume_command()}"
         if self.processes.rank == 0:
             say(message)
         self.processes.wait()
         raise Stopped(message, number)
 
-    def _not_finite(self, epoch: int, step: int, loss: float, lr: float, batch: Batch) -> TrainingError:
+    def _not_finite(self, epoch: int, failed: Unread, loss: float) -> TrainingError:
         data, path = self.loader.dataset, self.keeper.folder / "failed_batch.csv"
-        parts = self.processes.gather(batch.indices.tobytes())
-        images = [data.path(int(index)) for part in parts for index in np.frombuffer(part, np.int64)]
+        indices = self.processes.gather(failed.indices.tobytes())
+        images = [data.path(int(index)) for own in indices for index in np.frombuffer(own, np.int64)]
         images = list(dict.fromkeys(images))
         if self.processes.rank == 0:
             write_csv(path, ("image",), ([image] for image in images))
         more = f", ... ({len(images)} in all: {path})" if len(images) > SHOWN else ""
         return TrainingError(
-            f"epoch {epoch}, batch {step}: the loss is {loss}: take a smaller --lr (it is {lr:g}), --clip_grad, or a "
-            f"longer --warmup_epochs; the batch: {', '.join(images[:SHOWN])}{more}"
+            f"epoch {epoch}, batch {failed.step}: the loss is {loss}: choose a smaller --lr (it is {failed.lr:g}), "
+            f"--clip_grad, or a longer --warmup_epochs; the batch: {', '.join(images[:SHOWN])}{more}"
         )
 
 
-class Judge:
-    """What is validated: the network in training, or with --ema the average of its weights in a network of its own."""
+class Evaluator:
+    """What is validated: the network in training, or with --ema a second network with the average of its weights."""
 
     def __init__(self, a: Arguments, training: Trainer) -> None:
         self.backend, self.training = get(a.backend), training
@@ -305,69 +361,26 @@ class Judge:
         self._classify = deploys(a.backend).classifier(self.net, training.plan.graph, a.val_amp_level != "O0")
 
     def classifier(self) -> Predict:
-        """A function of images, with the weights as they are now."""
+        """A function of images, with the current weights."""
         if self.training.plan.ema is not None:
             self.backend.load(self.net, self.training.averaged)
         return self._classify
 
 
-def _since(a: Arguments) -> State | None:
-    """The state that the run goes on from."""
-    name = weights.resolve(a.model).name
-    if a.resume_opt and not a.ckpt_path and not a.resume:
-        raise TrainingError("--resume_opt: give the checkpoint to go on from with --ckpt_path FILE, or --resume")
-    if a.resume == "auto":
-        return state.newest(a.ckpt_save_dir, name)
-    if a.resume and Path(a.resume).is_dir():
-        return state.newest(a.resume, name)
-    if a.resume or a.resume_opt:
-        flag, path = ("--resume", a.resume) if a.resume else ("--ckpt_path", a.ckpt_path)
-        return state.state_of(_one(path, flag), name, a.ckpt_save_dir)
-    return None
-
-
-def _weights(a: Arguments) -> Path | None:
-    """The checkpoint whose weights a new run begins with."""
-    if a.pretrained:
-        return weights.published.fetch(weights.resolve(a.model).name)
-    return _one(a.ckpt_path, "--ckpt_path") if a.ckpt_path else None
-
-
-def _one(path: str, flag: str) -> Path:
-    found = list(recipe.checkpoints([path], flag))
-    if len(found) > 1:
-        raise TrainingError(f"{flag} {path}: {len(found)} checkpoints in it: give one of them, e.g. {found[-1]}")
-    return found[0]
-
-
-def _start(a: Arguments, since: State, loader: Loader) -> Position:
-    """Where a run goes on; names what has changed since. Raises TrainingError where the position means another now."""
-    images, batch = len(loader.dataset), loader.batch_size * loader.share[1]
-    if since.position.step != since.steps and (since.images, since.batch) != (images, batch):
-        raise TrainingError(
-            f"{since.path}: from the middle of an epoch of {since.images} images in batches of {since.batch}, and here "
-            f"are {images} in batches of {batch}: go on as it was begun, or from the end of an epoch"
-        )
-    changed = changes(a, since.flags)
-    if (since.images, since.batch) != (images, batch):
-        changed.append(f"{images} images, {batch} a step (was {since.images}, {since.batch})")
-    if changed:
-        recipe.logger.warning("the run goes on by other flags: %s", ", ".join(changed))
-    epoch, step = since.position
-    start = Position(epoch, min(step, len(loader)))
-    folder, name = since.path.parent, weights.resolve(a.model).name
-    if step == since.steps:  # the epoch's validation comes first, unless it is reported, and its weights are written
-        due = epoch % a.ckpt_save_interval == 0 or epoch >= a.epoch_size
-        reported_too = any(row.number == epoch for row in reported(folder / "result.log"))
-        done = reported_too and (not due or state.has_weights(folder, name, epoch))
-        start = Position(epoch + 1, 0) if done else Position(epoch, len(loader))
-    if start.epoch > a.epoch_size:
-        raise TrainingError(f"{folder}: this run is done with its {a.epoch_size} epochs: give a larger --epoch_size")
-    return start
+def save_recipe(a: Arguments, folder: Path) -> None:
+    """Write the run's flags as MODEL.yaml, from which it resumes. A model that has no registered name is saved too."""
+    model = weights.resolve(a.model)
+    if a.model not in models() and a.model not in ALIASES:
+        path = folder / f"{model.name}.json"
+        with atomic_write(path) as part:
+            part.write_text(to_json(model, indent=1) + "\n", encoding="utf-8")
+        start = () if a.pretrained or a.ckpt_path or not weights.is_checkpoint(a.model) else (a.model,)
+        a = a.replace(model=str(path), ckpt_path=start or a.ckpt_path)
+    save_yaml(a.replace(resume=None, resume_opt=False), folder / f"{model.name}.yaml")
 
 
 def _reason(error: Exception, processes: Processes) -> str:
-    """What has ended the run. Raises the error itself where it is a fault of the program."""
+    """Why the run has ended. Raises the error itself if it is a fault of the program."""
     match error:
         case OSError():
             return f"{error.filename or 'the disk'}: {error.strerror or error}"
@@ -378,14 +391,14 @@ def _reason(error: Exception, processes: Processes) -> str:
     return str(error)
 
 
-def _what(a: Arguments, training: Trainer, images: int, steps: int) -> str:
+def _summary(a: Arguments, training: Trainer, data: Dataset, steps: int) -> str:
     model, processes = training.spec, training.processes
-    how = "compiled" if training.plan.graph else "eager"
+    mode = "compiled" if training.plan.graph else "eager"
     several = f" on each of {processes.size} processes" if processes.size > 1 else ""
     return (
         f"{model.name}, width {model.width:g}, {model.size} pixels, {model.num_classes} classes, "
-        f"in {a.backend} {get(a.backend).version()}, {how}; {images} images of {a.dataset}, {steps} batches of "
-        f"{a.batch_size}{several} an epoch; everything goes to {a.ckpt_save_dir}"
+        f"in {a.backend} {get(a.backend).version()}, {mode}; {len(data)} images of {data.name}, {steps} batches of "
+        f"{a.batch_size}{several} an epoch; output in {a.ckpt_save_dir}"
     )
 
 

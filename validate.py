@@ -2,9 +2,9 @@
 
     python validate.py --model inception_v4 --dataset imagenet --data_dir DIR --ckpt_path FILE_OR_FOLDER ...
 
-`python validate.py --help` lists all flags. A file of any source will do; it is fed as its publisher, or the run that
-wrote it, evaluates. --study judges one file as four networks: eps 1e-3 or 1e-5 in batch norm, the border of average
-pools counted or not: what ports of one network most often differ in.
+`python validate.py --help` lists all flags. It takes checkpoints of any source, and preprocesses images as
+the publisher of the checkpoint, or the run that wrote it, does. --study evaluates the weights in four networks, in which ports of a
+network most often differ: batch norm with eps 1e-3 or 1e-5, the border of average pools counted or not.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from zoo.errors import InputError, TrainingError
 from zoo.files import atomic_write
 from zoo.language.model import Model, Norm
 from zoo.language.nodes import AvgPool, Leaf, transform
-from zoo.training import recipe
+from zoo.training import inputs, recipe
 from zoo.training.evaluation import Evaluation, evaluate
 from zoo.training.flags import Arguments, parse, remarks
 from zoo.training.metrics import Tally
 from zoo.training.report import batches, study_table, validation_table
-from zoo.training.skipped import BadImages
+from zoo.training.skipped import SkippedImages
 
 EPSILONS = (1e-3, 1e-5)
-"""Of the study: TensorFlow's and PyTorch's."""
+"""Epsilons of --study: TensorFlow's and PyTorch's."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,35 +48,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if a.pretrained:
         files.append(processes.first(lambda: weights.published.fetch(weights.resolve(a.model).name)))
     files += recipe.checkpoints(a.ckpt_path)
+    if not files and weights.is_checkpoint(a.model):
+        files = [Path(a.model)]
     if not files:
-        recipe.logger.warning("no --ckpt_path: %s is judged with random weights", a.model)
+        recipe.logger.warning("no --ckpt_path: %s is evaluated with random weights", a.model)
         files = [None]
-    data = processes.first(lambda: recipe.dataset(a, a.val_split))
-    bad = BadImages(a.bad_images, processes)
+    data = processes.first(lambda: inputs.dataset(a, a.val_split, least_classes=1))
+    skipped = SkippedImages(a.bad_images, processes)
     networks = [recipe.network(a, data, file) for file in files]
+    datasets = [inputs.for_network(a, data, network.model, network.opened) for network in networks]
     results = []
-    for file, network in zip(files, networks, strict=True):
+    for file, network, numbered in zip(files, networks, datasets, strict=True):
         name = str(file or f"{a.model}, random weights")
-        labelled = recipe.by_name(data, network.opened)
         for variant, changes in _variants(a, network.model):
-            result = _judge(a, labelled, network, variant, bad)
+            result = _evaluate(a, numbered, network, variant, skipped)
             results.append({"checkpoint": name, **changes, **_figures(a, variant, result, len(data))})
             if not a.study and processes.rank == 0:
-                validation_table(name, result.tally, _classes(labelled, variant), a.worst, a.per_class)
+                validation_table(name, result.tally, _classes(numbered, variant), a.worst, a.per_class)
                 print(_speed(result))
-                _write_tables(a, labelled, variant, result.tally, _suffix(file, files))
+                _write_tables(a, numbered, variant, result.tally, _suffix(file, files))
     if processes.rank == 0:
-        _finish(a, results, bad)
+        _finish(a, results, skipped)
     processes.leave()
     return 0
 
 
-def _finish(a: Arguments, results: list[dict[str, Any]], bad: BadImages) -> None:
-    """What is said and written at the end."""
+def _finish(a: Arguments, results: list[dict[str, Any]], skipped: SkippedImages) -> None:
+    """Print and write what comes last."""
     if a.study:
         study_table(results)
-    if len(bad):
-        print(f"{len(bad)} images could not be read and are not counted: {bad.path}")
+    if len(skipped):
+        print(f"{len(skipped)} images could not be read and are not counted: {skipped.path}")
     if a.json:
         try:
             with atomic_write(a.json) as part:
@@ -88,7 +90,7 @@ def _finish(a: Arguments, results: list[dict[str, Any]], bad: BadImages) -> None
 
 
 def _variants(a: Arguments, model: Model) -> Iterator[tuple[Model, dict[str, Any]]]:
-    """The network; or, in a study, what it might have been meant to be."""
+    """The network, or with --study its variants, each with the values that make it."""
     if not a.study:
         yield model, {}
         return
@@ -107,22 +109,22 @@ def _variants(a: Arguments, model: Model) -> Iterator[tuple[Model, dict[str, Any
             )
 
 
-def _judge(a: Arguments, data: Dataset, network: recipe.Network, model: Model, bad: BadImages) -> Evaluation:
-    backend, processes = get(a.backend), bad.processes
+def _evaluate(a: Arguments, data: Dataset, network: recipe.Network, model: Model, skipped: SkippedImages) -> Evaluation:
+    backend, processes = get(a.backend), skipped.processes
     net = backend.build(model, runtime.device(a))
     backend.load(net, network.arrays(a.seed))
-    loader = recipe.validation_loader(a, data, model, processes)
+    loader = inputs.validation_loader(a, data, model, processes)
     classify = deploys(a.backend).classifier(net, recipe.graph(a), a.val_amp_level != "O0")
     with batches("none" if processes.rank else a.progress, a.log_interval) as progress:
         result = evaluate(classify, loader, model.num_classes, progress, processes)
-    bad.add(data, loader.bad)
+    skipped.add(data, loader.skipped)
     if not len(result.tally):
         raise InputError(f"{data.name}, {data.split}: none of its {len(data)} images can be read")
     return result
 
 
 def _figures(a: Arguments, model: Model, result: Evaluation, images: int) -> dict[str, Any]:
-    """A result as JSON has it."""
+    """A result, for JSON."""
     tally = result.tally
     return {
         "model": model.name,
@@ -148,18 +150,18 @@ def _speed(result: Evaluation) -> str:
 
 
 def _classes(data: Dataset, model: Model) -> list[str]:
-    """The dataset's, and numbers for what the network has beyond them."""
+    """The names of the network's classes: the dataset's, and numbers for any that the dataset does not have."""
     return [*data.classes, *(f"class {k}" for k in range(len(data.classes), model.num_classes))]
 
 
 def _check_outputs(a: Arguments) -> None:
-    """Before anything long, that the reports can be written. Raises TrainingError."""
+    """Check that the reports can be written, before anything takes long. Raises TrainingError."""
     given = {name: getattr(a, name) for name in ("json", "csv", "confusion", "predictions") if getattr(a, name)}
     for name, path in given.items():
         if not Path(path).parent.is_dir():
             raise TrainingError(f"--{name} {path}: cannot write there: no such folder")
         if Path(path).is_dir() or not os.access(Path(path).parent, os.W_OK):
-            raise TrainingError(f"--{name} {path}: cannot write there: it is a folder, or in one that is read-only")
+            raise TrainingError(f"--{name} {path}: cannot write there: it is a folder, or its folder is read-only")
         if a.study and name != "json":
             raise TrainingError(f"--{name} does not go with --study, whose result is one table")
     if len(set(given.values())) < len(given):
@@ -167,7 +169,7 @@ def _check_outputs(a: Arguments) -> None:
 
 
 def _suffix(file: Path | None, files: Sequence[Path | None]) -> str:
-    """What a report's name ends with where there are several checkpoints: a name that no other has."""
+    """The end of a report's name, which with several checkpoints is different for each."""
     if len(files) == 1 or file is None:
         return ""
     alike = [other for other in files if other and other.stem == file.stem]
@@ -175,7 +177,7 @@ def _suffix(file: Path | None, files: Sequence[Path | None]) -> str:
 
 
 def _write_tables(a: Arguments, data: Dataset, model: Model, tally: Tally, suffix: str) -> None:
-    """--csv, --confusion and --predictions."""
+    """Write --csv, --confusion and --predictions."""
 
     def target(path: str) -> Path:
         return Path(path).with_stem(f"{Path(path).stem}{suffix}")

@@ -51,7 +51,7 @@ def test_labels_follow_another_split_s_names(tmp_path):
     assert data.labels.tolist() == [0, 1]
     named = data.numbered_by("abc", "the split train")
     assert (named.labels.tolist(), named.classes) == ([0, 2], ("a", "b", "c"))
-    with pytest.raises(InputError, match="imagenet, val: c: no classes of the split train"):
+    with pytest.raises(InputError, match=rf"{tmp_path.name}, val: c: no classes of the split train"):
         data.numbered_by("ab", "the split train")
 
 
@@ -100,14 +100,17 @@ def test_an_unreadable_image_is_named(tmp_path):
 
 def test_errors_of_a_tree(tmp_path):
     assert refused("imagenet", tmp_path / "none", "val") == (
-        f"{tmp_path}/none: no such folder; imagenet is expected at {tmp_path}/none/val/CLASS/IMAGE"
+        f"{tmp_path}/none: no such folder; the images are expected in {tmp_path}/none/val/CLASS/IMAGE"
     )
     message = refused("cifer10", tmp_path, "val")
-    assert f"{tmp_path}: no folders of classes in it" in message
+    assert f"{tmp_path}: it has no class folders" in message
     assert "known by name: cifar10, cifar100, mnist, digits" in message
     grow(tmp_path, "train/a/1.png", "val/a/1.png", "val/b/1.png")
-    assert f"{tmp_path}/train: 1 folder of a class" in refused("x", tmp_path, "train")
-    assert refused("x", tmp_path, "test") == f"{tmp_path}: no split 'test' in it: there are train, val"
+    assert refused("x", tmp_path, "train") == (
+        f"{tmp_path}/train: expected at least 2 class folders to tell apart, not 1"
+    )
+    assert open_dataset("x", tmp_path, "train", least_classes=1).classes == ("a",)
+    assert refused("x", tmp_path, "test") == f"{tmp_path}: it has no split 'test', only train, val"
     (tmp_path / "val" / "c").mkdir()
     assert f"{tmp_path}/val/c: no images in this class" in refused("x", tmp_path, "val")
 

@@ -2,9 +2,12 @@
 
 import ast
 import copy
+import dataclasses
 import logging
 import pickle
 from pathlib import Path
+from types import UnionType
+from typing import Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
 import yaml
@@ -16,7 +19,8 @@ import zoo.training.recipe
 from zoo.catalogue import list_models
 from zoo.errors import TrainingError
 from zoo.frameworks import FRAMEWORKS
-from zoo.training.flags import GROUPS, changes, parse, remarks, save_yaml, to_yaml
+from zoo.training.flags import FLAGS, Arguments, changes, parse, remarks, save_yaml, to_yaml
+from zoo.training.flags.table import GROUPS
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 V4 = "--model=inception_v4"
@@ -56,21 +60,54 @@ def test_defaults_are_mindcvs():
     values = parse([V4]).values
     mindcv = {name: ast.literal_eval(value) for name, _, value in (word.partition("=") for word in MINDCV.split())}
     assert len(mindcv) + len(OURS) == 86
-    assert {name: values[name] for name in mindcv} == mindcv
+    assert {name: values[name] for name in mindcv} == mindcv | {"ckpt_path": FLAGS["ckpt_path"].type.read("")}
     assert {name: values[name] for name in OURS - {"model"}} == dict.fromkeys(OURS - {"model"})
 
 
-def test_a_name_stands_in_the_table_once_a_program():
-    rows = [(flag.name, flag.program) for group in GROUPS.values() for flag in group]
-    both = [name for name, program in rows if program is None]
-    assert len(set(rows)) == len(rows)
-    assert not set(both) & {name for name, program in rows if program}
+def test_a_name_is_in_the_table_once():
+    names = [field.name for group in GROUPS for field in dataclasses.fields(group)]
+    assert names == list(FLAGS)
+    assert len(set(names)) == len(names)
+    synonyms = [synonym for row in FLAGS.values() for synonym in row.synonyms]
+    assert len(set(synonyms)) == len(synonyms)
+    assert not set(synonyms) & set(names)
 
 
-def test_defaults_are_what_their_kinds_read():
-    for group in GROUPS.values():
-        for flag in group:
-            assert flag.kind.read(flag.default) == flag.default, flag.name
+def test_defaults_are_what_their_types_read():
+    for row in FLAGS.values():
+        if row.name != "model":  # which has no default
+            assert row.type.read(row.default) == row.default, row.name
+
+
+def test_values_are_of_the_types_that_the_fields_declare():
+    """What mypy reads is what the flag types make."""
+    declared = get_type_hints(Arguments)
+    for words in ([V4], [V4, *ALL.split()]):
+        arguments = parse(words, "validate")
+        for name in FLAGS:
+            value, hint = getattr(arguments, name), declared[name]
+            assert fits(value, hint), f"{name}: {value!r} is no {hint}"
+
+
+ALL = (
+    "--device=gpu:1 --device_target=Ascend --mode=0 --num_samples=3 --blacklist=a --class_map=b --image_resize=9 "
+    "--color_jitter=.1,.2,.3 --interpolation=area --auto_augment=3a --re_value=random --mean=1,2,3 --std=1 "
+    "--crop_pct=1 --num_classes=7 --width=2 --drop_rate=0 --drop_path_rate=0 --ckpt_path a b --resume --freeze=a,b "
+    "--ckpt_save_policy=None --layer_decay=1 --eps=1 --amp_cast_list=x --json=a --scale=0.1,1"
+)
+
+
+def fits(value, hint):
+    """Whether a value is of an annotated type: unions, literals and tuples of simple types."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return value in arguments
+    if origin in (Union, UnionType):
+        return any(fits(value, one) for one in arguments)
+    if origin is tuple and isinstance(value, tuple):
+        several = arguments[:1] * len(value) if arguments[1:] == (...,) else arguments
+        return len(several) == len(value) and all(map(fits, value, several))
+    return type(value) is hint
 
 
 def test_the_document_s_commands(warnings):
@@ -78,7 +115,7 @@ def test_the_document_s_commands(warnings):
     train = parse(words.split())
     assert (train.model, train.pretrained, train.opt, train.lr) == ("inception_v4", True, "momentum", 0.001)
     assert (train.dataset, train.num_classes, train.dataset_download) == ("cifar10", 10, True)
-    assert warnings() == "dataset=cifar10: taken for --dataset=cifar10"
+    assert warnings() == "dataset=cifar10: read as --dataset=cifar10"
     words = "--model=inception_v4 --dataset=imagenet --val_split=val"
     assert parse([*words.split(), "--pretrained"], "validate").pretrained
     path = parse([*words.split(), "--ckpt_path=./ckpt/inception_v4-best.ckpt"], "validate").ckpt_path
@@ -153,6 +190,9 @@ YAML = [
     ("ckpt_save_policy: None", "ckpt_save_policy", None),
     ("resume: true", "resume", "auto"),
     ("resume: false", "resume", None),
+    ("ckpt_path: ''", "ckpt_path", ()),
+    ("ckpt_path: a.ckpt", "ckpt_path", ("a.ckpt",)),
+    ("ckpt_path: []", "ckpt_path", ()),
     ("freeze: [stem, 'mixed_5*']", "freeze", ("stem", "mixed_5*")),
     ("aug_splits: 3\nauto_augment: autoaug", "aug_splits", 3),
     ("json: result.json", "lr", 0.001),
@@ -182,14 +222,14 @@ def test_the_command_line_s_weights_go_before_the_recipe_s(tmp_path):
     arguments = parse([V4, "-c", fine_tuned, "--ckpt_path=best.ckpt"], "validate")
     assert (arguments.pretrained, arguments.ckpt_path) == (False, ("best.ckpt",))
     resumed = recipe(tmp_path, "ckpt_path: best.ckpt")
-    assert parse([V4, "-c", resumed, "--pretrained"]).ckpt_path == ""
+    assert parse([V4, "-c", resumed, "--pretrained"]).ckpt_path == ()
     assert parse([V4, "-c", resumed], "validate").ckpt_path == ("best.ckpt",)
 
 
 ERRORS = [
     ("--lr=1", "--model is required: a name that `zoo list` shows, e.g. inception_v4"),
-    ("--model=inception-v4", "--model: unknown network 'inception-v4'; did you mean inception_v4"),
-    ("--model=resnet50", "--model: unknown network 'resnet50' (`zoo list` shows them all)"),
+    ("--model=inception-v4", "--model: unknown model 'inception-v4': did you mean inception_v4"),
+    ("--model=resnet50", "--model: unknown model 'resnet50': did you mean "),
     (f"{V4} --lr=nan", "--lr: expected a number in [0, inf), not 'nan'"),
     (f"{V4} --lr=inf", "--lr: expected a number in [0, inf), not 'inf'"),
     (f"{V4} --lr", "--lr: expected one argument (see train.py --help)"),
@@ -212,6 +252,10 @@ ERRORS = [
     (f"{V4} --aug_splits=3", "--aug_splits 3: needs a policy to augment by: give --auto_augment"),
     (f"{V4} --pretrained --ckpt_path=x", "--pretrained and --ckpt_path: expected one source of weights, not both"),
     (f"{V4} --momentun=1", "--momentun: no such flag; did you mean --momentum"),
+    (f"{V4} --learning_rate=1", "--learning_rate: no such flag; did you mean --lr?"),
+    (f"{V4} --epochs=1", "--epochs: no such flag; did you mean --epoch_size?"),
+    (f"{V4} --crop_pct=1.1", "--crop_pct: expected None or a number in (0, 1], not '1.1'"),
+    (f"{V4} --ckpt_path a b", "--ckpt_path: expected one checkpoint to start from, not 2: a b"),
     (f"{V4} momentun=1", "--momentun: no such flag; did you mean --momentum"),
     (f"{V4} --ckpt_save_d=1", "--ckpt_save_d: no such flag; did you mean --ckpt_save_dir"),
     (f"{V4} --json=x", "--json: a flag of validate.py only"),
@@ -235,12 +279,13 @@ YAML_ERRORS = [
     ("batch_size: 32.0", "line 1: batch_size: expected an integer in [1, inf), not 32.0"),
     ("dataset: 5", "line 1: dataset: expected text, not 5"),
     ("scale: [0.1, {}]", "line 1: scale: expected two numbers"),
-    ("lr: 1\nlr: 2", "line 2: lr is there twice"),
+    ("lr: 1\nlr: 2", "line 2: lr occurs twice"),
     ("lr: [1", "line 1: not YAML: "),
     ("- lr", "line 1: expected a recipe, `flag: value` line by line"),
     ("lr: 2020-13-45", "not YAML: month must be in 1..12"),
     ("lr: !!python/name:os.system", "line 1: not YAML: could not determine a constructor"),
     ("json: [1]", "line 1: json: expected None or text"),
+    ("learning_rate: 1", "line 1: learning_rate: no such flag; did you mean lr?"),
     ("pretrained: yes\nckpt_path: x", "--pretrained and --ckpt_path: expected one source"),
     ("a: \x07", "not YAML: unacceptable character"),
 ]
@@ -262,9 +307,9 @@ def test_a_recipe_that_is_no_text(tmp_path):
 def test_flags_without_effect():
     words = "--drop_path_rate=0.1 --dataset_sink_mode=no --aux_factor=0.4 --num_cycles=2 --scheduler=constant --lr=1"
     assert remarks(parse([V4, *words.split()])) == [
+        "--drop_path_rate has no effect on Inception networks: none of them drops paths.",
         "--dataset_sink_mode has no effect as every framework is fed by one input pipeline.",
         "--num_cycles has no effect with --scheduler constant.",
-        "--drop_path_rate has no effect on Inception networks: none of them drops paths.",
         "--aux_factor has no effect on inception_v4, which has no auxiliary heads.",
     ]
 
@@ -302,17 +347,34 @@ def test_validate_takes_train_s_flags(tmp_path, warnings):
     assert warnings() == "validate.py ignores --opt, --lr, --ema_decay: for training only"
 
 
+@pytest.mark.parametrize("columns", [80, 200])
 @pytest.mark.parametrize(
-    ("program", "shown", "hidden"), [("train", "--lr ", "--json"), ("validate", "--json ", "--lr ")]
+    ("script", "shown", "hidden"), [("train", "--lr ", "--json"), ("validate", "--json ", "--lr ")]
 )
-def test_help(capsys, program, shown, hidden):
+def test_help_fits_the_terminal(capsys, monkeypatch, script, shown, hidden, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
     with pytest.raises(SystemExit) as caught:
-        parse(["--help"], program)
+        parse(["--help"], script)
     assert caught.value.code == 0
     out = capsys.readouterr().out
     assert shown in out
     assert hidden not in out
-    assert "(default: the network's own; mindcv: 224)" in out
+    assert "(default: the network's own; mindcv: 224)" in " ".join(out.split())
+    assert columns // 2 < max(map(len, out.splitlines())) <= columns
+
+
+@pytest.mark.parametrize(
+    ("words", "end"),
+    [("--epoch_size=8", "0.00099"), ("--epoch_size=8 --decay_epochs=6", ""), ("--epoch_size=90", ""),
+     ("--epoch_size=8 --scheduler=step_decay", ""), ("--epoch_size=8 --min_lr=0.001", "")],
+)  # fmt: skip
+def test_a_cosine_that_the_run_does_not_finish_is_named_once(words, end):
+    found = remarks(parse([V4, *words.split()]))
+    wanted = (
+        f"--decay_epochs 100: the run ends after 6 epochs of the cosine, with the learning rate still at {end}; "
+        "--decay_epochs 6 makes it end at --min_lr."
+    )
+    assert found == ([wanted] if end else [])
 
 
 def texts():
@@ -347,11 +409,11 @@ CHANGES = st.fixed_dictionaries(
 
 @given(CHANGES, st.sampled_from(["train", "validate"]))
 @settings(max_examples=60, deadline=None)
-def test_what_is_saved_comes_back(tmp_path_factory, changes, program):
-    arguments = parse([V4], program).replace(**changes)
+def test_what_is_saved_comes_back(tmp_path_factory, changes, script):
+    arguments = parse([V4], script).replace(**changes)
     path = tmp_path_factory.mktemp("saved") / "saved.yaml"
     save_yaml(arguments, path)
-    again = parse(["-c", str(path)], program)
+    again = parse(["-c", str(path)], script)
     assert again == arguments
     assert to_yaml(again) == to_yaml(arguments)
     assert {key: type(value) for key, value in again.values.items()} == {
@@ -359,7 +421,7 @@ def test_what_is_saved_comes_back(tmp_path_factory, changes, program):
     }
 
 
-def test_what_is_saved_is_by_section_and_for_both_programs(tmp_path):
+def test_what_is_saved_is_grouped_and_for_both_scripts(tmp_path):
     arguments = parse([V4, "--lr=0.3", "--freeze", "stem", "--data_dir", "ü\udcff"])
     save_yaml(arguments, tmp_path / "inception_v4.yaml")
     text = (tmp_path / "inception_v4.yaml").read_text()
@@ -385,16 +447,16 @@ def test_arguments_are_a_value():
     assert arguments.replace(lr="1e-5", scale=[0.5, 1]).scale == (0.5, 1.0)
     assert arguments != parse([V4], "validate")
     assert pickle.loads(pickle.dumps(arguments)) == copy.deepcopy(arguments) == arguments
-    with pytest.raises(AttributeError, match="no flag 'learning_rate'"):
+    with pytest.raises(AttributeError, match="no attribute 'learning_rate'"):
         arguments.learning_rate  # noqa: B018
     with pytest.raises(TrainingError, match="lr: expected a number"):
         arguments.replace(lr=-1)
 
 
-@pytest.mark.parametrize("program", ["train", "validate"])
+@pytest.mark.parametrize("script", ["train", "validate"])
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_the_project_s_recipes(path, program, warnings):
-    arguments = parse(["-c", str(path)], program)
+def test_the_project_s_recipes(path, script, warnings):
+    arguments = parse(["-c", str(path)], script)
     assert path.stem in ("digits", "cifar10") or arguments.model in (path.stem, path.stem.partition(".")[0])
     assert warnings() == ""
     assert path.read_text().startswith("# ")

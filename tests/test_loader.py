@@ -379,7 +379,7 @@ def test_processes_share_every_step_of_one_without_overlap_or_loss(processes, wo
         for name in ("images", "labels", "indices", "targets"):
             joined = np.concatenate([getattr(part, name) for part in parts])
             assert joined.tobytes() == getattr(whole, name).tobytes()
-        places = [share.part(step) for share in shares]
+        places = [share.share_of(step) for share in shares]
         assert [part.images for part in places] == [len(part.images) for part in parts]
         assert [part.first for part in places] == [sum(p.images for p in places[:k]) for k in range(processes)]
         assert {part.total for part in places} == {len(whole.images)}
@@ -408,8 +408,8 @@ def test_another_takes_an_unreadable_one_s_place(folder, workers):
     wanted = list(range(len(folder)))
     wanted[17] = 18
     assert indices == wanted
-    assert list(one.bad) == [17]
-    assert "17.png: " in one.bad[17]
+    assert list(one.skipped) == [17]
+    assert "17.png: " in one.skipped[17]
     (batch,) = [batch for batch in one.epoch(0) if batch.indices.tolist().count(18) > 1]
     assert (batch.labels == folder.labels[batch.indices]).all()
 
@@ -419,7 +419,7 @@ def test_an_unreadable_one_is_skipped(folder, workers):
     one = loader(folder, batch_size=5, workers=workers, unreadable="skip")
     indices = np.concatenate([batch.indices for batch in one.epoch(0)]).tolist()
     assert indices == [index for index in range(len(folder)) if index != 17]
-    assert list(one.bad) == [17]
+    assert list(one.skipped) == [17]
 
 
 @pytest.mark.parametrize("unreadable", ["skip", "replace"])

@@ -94,7 +94,10 @@ def test_result_log(tmp_path):
 def test_epochs_that_were_not_validated(tmp_path, capsys):
     run(tmp_path, validated=False, mode="log")
     assert rows(tmp_path)[1] == ["1", "1.000000", "-", "-", "12.00", "3.50", "15.50"]
-    assert "Accuracy" not in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "Accuracy" not in out
+    assert "train: 12.00s\n" in out
+    assert "val:" not in out
     assert (tmp_path / "curves.png").exists()
 
 
@@ -157,10 +160,6 @@ sys.path.insert(0, {str(__import__("pathlib").Path(__file__).parent)!r})
 from pathlib import Path
 from test_report import run
 run(Path({str(tmp_path)!r}), tensorboard=True)
-import importlib.util
-from google.protobuf.internal import api_implementation
-if importlib.util.find_spec("mindspore"):
-    assert api_implementation.Type() == "python"
 from tensorboardX.proto.event_pb2 import Event
 (path,) = Path({str(tmp_path)!r}, "tensorboard").iterdir()
 data = path.read_bytes()

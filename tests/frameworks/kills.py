@@ -23,7 +23,8 @@ sys.path.insert(0, str(ROOT))
 
 from zoo import console  # noqa: E402
 from zoo.training.report import Epoch, reported  # noqa: E402
-from zoo.training.state import newest, read_state  # noqa: E402
+from zoo.training.run_folder import newest  # noqa: E402
+from zoo.training.state import read_state  # noqa: E402
 
 MODEL = "googlenet"
 FLAGS = (
@@ -55,8 +56,7 @@ def ordeal(backend: str, folder: Path, kills: int, epochs: int, seed: int = 0) -
     whole, broken = folder / "whole", folder / "broken"
     _end(_start(backend, whole, epochs))
     while result.kills < kills:
-        goes_on = (broken / f"optim_{MODEL}.ckpt").exists()
-        process = _start(backend, broken, epochs, *["--resume"] * goes_on)
+        process = _start(backend, broken, epochs, "--resume")
         _until_it_trains(process, broken)
         time.sleep(chance.uniform(0, SPAN))
         if chance.random() < 0.5:

@@ -51,7 +51,7 @@ def main(framework: str, folder: str, split: int, graph: bool) -> int:
     for step, batch in enumerate(loader.epoch(0)):
         if step == STEPS * split:
             break
-        part = loader.part(step)
+        part = loader.share_of(step)
         training.seed(at_position(0, 1, step), part.first, part.total)
         if step == 0:
             loss = float(training.backward(batch.images, batch.targets, 1.0)) * len(batch.images)

@@ -22,8 +22,9 @@ import validate
 import zoo.files
 from zoo.data.images import read_image
 from zoo.errors import Stopped, TrainingError
-from zoo.training import recipe
-from zoo.training.state import newest, read_state
+from zoo.training import inputs
+from zoo.training.run_folder import newest
+from zoo.training.state import read_state
 
 ROOT = Path(__file__).parents[2]
 MODEL = "--model googlenet --width 0.125 --image_resize 64 --num_parallel_workers 2 --warmup_epochs 0"
@@ -84,7 +85,7 @@ def test_a_signal_finishes_the_step_and_says_how_to_go_on(framework, tmp_path, n
         number = signal.SIGTERM  # which it makes of SIGINT while it runs a graph
     wanted = (
         f"train.py: stopped by {number.name}; the last checkpoint is {tmp_path}/my run/optim_googlenet.ckpt "
-        f"({position}); to go on from it: python {ROOT}/train.py -c '{tmp_path}/my run/googlenet.yaml' --resume"
+        f"({position}); to resume from it: python {ROOT}/train.py -c '{tmp_path}/my run/googlenet.yaml' --resume"
     )
     assert (line, run.returncode) == (wanted, 128 + number)
     if number == signal.SIGTERM and framework == "torch":  # the command does what it says
@@ -110,7 +111,7 @@ def test_a_signal_in_validation_leaves_it_for_later(framework, tmp_path, monkeyp
     capsys.readouterr()
     assert train.main([*run, "--resume"]) == 0
     assert re.search(r"^Epoch: \[1/1\], loss: .*Top_1_Accuracy", capsys.readouterr().out, re.M)
-    with pytest.raises(TrainingError, match="this run is done with its 1 epochs: give a larger --epoch_size"):
+    with pytest.raises(TrainingError, match="this run is complete, with 1 epochs: give a larger --epoch_size"):
         train.main([*run, "--resume"])
 
 
@@ -185,7 +186,7 @@ def folder(tmp_path):
 
 def test_bad_images_are_left_out_and_listed(framework, folder, tmp_path, monkeypatch, capsys, caplog):
     """Exactly those that cannot be read; the odd ones are used, and a batch keeps its size."""
-    read, real, seen = set(), recipe.training_loader, []
+    read, real, seen = set(), inputs.training_loader, []
 
     def recorded(path):
         image = read_image(path)
@@ -198,7 +199,7 @@ def test_bad_images_are_left_out_and_listed(framework, folder, tmp_path, monkeyp
         return real(*arguments)
 
     monkeypatch.setattr("zoo.data.datasets.read_image", recorded)
-    monkeypatch.setattr(recipe, "training_loader", vanished)
+    monkeypatch.setattr(inputs, "training_loader", vanished)
     monkeypatch.setattr(train.Trainer, "step", spy(train.Trainer.step, seen))
     run = f"{MODEL} --data_dir {folder.root} --batch_size 20 --lr 0.001 --epoch_size 1".split()
     assert train.main([*run, "--backend", framework, "--ckpt_save_dir", str(tmp_path / "a")]) == 0
@@ -214,7 +215,7 @@ def test_bad_images_are_left_out_and_listed(framework, folder, tmp_path, monkeyp
     assert read >= folder.odd
     assert seen == [20] * 15
     assert f"{len(missing)} images could not be read: " in capsys.readouterr().out
-    assert len([m for m in caplog.messages if m.startswith("left out: ")]) == 5
+    assert len([m for m in caplog.messages if m.startswith("skipped: ")]) == 5
 
     with pytest.raises(TrainingError, match=r"(cannot read the image|not an image).*; there is no checkpoint yet"):
         train.main([*run, "--backend", framework, "--ckpt_save_dir", str(tmp_path / "b"), "--strict"])
@@ -244,7 +245,7 @@ def test_a_loss_that_is_no_number_names_the_batch_and_the_last_checkpoint(framew
     assert train.main(words(framework, tmp_path, "--epoch_size", "1")) == 0
     message = (
         r"epoch 2, batch \d: the loss is (nan|inf).*; the batch: train/\d+, train/\d+, train/\d+, \.\.\. \(16 in all: "
-        r".*failed_batch.csv\); the last checkpoint is .*optim_googlenet.ckpt \(epoch 1, batch 3\); to go on from it: "
+        r".*failed_batch.csv\); the last checkpoint is .*optim_googlenet.ckpt \(epoch 1, batch 3\); to resume from it: "
     )
     with pytest.raises(TrainingError, match=message):
         train.main(words(framework, tmp_path, "--epoch_size", "2", "--lr", "1e30", "--resume"))
@@ -279,7 +280,7 @@ def test_a_folder_that_turns_read_only_loses_nothing(framework, tmp_path, monkey
         return real(*arguments, dir=dir, **options)
 
     monkeypatch.setattr(zoo.files.tempfile, "mkstemp", read_only)
-    message = r"Read-only file system; the last checkpoint is .*optim_googlenet.ckpt \(epoch 2, batch 1\); to go on"
+    message = r"Read-only file system; the last checkpoint is .*optim_googlenet.ckpt \(epoch 2, batch 1\); to resume"
     with pytest.raises(TrainingError, match=message):
         train.main(words(framework, tmp_path, "--num_samples", "16", "--epoch_size", "9"))
     assert newest(tmp_path, "googlenet").position == (2, 1)
@@ -289,7 +290,7 @@ def test_of_two_runs_in_a_folder_the_second_waits_for_its_turn(framework, tmp_pa
     first = script(*words(framework, tmp_path, "--epoch_size", "1000", flags=PROCESS))
     until((tmp_path / "optim_googlenet.ckpt").exists)
     with pytest.raises(
-        TrainingError, match=rf"process {first.pid} on .* is writing there: wait for it, or take another"
+        TrainingError, match=rf"process {first.pid} on .* is writing there: wait until it has ended, or choose"
     ):
         train.main(words(framework, tmp_path, "--epoch_size", "1"))
     assert first.poll() is None
@@ -301,7 +302,7 @@ def test_of_two_runs_in_a_folder_the_second_waits_for_its_turn(framework, tmp_pa
 
 @pytest.mark.parametrize("error", [SystemExit(3), MemoryError("no more"), KeyError("a fault of the program")])
 def test_a_worker_that_dies_ends_the_run_with_its_error(framework, tmp_path, monkeypatch, error):
-    real, calls = recipe.Augment.__call__, []
+    real, calls = inputs.Augment.__call__, []
 
     def dies(self, *arguments, **options):
         calls.append(threading.get_ident())
@@ -309,7 +310,7 @@ def test_a_worker_that_dies_ends_the_run_with_its_error(framework, tmp_path, mon
             raise error
         return real(self, *arguments, **options)
 
-    monkeypatch.setattr(recipe.Augment, "__call__", dies)
+    monkeypatch.setattr(inputs.Augment, "__call__", dies)
     with pytest.raises(type(error)):
         train.main(words(framework, tmp_path, "--epoch_size", "1"))
     assert threading.get_ident() not in calls

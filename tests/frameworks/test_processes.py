@@ -16,7 +16,7 @@ import pytest
 import train
 from backends.processes import LAUNCHERS
 from zoo.errors import TrainingError
-from zoo.training.state import newest
+from zoo.training.run_folder import newest
 
 ROOT = Path(__file__).parents[2]
 SEVERAL = Path(__file__).with_name("several.py")

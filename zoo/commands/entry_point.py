@@ -1,4 +1,4 @@
-"""How train.py and validate.py begin and end: warnings and errors as one line each, exit status 2 for bad input."""
+"""The start and the end of train.py and validate.py: logging, signals, errors as one line, exit status."""
 
 from __future__ import annotations
 
@@ -20,25 +20,27 @@ from zoo.training.processes import Processes
 
 
 class Signals:
-    """Notes SIGTERM and SIGINT, as a context manager, so that a step is finished.
+    """Records SIGTERM and SIGINT, as a context manager, so that the current step is finished first.
 
-    A second SIGINT interrupts a process at once that is `alone`; launchers send their processes each signal many times.
+    alone   whether this process was not started by a launcher: then a second SIGINT interrupts it at once (launchers
+            send each signal to their processes several times)
+    number  of the first signal received, 0 for none
     """
 
     def __init__(self, alone: bool = True) -> None:
         self.number, self.alone = 0, alone
-        self._before: dict[int, Any] = {}
+        self._handlers_before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
         for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._note)
+            self._handlers_before[number] = signal.signal(number, self._record)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._handlers_before.items():
             signal.signal(number, handler)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _record(self, number: int, frame: FrameType | None) -> None:
         if self.number:
             if self.alone and number == signal.SIGINT:
                 raise KeyboardInterrupt
@@ -48,12 +50,12 @@ class Signals:
 
 
 def say(message: str) -> None:
-    """A line on standard error, by this script."""
+    """Print a line on standard error, after the name of the script."""
     print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr, flush=True)
 
 
 def command(processes: Processes, backend: str, *words: str | Path) -> str:
-    """The command line of this script with other words, by the launcher that has started these processes."""
+    """A command line that runs this script with other arguments, with the launcher of these processes."""
     launcher = launch(backend, processes.size, processes.gpu) if processes.size > 1 else "python"
     return f"{launcher} {shlex.join([sys.argv[0] or 'train.py', *map(str, words)])}"
 
@@ -66,11 +68,12 @@ def run(main: Callable[[], int]) -> int:
     name = Path(sys.argv[0]).name
     if rank():
         name += f" (process {rank()})"
-        logging.getLogger("zoo").setLevel(logging.ERROR)  # the first one says it
-    warnings.filterwarnings("ignore", module="PIL")  # of images that it reads all the same
+        logging.getLogger("zoo").setLevel(logging.ERROR)  # process 0 prints the warnings
+    warnings.filterwarnings("ignore", module="PIL")  # about flaws of images that it can read
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(f"{name}: warning: %(message)s"))
     logging.getLogger("zoo").addHandler(handler)
+    logging.getLogger("zoo").propagate = False  # Paddle and others install a handler on the root logger
     try:
         status = main()
     except ZooError as error:
@@ -91,5 +94,5 @@ def run(main: Callable[[], int]) -> int:
         if row.skip_teardown and row.name in sys.modules:
             if not (status == 0 and row.launcher.started()):
                 os._exit(status)
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # several processes part in order only in the teardown
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # several processes end in order only with the teardown
     return status

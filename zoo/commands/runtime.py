@@ -1,4 +1,4 @@
-"""What train.py and validate.py need of a framework: its devices, its processes, a network built."""
+"""What train.py and validate.py get from a framework: device, processes, the network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zoo.training.recipe import Network
 
 
 def device(a: Arguments) -> Device | None:
-    """Where the network runs: as the flags say, by default on a GPU if there is one; each process on its own."""
+    """The device of the flags, by default a GPU if there is one. Each of several processes has its own GPU."""
     own = Device("gpu", local_rank(a.backend) if a.distribute else 0)
     if a.device is None:
         return own if get(a.backend).gpus() else None
@@ -21,13 +21,13 @@ def device(a: Arguments) -> Device | None:
 
 
 def processes(a: Arguments) -> Processes:
-    """The processes of the run. Raises TrainingError where they were not started, or not asked for."""
+    """The processes of the run. Raises TrainingError if --distribute and the launcher do not go together."""
     where = device(a)
-    return join(a.backend, a.distribute, where is not None and where.kind == "gpu", f"{a.program}.py")
+    return join(a.backend, a.distribute, where is not None and where.kind == "gpu", f"{a.script}.py")
 
 
 def build(a: Arguments, network: Network) -> Any:
-    """The run's network in the framework of the flags, with its weights."""
+    """The network with its weights, in the framework of the flags."""
     arrays = network.arrays(a.seed)
     backend = get(a.backend)
     net = backend.build(network.model, device(a))

@@ -127,19 +127,24 @@ class Arrays(Dataset):
         return replace(self, labels=self.labels[at], pixels=self.pixels[at], numbers=self.numbers[at])
 
 
-def open_dataset(name: str, root: str | Path, split: str, *, download: bool = False) -> Dataset:
-    """A dataset's split: `imagenet` or any other name of a tree ROOT/SPLIT/CLASS/IMAGE, or one of `KNOWN`.
+def open_dataset(name: str, root: str | Path, split: str, *, download: bool = False, least_classes: int = 2) -> Dataset:
+    """Open a split of a dataset.
 
-    Those have train and test, for which val stands too. With `download` they are fetched into `root` first where they
-    are missing. Raises InputError for whatever is missing, empty, damaged or of one class only.
+    name           a dataset of `KNOWN`; any other name, such as `imagenet`, is a tree ROOT/SPLIT/CLASS/IMAGE
+    root           its folder
+    split          "train" or "val"; datasets of `KNOWN` have train and test, and val means test
+    download       fetch a dataset of `KNOWN` into `root` if it is not there
+    least_classes  number of classes that a tree must have
+
+    Raises InputError for a dataset that is missing, empty or damaged, or has too few classes.
     """
     if name not in KNOWN:
         if download:
             raise InputError(
-                f"{name} cannot be downloaded: put it into {root}/{split}/CLASS/IMAGE (ImageNet is to be had from "
+                f"{name} cannot be downloaded: put it into {root}/{split}/CLASS/IMAGE (ImageNet can be had from "
                 f"image-net.org after registration); {', '.join(KNOWN)} can be"
             )
-        return _folder(name, Path(root), split)
+        return _folder(name, Path(root), split, least_classes)
     part = "test" if split in ("val", "validation", "test") else split
     if part not in ("train", "test"):
         raise InputError(f"{name} has no split {split!r}: expected train or test (val means test)")
@@ -156,33 +161,44 @@ def open_dataset(name: str, root: str | Path, split: str, *, download: bool = Fa
     return Arrays(name, part, classes, labels.astype(np.int64), pixels, np.arange(len(labels)))
 
 
+def has_split(name: str, root: str | Path, split: str) -> bool:
+    """Whether a dataset has a split, as far as its name and its folders tell."""
+    return name in KNOWN or any((home / split).is_dir() for home in (Path(root), Path(root) / name))
+
+
+DEFAULT = "imagenet"
+"""The name of a dataset if none was given: the dataset may be any tree of images."""
+
 SPLITS = ("train", "val", "test", "validation")
 
 
-def _folder(name: str, root: Path, split: str) -> ImageFolder:
+def _folder(name: str, root: Path, split: str, least_classes: int) -> ImageFolder:
+    """The tree ROOT/SPLIT, ROOT/NAME/SPLIT or, without splits, ROOT; with the default name it gets the folder's."""
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder; {name} is expected at {root}/{split}/CLASS/IMAGE")
+        raise InputError(f"{root}: no such folder; the images are expected in {root}/{split}/CLASS/IMAGE")
     homes = [home for home in (root, root / name) if any((home / one).is_dir() for one in (split, *SPLITS))]
-    folder = next((home / split for home in homes if (home / split).is_dir()), root)
+    home = next((home for home in homes if (home / split).is_dir()), root)
+    folder = home / split if home in homes and (home / split).is_dir() else root
     if homes and folder == root:
         there = ", ".join(_folders(homes[0])[:5])
-        raise InputError(f"{homes[0]}: no split {split!r} in it: there are {there}")
+        raise InputError(f"{homes[0]}: it has no split {split!r}, only {there}")
     classes = _folders(folder)
     if not classes:
-        raise InputError(f"{folder}: no folders of classes in it: expected {split}/CLASS/IMAGE ({_known()})")
+        raise InputError(f"{folder}: it has no class folders: expected {split}/CLASS/IMAGE ({_known()})")
     if folder == root and any((root / one / other).is_dir() for one in classes for other in SPLITS):
-        raise InputError(f"{root}: holds datasets, none of them {name}: there are {', '.join(classes[:5])}")
+        raise InputError(f"{root}: it holds other datasets than {name}: {', '.join(classes[:5])}")
     paths: list[str] = []
     labels: list[int] = []
     for label, one in enumerate(classes):
-        its = sorted(_images(folder, one))
-        if not its:
+        images = sorted(_images(folder, one))
+        if not images:
             raise InputError(f"{folder / one}: no images in this class: expected files {' '.join(SUFFIXES)}")
-        paths += its
-        labels += [label] * len(its)
-    if len(classes) < 2:
-        raise InputError(f"{folder}: {len(classes)} folder of a class in it, and to tell apart there must be two")
-    return ImageFolder(name, split, tuple(classes), np.array(labels, np.int64), folder, tuple(paths))
+        paths += images
+        labels += [label] * len(images)
+    if len(classes) < least_classes:
+        raise InputError(f"{folder}: expected at least {least_classes} class folders to tell apart, not {len(classes)}")
+    title = name if name != DEFAULT else home.resolve().name or name
+    return ImageFolder(title, split, tuple(classes), np.array(labels, np.int64), folder, tuple(paths))
 
 
 def _folders(folder: Path) -> list[str]:

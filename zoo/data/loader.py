@@ -39,7 +39,7 @@ class Batch(NamedTuple):
     targets: NDArray[np.float32]
 
 
-class Part(NamedTuple):
+class Share(NamedTuple):
     """Of the `total` images of a step, so many `images` from the `first` on are one process's."""
 
     first: int
@@ -93,7 +93,7 @@ class Loader:
         self.workers, self.repeats, self.splits = workers, repeats, splits
         self.mixing = mixing or Mixing(len(dataset.classes))
         self.share, self.unreadable = share, unreadable
-        self.bad: dict[int, str] = {}
+        self.skipped: dict[int, str] = {}
         self._in_a_row = 0
 
     def __len__(self) -> int:
@@ -101,12 +101,12 @@ class Loader:
         full, rest = divmod(len(self.dataset), self.batch_size * self.share[1])
         return full + bool(rest and not self.drop_remainder)
 
-    def part(self, step: int) -> Part:
+    def share_of(self, step: int) -> Share:
         """Which part of a step's images, of all processes together, is this process's."""
         rank, processes = self.share
         all_of_it = min(self.batch_size * processes, len(self.dataset) - step * self.batch_size * processes)
         first, end = (all_of_it * k // processes for k in (rank, rank + 1))
-        return Part(first, end - first, all_of_it)
+        return Share(first, end - first, all_of_it)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Batches `start`, start + 1, ... of an epoch, counted from 0; none that would be empty.
@@ -143,7 +143,7 @@ class Loader:
 
     def _indices(self, order: NDArray[np.int64], step: int) -> list[tuple[int, int, int]]:
         """Of each view in the batch: its place in the epoch, its image, which of the image's views it is."""
-        first, images, _ = self.part(step)
+        first, images, _ = self.share_of(step)
         start = step * self.batch_size * self.share[1] + first
         places = range(start, start + images)
         return [(place, int(order[place]), view) for view in range(max(1, self.splits)) for place in places]
@@ -157,7 +157,7 @@ class Loader:
             except InputError as error:
                 if self.unreadable == "raise":
                     raise
-                self.bad.setdefault(at, str(error))
+                self.skipped.setdefault(at, str(error))
                 continue
             random = generator(self.seed, epoch, place, view)
             return at, self.transform(image, random, plain=self.splits > 0 and view == 0)
@@ -181,7 +181,7 @@ class Loader:
     def _too_many(self, index: int) -> InputError:
         return InputError(
             f"{self.dataset.name}, {self.dataset.split}: {MOST_IN_A_ROW} images in a row cannot be read, the last: "
-            f"{self.bad[index]}: is the disk there?"
+            f"{self.skipped[index]}: is the disk there?"
         )
 
 

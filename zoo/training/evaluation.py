@@ -1,4 +1,4 @@
-"""One pass over a dataset: what a network says of every image, and how long it took."""
+"""Evaluate a network on a dataset, and measure how long it takes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ Predict = Callable[[NDArray[np.float32]], NDArray[Any]]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The tally, seconds of the whole loop, and seconds of the network alone with the images it had in them.
+    """The result of an evaluation.
 
-    The network's time leaves the first batch out, which compiles and allocates, unless there is no other.
+    tally            the predictions of all images
+    seconds          the time of the whole loop
+    network_seconds  the time of the network alone, without the first batch, which compiles and allocates (unless it is
+                     the only one); `network_images`: the number of images in that time
     """
 
     tally: Tally
@@ -32,12 +35,12 @@ class Evaluation:
 
     @property
     def images_per_second(self) -> float:
-        """Of the whole loop: reading, preprocessing, the network."""
+        """Throughput of the whole loop: reading, preprocessing and the network."""
         return len(self.tally) / self.seconds
 
     @property
     def network_milliseconds(self) -> float:
-        """The network alone, for an image."""
+        """Milliseconds an image of the network alone."""
         return 1000 * self.network_seconds / max(self.network_images, 1)
 
 
@@ -48,9 +51,9 @@ def evaluate(
     progress: Callable[[int, int], None] = lambda done, total: None,
     processes: Processes | None = None,
 ) -> Evaluation:
-    """Classify all images of `loader`; `progress` is called with batches done and their number.
+    """Classify all images of `loader`; `progress` is called with the number of batches done and their total.
 
-    Of several processes, each classifies its share, and each gets the tally of all.
+    Each of several processes classifies its share, and gets the tally of all.
     """
     tally, timed = Tally(classes), []
     start = time.perf_counter()

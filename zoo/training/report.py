@@ -1,4 +1,4 @@
-"""What a run tells while it goes and leaves behind: a bar or mindcv's lines, result.log, TensorBoard, curves.png."""
+"""What a run reports: a progress bar or mindcv's log lines, result.log, TensorBoard scalars, curves.png."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 Mode = Literal["auto", "bar", "log", "none"]
 
 COLUMNS = ("Epoch", "TrainLoss", "Top_1_Accuracy", "Top_5_Accuracy", "TrainTime", "EvalTime", "TotalTime")
-"""Of result.log, 20 characters each, as mindcv writes them: times in seconds, `-` for what was not measured."""
+"""Columns of result.log, 20 characters each, as in mindcv: times in seconds, `-` for what was not measured."""
 
 LOG_SCALE_FROM = 20.0
-"""The quotient of the largest and the least loss from which their axis is logarithmic."""
+"""Ratio of the largest loss to the smallest from which their axis is logarithmic."""
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """An epoch's figures: accuracies in percent, times in seconds; None was not measured, or is not in result.log."""
+    """The figures of an epoch: accuracies in percent, times in seconds; None: not measured, or not in result.log."""
 
     number: int
     train_loss: float
@@ -58,18 +58,19 @@ class Epoch:
 
 
 class Reporter:
-    """Tells of a training run, as a context manager; epochs and steps count from 1.
+    """Reports a training run, as a context manager; epochs and steps count from 1.
 
-    folder        where result.log, curves.png and tensorboard/ go; None: nowhere
-    model         the network's name, the figure's title
-    epochs        in the run; `steps` in each
-    mode          bar: live, of the whole run; log: mindcv's lines every `log_interval` steps, at the first and the last
-                  of an epoch; auto: a bar on a terminal, else lines; none: nothing is printed
+    folder        for result.log, curves.png and tensorboard/; None: nothing is written
+    model         the network's name, the title of the figure
+    epochs        number of epochs in the run; `steps`: in each epoch
+    mode          bar: a live bar of the whole run; log: mindcv's lines, every `log_interval` steps and at the first and
+                  the last step of an epoch; auto: a bar on a terminal, otherwise lines; none: nothing is printed
     tensorboard   write scalars too; raises TrainingError without tensorboardX
-    start_epoch   epochs done before, of a run that is resumed: their rows of result.log stay, later ones are replaced;
-                  and batches of the next one, `start_step`
+    start_epoch   epochs that a resumed run has already done: their rows of result.log are kept and later ones replaced;
+                  `start_step`: steps of the epoch after them
+    rates         learning rates that the resumed run has already reported, for the figure
 
-    The figure is drawn at the end, of an interrupted run too, but not where an error ended it.
+    The figure is drawn at the end, also of a run that is interrupted, but not of one that ends in an error.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Reporter:
         tensorboard: bool = False,
         start_epoch: int = 0,
         start_step: int = 0,
+        rates: Sequence[tuple[float, float]] = (),
     ) -> None:
         self.folder = None if folder is None else Path(folder)
         self.model, self.epochs, self.steps = model, epochs, steps
@@ -91,11 +93,12 @@ class Reporter:
         self.log_interval, self.tensorboard, self.start_epoch = log_interval, tensorboard, start_epoch
         self.done = start_epoch * steps + start_step
         self.history: list[Epoch] = []
-        self.rates: list[tuple[float, float]] = []
+        self.rates = list(rates)
+        self._loss = float("nan")
         self._bars: Progress | None = None
         self._scalars: Any = None
         self._stack = ExitStack()
-        self._since, self._images = time.perf_counter(), 0
+        self._last_line, self._images = time.perf_counter(), 0
 
     def __enter__(self) -> Reporter:
         with ExitStack() as stack:
@@ -108,7 +111,7 @@ class Reporter:
                 self._bars = stack.enter_context(_bars())
                 self._bars.add_task("", total=self.epochs * self.steps, completed=self.done, figures="")
             self._stack = stack.pop_all()
-        self._since = time.perf_counter()
+        self._last_line = time.perf_counter()
         return self
 
     def __exit__(
@@ -118,29 +121,33 @@ class Reporter:
         if self.folder is not None and self.history and kind in (None, KeyboardInterrupt, Stopped):
             self._draw(self.folder / "curves.png")
 
-    def step(self, epoch: int, step: int, loss: float, lr: float, images: int) -> None:
-        """A step is done: its loss, its learning rate, how many images it took."""
+    def is_due(self, step: int) -> bool:
+        """Whether a step of an epoch is reported with its loss."""
+        return step % self.log_interval == 0 or step in (1, self.steps)
+
+    def step(self, epoch: int, step: int, loss: float | None, lr: float, images: int) -> None:
+        """Report a step: its loss, None if it has not been read and is not due; its learning rate; its images."""
         self._images += images
         done = (epoch - 1) * self.steps + step
-        due = step % self.log_interval == 0 or step in (1, self.steps)
+        self._loss = self._loss if loss is None else loss
         if self._bars is not None:
             self._bars.update(
                 self._bars.task_ids[0],
                 completed=done,
                 description=f"Epoch {epoch}/{self.epochs}",
-                figures=f"loss {loss:.4f}  lr {lr:.2e}  {self._speed():,.0f} images/s",
+                figures=f"loss {self._loss:.4f}  lr {lr:.2e}  {self._speed():,.0f} images/s",
             )
-        if not due:
+        if not self.is_due(step):
             return
         self.rates.append((done / self.steps, lr))
         if self.mode == "log":
-            seconds = time.perf_counter() - self._since
+            seconds = time.perf_counter() - self._last_line
             self.message(
                 f"Epoch: [{epoch}/{self.epochs}], batch: [{step}/{self.steps}], "
-                f"loss: {loss:.6f}, lr: {lr:.6f}, time: {seconds:.6f}s"
+                f"loss: {self._loss:.6f}, lr: {lr:.6f}, time: {seconds:.6f}s"
             )
-        self._scalar(done, {"train/loss": loss, "train/lr": lr, "images_per_second": self._speed()})
-        self._since, self._images = time.perf_counter(), 0
+        self._scalar(done, {"train/loss": self._loss, "train/lr": lr, "images_per_second": self._speed()})
+        self._last_line, self._images = time.perf_counter(), 0
 
     def epoch(
         self,
@@ -152,7 +159,7 @@ class Reporter:
         train_seconds: float,
         eval_seconds: float,
     ) -> None:
-        """An epoch is done, and validated where accuracies (in percent) and a loss are given; times in seconds."""
+        """Report an epoch; it was validated if accuracies (in percent) and a loss are given. Times in seconds."""
         done = Epoch(epoch, train_loss, top1, top5, val_loss, train_seconds, eval_seconds)
         self.history.append(done)
         if self.folder is not None:
@@ -162,19 +169,19 @@ class Reporter:
         figures = {"Top_1_Accuracy": top1, "Top_5_Accuracy": top5}
         shares = "".join(f", {name}: {share:.4f}%" for name, share in figures.items() if share is not None)
         self.message(
-            f"Epoch: [{epoch}/{self.epochs}], loss: {train_loss:.6f}{shares}, "
-            f"train: {train_seconds:.2f}s, val: {eval_seconds:.2f}s"
+            f"Epoch: [{epoch}/{self.epochs}], loss: {train_loss:.6f}{shares}, train: {train_seconds:.2f}s"
+            + (f", val: {eval_seconds:.2f}s" if val_loss is not None else "")
         )
-        self._since, self._images = time.perf_counter(), 0
+        self._last_line, self._images = time.perf_counter(), 0
 
     def message(self, text: str) -> None:
-        """Print a line, above the bar where there is one; nothing in mode none."""
+        """Print a line, above the bar if there is one; in mode none print nothing."""
         if self.mode != "none":
             print(text, flush=True)
 
     def _speed(self) -> float:
         """Images a second since the last line."""
-        return self._images / max(time.perf_counter() - self._since, 1e-9)
+        return self._images / max(time.perf_counter() - self._last_line, 1e-9)
 
     def _scalar(self, step: int, values: dict[str, float | None]) -> None:
         if self._scalars is not None:
@@ -183,7 +190,7 @@ class Reporter:
                     self._scalars.add_scalar(name, value, step)
 
     def _begin_log(self, folder: Path) -> None:
-        """The header, and of a run that is resumed the rows of the epochs done."""
+        """Write the header, and in a resumed run the rows of the epochs that are done."""
         path = folder / "result.log"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -206,9 +213,7 @@ class Reporter:
 
 
 def validation_table(name: str, tally: Tally, classes: Sequence[str], worst: int = 10, per_class: bool = False) -> None:
-    """Print how well a network did: a line of totals, and its `worst` classes by each measure, or every class."""
-    from rich.markup import escape
-
+    """Print how well a network did: a line of totals, and the `worst` classes by each measure, or every class."""
     counted: dict[Which, str] = {"top1": "top-1", "top5": "top-5"} if tally.classes >= 5 else {"top1": "top-1"}
     totals = ", ".join(f"{title} {_of(tally.correct(which), len(tally))}" for which, title in counted.items())
     print(f"{name}: {totals}, loss {tally.loss:.4f}")
@@ -225,12 +230,12 @@ def validation_table(name: str, tally: Tally, classes: Sequence[str], worst: int
         for row in some:
             shares = (_of(row[which], row["images"]) for which in counted)
             precision = "" if row["precision"] is None else f"{row['precision']:.2f}%"
-            table.add_row(escape(row["class"]), *shares, precision, escape(row["mistaken_for"] or ""))
+            table.add_row(row["class"], *shares, precision, row["mistaken_for"] or "")
         console.show(table)
 
 
 def study_table(results: list[dict[str, Any]]) -> None:
-    """`validate.py --study`: a row for each network that the weights of a file were run as."""
+    """Print the table of `validate.py --study`: a row for each network that the weights of a file were evaluated in."""
     rows = console.new("checkpoint", ">eps", "padding counted", ">top-1", ">top-5", ">loss")
     name = ""
     for result in results:
@@ -252,7 +257,10 @@ def study_table(results: list[dict[str, Any]]) -> None:
 
 @contextmanager
 def batches(mode: Mode, log_interval: int) -> Iterator[Callable[[int, int], None]]:
-    """A pass over a dataset: yields what to call with batches done and their number; modes are a Reporter's."""
+    """Show the progress of a pass over a dataset, in a mode of `Reporter`.
+
+    Yields a function to call with the number of batches done and their total.
+    """
     if mode == "auto":
         mode = "bar" if sys.stdout.isatty() else "log"
     if mode != "bar":
@@ -269,7 +277,7 @@ def batches(mode: Mode, log_interval: int) -> Iterator[Callable[[int, int], None
 
 
 def reported(path: Path) -> list[Epoch]:
-    """The rows of a result.log, if there is one; whatever is no row, the header too, is left out. Raises OSError."""
+    """The rows of a result.log, [] if it does not exist; the header and damaged lines are skipped. Raises OSError."""
     rows = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
         try:
@@ -280,9 +288,9 @@ def reported(path: Path) -> list[Epoch]:
 
 
 def draw(figure: Any, title: str, epochs: Sequence[Epoch], rates: Sequence[tuple[float, float]]) -> None:
-    """Loss, accuracy where it was measured, and learning rate over epochs, on an empty matplotlib Figure.
+    """Draw loss, accuracy (if it was measured) and learning rate over epochs on an empty matplotlib Figure.
 
-    rates   pairs: epochs done, with their fraction; the learning rate then
+    rates   pairs of epochs done, with their fraction, and the learning rate then
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -303,7 +311,8 @@ def draw(figure: Any, title: str, epochs: Sequence[Epoch], rates: Sequence[tuple
     if rates:
         axes[-1].plot(*zip(*rates, strict=True), color="#666666", lw=1.8)
         axes[-1].set_ylabel("learning rate")
-        axes[-1].ticklabel_format(axis="y", style="sci", scilimits=(-2, 2), useMathText=True)
+        axes[-1].set_ylim(bottom=0)
+        axes[-1].ticklabel_format(axis="y", style="sci", scilimits=(-2, 2), useMathText=True, useOffset=False)
     for axis in axes:
         axis.grid(color="#e4e4e4", lw=0.8)
         axis.set_axisbelow(True)
@@ -319,11 +328,12 @@ PANELS: dict[str, dict[str, tuple[str, str, Any]]] = {
     "loss (nats)": {"train_loss": ("training", "#0072b2", min), "val_loss": ("validation", "#d55e00", min)},
     "accuracy (%)": {"top1": ("top-1", "#d55e00", max), "top5": ("top-5", "#009e73", max)},
 }
-"""Of the figure: fields of `Epoch`, their names, colours (Okabe and Ito's, which all eyes tell apart), and the best."""
+"""Panels of the figure: fields of `Epoch`, their names, their colours (the colour-blind safe palette of Okabe and Ito)
+and which value is the best."""
 
 
 def _points(epochs: Sequence[Epoch], field: str) -> list[tuple[int, float]]:
-    """Epochs and values, where there is a finite one."""
+    """Numbers of epochs and their values of a field, if finite."""
     values = [(epoch.number, getattr(epoch, field)) for epoch in epochs]
     return [(number, value) for number, value in values if value is not None and math.isfinite(value)]
 
@@ -339,15 +349,13 @@ def _of(part: int, total: int) -> str:
 def _bars() -> Progress:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    description, figures = TextColumn("{task.description}"), TextColumn("{task.fields[figures]}")
+    description = TextColumn("{task.description}", markup=False)
+    figures = TextColumn("{task.fields[figures]}", markup=False)
     return Progress(description, BarColumn(), TaskProgressColumn(), figures, TimeRemainingColumn())
 
 
 def _writer(folder: Path, first_step: int) -> Any:
-    """TensorBoard's; what an earlier run wrote from `first_step` on is hidden."""
-    from weights.formats.mindspore import value_type
-
-    value_type()  # before protobuf is imported: where MindSpore may be, only one of its implementations will do
+    """TensorBoard's writer; it hides what an earlier run wrote from `first_step` on."""
     try:
         tensorboard = importlib.import_module("tensorboardX")
     except ImportError:

@@ -15,21 +15,21 @@ from zoo.training.processes import Processes
 
 COLUMNS = ("split", "image", "reason")
 SHOWN = 5
-"""How many are named as they are met; all are in the file."""
+"""How many are named on the logger; all are in the file."""
 
 logger = logging.getLogger("zoo")
 
 
-class BadImages:
-    """Collects them from all processes, and keeps the file; it appears with the first one.
+class SkippedImages:
+    """Collects the images that all processes have skipped, and writes them to a file when there is the first one.
 
-    goes_on  whether a run goes on, whose earlier ones stay in the file
+    resumed  whether the run has been resumed, so that the images in the file remain there
     """
 
-    def __init__(self, path: str | Path, processes: Processes, goes_on: bool = False) -> None:
+    def __init__(self, path: str | Path, processes: Processes, resumed: bool = False) -> None:
         self.path, self.processes = Path(path), processes
         self.found: dict[tuple[str, str], str] = {}
-        if goes_on and self.path.exists():
+        if resumed and self.path.exists():
             with self.path.open(newline="", encoding="utf-8") as file:
                 rows = list(csv.reader(file))[1:]
             self.found = {(row[0], row[1]): row[2] for row in rows if len(row) == len(COLUMNS)}
@@ -37,9 +37,9 @@ class BadImages:
     def __len__(self) -> int:
         return len(self.found)
 
-    def add(self, data: Dataset, bad: Mapping[int, str]) -> None:
-        """Add those of a dataset that this process has met, and all others; every process must come here."""
-        mine = {data.path(index): reason for index, reason in dict(bad).items()}
+    def add(self, data: Dataset, skipped: Mapping[int, str]) -> None:
+        """Add the images of a dataset, by index, that each process has skipped. All processes must call this."""
+        mine = {data.path(index): reason for index, reason in dict(skipped).items()}
         found: dict[tuple[str, str], str] = {}
         for theirs in self.processes.gather(json.dumps(mine).encode()):
             found |= {(data.split, image): reason for image, reason in json.loads(theirs).items()}
@@ -47,12 +47,12 @@ class BadImages:
         if not new:
             return
         for split, image in sorted(new)[: max(0, SHOWN - len(self.found))]:
-            logger.warning("left out: %s", found[split, image])
+            logger.warning("skipped: %s", found[split, image])
         if len(self.found) < SHOWN <= len(self.found) + len(new):
-            logger.warning("further ones are in %s only", self.path)
+            logger.warning("more skipped images are listed in %s", self.path)
         self.found |= found
         if self.processes.rank == 0:
             try:
                 write_csv(self.path, COLUMNS, ((*key, reason) for key, reason in sorted(self.found.items())))
-            except InputError as error:  # worth no run
+            except InputError as error:  # not worth ending the run
                 logger.warning("%s", error)

@@ -1,4 +1,4 @@
-"""How a flag's value is read, from a word of the command line or from what YAML made of one."""
+"""Flag types: how a flag's value is read, from a word of the command line or from what YAML made of it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from typing import Any, Literal
 
 
 @dataclass(frozen=True)
-class Kind:
-    """How a flag's value is read: from a word of the command line, or from what YAML made of one.
+class FlagType:
+    """How the value of a flag is read.
 
-    read      the value; raises ValueError, TypeError or OverflowError for what is none
-    expected  what to say then
-    hint      what --help adds to the flag's help
-    nargs     argparse's; with "+", `read` gets a list where there are several words
-    repeats   whether a flag given again adds to what it was given before
+    read      returns the value of a command-line word, or of what YAML made of one; raises ValueError, TypeError or
+              OverflowError for anything else
+    expected  what was expected, for the error message
+    metavar   stands for the value in --help
+    hint      what --help adds to the flag's own help
+    nargs     as in argparse; with "+", `read` gets a list if there are several words
+    repeats   whether a flag that is given again adds to the value instead of replacing it
     """
 
     read: Callable[[Any], Any]
@@ -28,7 +30,7 @@ class Kind:
     repeats: bool = False
 
 
-def numeric(type_: type[int] | type[float], interval: str) -> Kind:
+def numeric(type_: type[int] | type[float], interval: str) -> FlagType:
     """A finite number in an interval: `numeric(float, "[0, 1)")`."""
     low, high = (float(end) for end in interval[1:-1].split(","))
     above = operator.ge if interval[0] == "[" else operator.gt
@@ -43,21 +45,21 @@ def numeric(type_: type[int] | type[float], interval: str) -> Kind:
         return number
 
     noun, metavar = ("an integer", "N") if type_ is int else ("a number", "X")
-    return Kind(read, f"{noun} in {interval}", metavar, "" if "inf" in interval else f"; in {interval}")
+    return FlagType(read, f"{noun} in {interval}", metavar, "" if "inf" in interval else f"; in {interval}")
 
 
-def integer(interval: str) -> Kind:
+def integer(interval: str) -> FlagType:
     """An integer in an interval."""
     return numeric(int, interval)
 
 
-def number(interval: str) -> Kind:
+def number(interval: str) -> FlagType:
     """A finite number in an interval."""
     return numeric(float, interval)
 
 
-def choice(*names: str, **aliases: str) -> Kind:
-    """One of some words, in upper or lower case; an alias stands for one of them."""
+def choice(*names: str, **aliases: str) -> FlagType:
+    """One of several words, in upper or lower case; an alias stands for one of them."""
     known = {name.lower(): name for name in names} | aliases
 
     def read(value: Any) -> str:
@@ -66,53 +68,53 @@ def choice(*names: str, **aliases: str) -> Kind:
         except KeyError:
             raise ValueError from None
 
-    return Kind(read, f"one of {', '.join(names)}", "NAME", f"; one of {', '.join(names)}")
+    return FlagType(read, f"one of {', '.join(names)}", "NAME", f"; one of {', '.join(names)}")
 
 
-def several(kind: Kind, example: str, count: int = 0, order: Callable[[Any, Any], bool] | None = None) -> Kind:
-    """A tuple of such values: `count` of them unless 0, each two neighbours in `order`."""
+def several(item: FlagType, example: str, count: int = 0, order: Callable[[Any, Any], bool] | None = None) -> FlagType:
+    """A tuple: `count` items (0: any number above 0), each pair of neighbours in `order`."""
 
     def read(value: Any) -> tuple[Any, ...]:
-        values = tuple(kind.read(part) for part in _parts(value))
+        values = tuple(item.read(part) for part in _parts(value))
         in_order = order is None or all(map(order, values, values[1:]))
         if not values or len(values) != (count or len(values)) or not in_order:
             raise ValueError
         return values
 
     how_many = {0: "numbers", 2: "two numbers", 3: "three numbers"}[count]
-    expected = f"{how_many}, each {kind.expected}{', in rising order' if order else ''}, e.g. {example}"
-    return Kind(read, expected, kind.metavar, kind.hint, nargs="+")
+    expected = f"{how_many}, each {item.expected}{', in rising order' if order else ''}, e.g. {example}"
+    return FlagType(read, expected, item.metavar, item.hint, nargs="+")
 
 
-def either(*kinds: Kind) -> Kind:
-    """What the first of these can read that can read it."""
+def either(*types: FlagType) -> FlagType:
+    """The first of several types that can read the value."""
 
     def read(value: Any) -> Any:
-        for kind in kinds:
+        for type_ in types:
             try:
-                return kind.read(value)
+                return type_.read(value)
             except (ValueError, TypeError, OverflowError):
                 continue
         raise ValueError
 
-    nargs = next((kind.nargs for kind in kinds if kind.nargs), None)
-    return replace(kinds[-1], read=read, expected=" or ".join(kind.expected for kind in kinds), nargs=nargs)
+    nargs = next((type_.nargs for type_ in types if type_.nargs), None)
+    return replace(types[-1], read=read, expected=" or ".join(type_.expected for type_ in types), nargs=nargs)
 
 
-def maybe(kind: Kind) -> Kind:
-    """Such a value or None, for which the words None and null stand, and no word at all."""
-    return either(word("None", None, "", "none", "null"), kind)
+def optional(type_: FlagType) -> FlagType:
+    """A value of this type or None, which is written None, null or as an empty word."""
+    return either(word("None", None, "", "none", "null"), type_)
 
 
-def word(expected: str, meaning: Any, *words: str) -> Kind:
-    """The one meaning of some words, or that meaning itself."""
+def word(expected: str, meaning: Any, *words: str) -> FlagType:
+    """A single value, `meaning`, that is written as one of several words."""
 
     def read(value: Any) -> Any:
         if value is not meaning and str(value).lower() not in words:
             raise ValueError
         return meaning
 
-    return Kind(read, expected, "")
+    return FlagType(read, expected, "")
 
 
 def _text(value: Any) -> str:
@@ -128,7 +130,7 @@ def _device(value: Any) -> str:
 
 
 def _parts(value: Any) -> list[Any]:
-    """The words or numbers in `0.08 1`, `0.08,1`, `(0.08, 1.0)`, [0.08, 1]."""
+    """The words or numbers of `0.08 1`, `0.08,1`, `(0.08, 1.0)` and [0.08, 1]."""
     values = value if isinstance(value, list | tuple) else [value]
     split = (re.split(r"[\s,()\[\]]+", v) if isinstance(v, str) else [v] for v in values)
     return [part for parts in split for part in parts if part != ""]
@@ -143,14 +145,16 @@ def _names(value: Any) -> tuple[str, ...]:
 
 
 YES, NO = word("yes", True, "true", "yes", "on", "1"), word("no", False, "false", "no", "off", "0")
-TEXT = Kind(_text, "text", "TEXT")
+TEXT = FlagType(_text, "text", "TEXT")
 FILE = replace(TEXT, metavar="FILE")
 FOLDER = replace(TEXT, metavar="DIR")
-FILES = Kind(_paths, "files or folders", "FILE", nargs="+", repeats=True)
-NAMES = Kind(_names, "names", "NAME", nargs="+", repeats=True)
+FILES = FlagType(_paths, "files or folders", "FILE", nargs="+", repeats=True)
+NAMES = FlagType(_names, "names", "NAME", nargs="+", repeats=True)
 SWITCH = replace(either(YES, NO), metavar="BOOL", nargs="?")
-RESUME = replace(either(maybe(word("no", None, "false", "no")), word("yes", "auto", "true", "auto"), FILE), nargs="?")
-DEVICE = Kind(_device, "cpu, gpu or gpu:1", "DEVICE", ": cpu, gpu or gpu:1")
+RESUME = replace(
+    either(optional(word("no", None, "false", "no")), word("yes", "auto", "true", "auto"), FILE), nargs="?"
+)
+DEVICE = FlagType(_device, "cpu, gpu or gpu:1", "DEVICE", ": cpu, gpu or gpu:1")
 COUNT, COUNT_OR_0 = integer("[1, inf)"), integer("[0, inf)")
 SHARE, BELOW_1, FROM_0, ABOVE_0 = number("[0, 1]"), number("[0, 1)"), number("[0, inf)"), number("(0, inf)")
 PIXEL = number("[0, 255]")
