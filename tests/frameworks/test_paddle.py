@@ -1,4 +1,4 @@
-"""What only Paddle can show: its graphs, its optimizer, two networks in one process."""
+"""What only Paddle has: graphs and saved models, `paddle.Model`, its own optimizers, hooks, places."""
 
 import numpy as np
 import paddle
@@ -8,10 +8,15 @@ from support import CONCEPTS, FULL, GRAPHS, batch, calibrated, error
 
 import weights
 import zoo
+from backends.paddle import engines
 from backends.paddle import network as backend
-from zoo.language.model import configure
+from backends.training import trainer
+from zoo.language.model import Model, Preprocess, configure, stages
+from zoo.language.nodes import Conv, Head
 from zoo.language.trace import parameters
 from zoo.models import MODELS
+from zoo.training.optimizers import Optimizer
+from zoo.training.plan import Plan, groups
 
 
 @pytest.mark.parametrize("name", GRAPHS)
@@ -81,3 +86,171 @@ def test_two_networks_of_one_name_live_in_one_process():
     x = batch(MODELS["googlenet"], 96)
     one, other = (zoo.build("googlenet", "paddle", width=0.25, seed=seed) for seed in (0, 1))
     assert error(backend.predict(one, x)["logits"], backend.predict(other, x)["logits"]) > 1e-2
+
+
+SPEC = [paddle.static.InputSpec([None, 3, None, None], "float32", "x")]
+
+
+def small(**options):
+    """Two convolutions with batch norm, and a classifier with dropout."""
+    head = Head(dropout=options.pop("dropout", 0.0))
+    return Model("small", stages(stem=Conv(8, 3, 2), body=Conv(16)), head, Preprocess(32), size=32, num_classes=4)
+
+
+def build(model, seed=0):
+    net = backend.build(model)
+    backend.load(net, weights.initial(model, seed))
+    return net
+
+
+def state(net):
+    return {name: tensor.numpy() for name, tensor in net.state_dict().items()}
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(array.tobytes() == other[name].tobytes() for name, array in one.items())
+
+
+class Images(paddle.io.Dataset):
+    """Eight noisy images of four classes."""
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        image = np.random.default_rng(index).standard_normal((3, 32, 32)).astype(np.float32)
+        return image, np.int64(index % 4)
+
+
+@pytest.fixture
+def fitted():
+    """A network after `paddle.Model.fit`, and the Model; the network is in training mode, as fit leaves it."""
+    net = build(small(dropout=0.2))
+    model = paddle.Model(net, inputs=SPEC, labels=[paddle.static.InputSpec([None], "int64", "y")])
+    optimizer = paddle.optimizer.Momentum(0.05, 0.9, parameters=net.parameters())
+    model.prepare(optimizer, nn.CrossEntropyLoss(), paddle.metric.Accuracy())
+    model.fit(Images(), batch_size=4, epochs=2, verbose=0)
+    return net, model
+
+
+def test_paddle_model_fits_evaluates_and_predicts(fitted):
+    net, model = fitted
+    assert not same(state(net), state(build(small())))
+    images = np.stack([image for image, _ in (Images()[i] for i in range(8))])
+    logits = backend.predict(net, images)["logits"]
+    labels = np.arange(8) % 4
+    figures = model.evaluate(Images(), batch_size=4, verbose=0)
+    assert figures["acc"] == pytest.approx((logits.argmax(1) == labels).mean())
+    (predicted,) = model.predict(Images(), batch_size=3, stack_outputs=True, verbose=0)
+    assert error(predicted, logits) <= 1e-6
+
+
+@pytest.mark.parametrize("way", ["Model.save", "jit.save"])
+def test_inference_model_saved_after_training(fitted, way, tmp_path):
+    """Saved in training mode, as `fit` leaves the network; loading and running it never changes the statistics."""
+    net, model = fitted
+    assert net.training
+    if way == "Model.save":
+        model.save(str(tmp_path / "net"), training=False)
+    else:
+        paddle.jit.save(net, str(tmp_path / "net"), input_spec=SPEC)
+    loaded = paddle.jit.load(str(tmp_path / "net"))
+    for size, count in ((32, 3), (45, 1), (32, 3)):
+        x = batch(net.spec, size, count=count)
+        assert error(loaded(paddle.to_tensor(x)).numpy(), backend.predict(net, x)["logits"]) <= 1e-6
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["itself", "inside another layer"])
+def test_training_graph_of_unknown_batch_size_equals_eager(wrapped):
+    """Logits, gradients and running statistics, for two batch sizes of one traced graph."""
+    eager, static = build(small()), build(small())
+    layer = nn.Sequential(static) if wrapped else static
+    graph = paddle.jit.to_static(layer, input_spec=SPEC, full_graph=True)
+    for net in (eager, layer):
+        net.train()
+    for count in (6, 3):
+        x = paddle.to_tensor(batch(eager.spec, 32, count=count))
+        outputs = [run(x) for run in (eager, graph)]
+        for output in outputs:
+            output.square().mean().backward()
+        assert np.array_equal(outputs[0].numpy(), outputs[1].numpy())
+        for one, other in zip(eager.parameters(), static.parameters(), strict=True):
+            if not one.stop_gradient:
+                assert np.array_equal(one.grad.numpy(), other.grad.numpy()), one.name
+        assert same(state(eager), state(static))
+
+
+def test_running_variance_is_unbiased():
+    x = np.random.default_rng(0).normal(1, 3, (4, 2, 3, 5)).astype(np.float32)
+    norm = backend.BatchNorm2D(2, 0.9)
+    norm.train()
+    norm(paddle.to_tensor(x))
+    unbiased = x.astype(np.float64).var((0, 2, 3), ddof=1)
+    assert error(norm._variance.numpy(), 0.9 + 0.1 * unbiased) <= 1e-6
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_resnet_v2", "xception41p"])
+def test_each_relu_is_a_layer(name, monkeypatch):
+    """Tools that explain a network replace or hook its `nn.ReLU` layers."""
+    called, computed, relu = set(), [], nn.functional.relu
+    monkeypatch.setattr(nn.functional, "relu", lambda *given: computed.append(1) or relu(*given))
+    net = zoo.build(name, "paddle", width=0.25, num_classes=10)
+    names = {path for path, layer in net.named_sublayers() if isinstance(layer, nn.ReLU)}
+    for path in names:
+        net.get_sublayer(path).register_forward_post_hook(lambda *_, path=path: called.add(path))
+    backend.predict(net, batch(net.spec, 139), tape=True)
+    assert called == names
+    assert len(computed) == len(names)
+
+
+def test_a_hook_on_batch_norm_sees_values_before_the_relu():
+    net, seen = build(small()), []
+    net.stem.bn.register_forward_post_hook(lambda layer, inputs, output: seen.append(output))
+    backend.predict(net, batch(net.spec, 32))
+    assert seen[0].numpy().min() < 0
+
+
+@pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
+def test_the_trainer_leaves_the_callers_network_as_it_was(graph):
+    """The same layers, the network's own dropout, no gradients; `stop_gradient` is documented to follow the plan."""
+    model = small(dropout=0.5)
+    net = build(model)
+    layers, forward = dict(net.named_sublayers()), net.forward
+    training = trainer("paddle", net, Plan(Optimizer(), groups(model), graph=graph))
+    images = batch(model, 32, count=4)
+    for _ in range(2):
+        training.step(images, np.eye(4, dtype=np.float32), 0.01)
+    assert dict(net.named_sublayers()) == layers
+    assert type(net.head.dropout) is nn.Dropout
+    assert net.forward == forward
+    assert all(p.grad is None and p.stop_gradient is not p.trainable for p in net.parameters())
+    net.train()
+    x = paddle.to_tensor(batch(model, 32, count=7))  # a batch size that no mask was made for
+    assert not np.array_equal(net(x).numpy(), net(x).numpy())
+    net.eval()
+    assert np.array_equal(net(x).numpy(), net(x).numpy())
+
+
+def test_tensors_are_made_on_the_networks_device(monkeypatch):
+    """Without a GPU: every tensor made from an array or a number is given the network's place."""
+    model, places = small(dropout=0.5), []
+    net = build(model)
+    to_tensor = paddle.to_tensor
+
+    def recorded(data, dtype=None, place=None, stop_gradient=True):
+        places.append(place)
+        return to_tensor(data, dtype, place, stop_gradient)
+
+    monkeypatch.setattr(paddle, "to_tensor", recorded)
+    x = batch(model, 32, count=4)
+    training = trainer("paddle", net, Plan(Optimizer("lamb"), groups(model, 0.1), ema=0.9))
+    training.step(x, np.eye(4, dtype=np.float32), 0.01)
+    training.feed({name: weights.initial(model, 1)[name] for name in training.names})
+    training.clear()
+    training.differentiate("body", np.ones((2, 8, 9, 9), np.float32), np.ones((2, 16, 9, 9), np.float32))
+    training.resume(training.saved())
+    backend.predict(net, x)
+    backend.predict(net, x, tape=True)
+    engines.classifier(net)(x)
+    assert len(places) >= 6
+    assert all(place == backend.place(net) for place in places)
