@@ -1,4 +1,4 @@
-"""What a backend's `predict` needs that is the same for all frameworks."""
+"""What `predict` does alike in all backends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zoo.errors import InputError
 
 
 def float32(x: Any) -> NDArray[np.float32]:
-    """The batch as it must come: a float32 array. Raises InputError for anything else."""
+    """The batch, which must be a float32 array, in C order. Raises InputError for anything else."""
     if not isinstance(x, np.ndarray) or x.dtype != np.float32:
         raise InputError(
             f"expected a float32 array, not {getattr(x, 'dtype', type(x).__name__)}: use x.astype('float32')"

@@ -1,7 +1,7 @@
-"""Training: one module a framework, each a `Trainer`. Importing this imports no framework.
+"""Training: the base class of each framework's `Trainer`. Importing this module imports no framework.
 
-What is the same everywhere stands here once: when gradients become an update, by what they are scaled, and what is
-saved. A framework computes gradients and applies updates.
+The base class holds what is the same in all frameworks: when accumulated gradients become an update, how they are
+scaled, and what is saved. A framework's subclass computes gradients and applies updates.
 """
 
 from __future__ import annotations
@@ -28,16 +28,18 @@ STATISTICS = (".bn.mean", ".bn.var")
 
 
 class Trainer(ABC):
-    """A network in training by a plan.
+    """Trains a network according to a plan.
 
-    `updates` counts the optimizer's updates; `pending` the batches whose gradients wait for one; `scale` is the loss
-    scale. Tensors the optimizer keeps and the average are saved and restored under canonical names and in canonical
-    layout, so that a run can go on in another framework. For the same reason dropout's masks are drawn here, in NumPy:
-    while a step runs, a multiplication takes the place of the network's own dropout.
+    The optimizer's tensors and the moving average are saved and restored under canonical names and in canonical layout,
+    so that another framework can continue the run. For the same reason dropout masks are drawn here, in NumPy: during a
+    step, a multiplication by the mask replaces the network's own dropout.
 
-    tensors  the framework's, by canonical name
-    heads    the classifiers with dropout, modules of the network, by path
-    masked   for each of them, a module that multiplies by the mask that its `set` was given, in training
+    updates  the number of the optimizer's updates so far
+    pending  the number of batches whose gradients are accumulated and not yet applied
+    scale    the loss scale
+    tensors  the framework's tensors by canonical name
+    heads    the network's classifiers that have dropout, by path
+    masked   for each of these, a module that multiplies by the mask last passed to its `set`
     """
 
     backend: str
@@ -59,11 +61,14 @@ class Trainer(ABC):
         self.seed(0)
 
     def seed(self, number: int, first: int = 0, total: int | None = None) -> None:
-        """Draw the next batches' dropout masks from this seed; the batch begins at image `first` of `total`."""
+        """Draw the dropout masks of the next batches from this seed.
+
+        When several processes share a batch of `total` images, this process has those from index `first` on.
+        """
         self._random, self._first, self._total = np.random.default_rng(number), first, total
 
     def masks(self, count: int) -> dict[str, Array]:
-        """By the path of each classifier with dropout: [count, features] of 0 and 1 / (1 - rate), for one batch."""
+        """Draw one batch's masks, by the classifier's path: arrays [count, features] of 0 and 1 / (1 - rate)."""
         drawn = {}
         for path, (features, rate) in self.dropouts.items():
             uniform = self._random.random((self._total or count, features), np.float32)
@@ -73,7 +78,7 @@ class Trainer(ABC):
 
     @contextmanager
     def given_masks(self, count: int) -> Iterator[None]:
-        """Drop features by the next batch's masks; afterwards the network's own dropout is back in its place."""
+        """Replace the network's dropout by multiplication with newly drawn masks; put it back on exit."""
         own = {path: head.dropout for path, head in self.heads.items()}
         try:
             for path, mask in self.masks(count).items():
@@ -85,16 +90,19 @@ class Trainer(ABC):
                 self.heads[path].dropout = dropout
 
     def step(self, images: Array, targets: Array, lr: float, total: int | None = None) -> Any:
-        """Learn from a batch: images [N, C, H, W], soft targets [N, classes], the learning rate of this step.
+        """Train on a batch: images [N, C, H, W], soft targets [N, classes], and the learning rate of this step.
 
-        With several processes, which have `total` images together, from them all: gradients are of the mean (or sum)
-        over all their images, each normalises by its own, and running statistics become the mean of all processes'.
-        Returns the loss of these images before the update, a scalar of the framework; float() waits for the device.
+        Several processes share a batch of `total` images. The gradients are then those of the mean (or sum) over all
+        of its images; batch norm normalises by each process's own images; running statistics are averaged over the
+        processes.
+
+        Returns the loss of this process's images before the update, as a scalar of the framework. It may still be
+        being computed: float() waits for the device, and so do gradient clipping and the checks for overflow.
         """
-        several = self.processes.size  # gradients are averaged over them, whatever the number of their images
-        weight = several if self.plan.reduction == "sum" else several * len(images) / (total or several * len(images))
+        size = self.processes.size  # gradients are averaged over processes, however many images each has
+        weight = size if self.plan.reduction == "sum" else size * len(images) / (total or size * len(images))
         loss = self.backward(images, targets, self.scale * weight / self.plan.accumulate)
-        if several > 1 and (running := self.running_statistics()):
+        if size > 1 and (running := self.running_statistics()):
             self.processes.average([self.tensors[name] for name in running])
         self.pending += 1
         if self.pending == self.plan.accumulate:
@@ -102,12 +110,12 @@ class Trainer(ABC):
         return loss
 
     def flush(self, lr: float) -> None:
-        """Make the update that gathered batches wait for, fewer than `accumulate` as they are: by their mean."""
+        """Apply the mean of the accumulated gradients even if fewer than `accumulate` batches have been added."""
         if self.pending:
             self.update(lr)
 
     def update(self, lr: float) -> None:
-        """Turn the gradients gathered so far into one update."""
+        """Apply the accumulated gradients as one update, or drop them if they overflowed."""
         plan, factor = self.plan, 1 / self.scale
         if self.pending:
             factor *= plan.accumulate / self.pending
@@ -133,110 +141,112 @@ class Trainer(ABC):
             self.scale *= 2
 
     def state(self) -> dict[str, Array]:
-        """What the next step depends on beside the weights: "SLOT/NAME" and "ema/NAME" arrays, and "progress"."""
+        """Everything but the weights that the next step depends on: "SLOT/NAME", "ema/NAME" and "progress" arrays."""
         arrays = {f"{slot}/{name}": array for slot, held in self.slots().items() for name, array in held.items()}
         arrays["progress"] = np.array([self.updates, self.scale, self._since_overflow], np.float64)
         return arrays
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from what `state` gave, in this framework or another. Raises TrainingError when it does not fit."""
+        """Continue from what `state` returned, in any framework. Raises TrainingError when it does not fit."""
         held = self.slots()
-        wanted = {f"{slot}/{name}": array.shape for slot, part in held.items() for name, array in part.items()}
-        came = {name: array.shape for name, array in state.items() if name != "progress"}
-        if wanted != came or "progress" not in state:
-            odd = sorted(name for name, _ in set(wanted.items()) ^ set(came.items())) or ["progress"]
+        expected = {f"{slot}/{name}": array.shape for slot, arrays in held.items() for name, array in arrays.items()}
+        given = {name: array.shape for name, array in state.items() if name != "progress"}
+        if expected != given or "progress" not in state:
+            differing = sorted({name for name, _ in expected.items() ^ given.items()}) or ["progress"]
             raise TrainingError(
                 f"the optimizer's state is not {self.plan.optimizer.name}'s of this network and these flags: "
-                f"{len(odd)} tensors differ, the first {odd[0]}"
+                f"{len(differing)} tensors are missing, unexpected or of another shape, the first is {differing[0]}; "
+                "resume with the flags of the run that saved it"
             )
-        self.set_slots({slot: {name: state[f"{slot}/{name}"] for name in part} for slot, part in held.items()})
-        updates, self.scale, since = (float(number) for number in state["progress"])
-        self.updates, self._since_overflow = int(updates), int(since)
+        self.set_slots({slot: {name: state[f"{slot}/{name}"] for name in arrays} for slot, arrays in held.items()})
+        updates, self.scale, since_overflow = (float(number) for number in state["progress"])
+        self.updates, self._since_overflow = int(updates), int(since_overflow)
 
     def dumped(self) -> dict[str, Array]:
-        """The weights as they are, by canonical name."""
+        """Copies of the current weights by canonical name."""
         return get(self.backend).dump(self.net)
 
     @property
     def averaged(self) -> dict[str, Array]:
-        """The moving average of all weights, batch-norm statistics included; {} without `ema`."""
+        """The moving average of all weights, running statistics included, by canonical name; {} without `ema`."""
         return self.slots().get("ema", {})
 
     def saved(self) -> dict[str, Array]:
-        """What a run needs to go on: `state`, and the weights as "weights/NAME"."""
+        """Everything needed to resume the run: `state`, and the weights as "weights/NAME"."""
         return {**self.state(), **{f"weights/{name}": array for name, array in self.dumped().items()}}
 
     def resume(self, saved: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from what `saved` gave. Raises TrainingError when it does not fit."""
+        """Continue from what `saved` returned. Raises TrainingError when it does not fit."""
         prefix = "weights/"
         self.restore({name: array for name, array in saved.items() if not name.startswith(prefix)})
-        held = {n.removeprefix(prefix): a for n, a in saved.items() if n.startswith(prefix)}
-        get(self.backend).load(self.net, held)
+        weights = {n.removeprefix(prefix): a for n, a in saved.items() if n.startswith(prefix)}
+        get(self.backend).load(self.net, weights)
 
     def everything(self) -> list[str]:
-        """Canonical names of all weights, running statistics included: what is averaged."""
+        """Canonical names of all weights, running statistics included."""
         return list(parameters(self.spec))
 
     def running_statistics(self) -> list[str]:
-        """Canonical names of the means and variances that training changes."""
-        fixed = self.frozen_norms()
-        return [n for n in parameters(self.spec) if n.endswith(STATISTICS) and n.rpartition(".")[0] not in fixed]
+        """Canonical names of the running means and variances that training changes."""
+        frozen = self.frozen_norms()
+        return [n for n in parameters(self.spec) if n.endswith(STATISTICS) and n.rpartition(".")[0] not in frozen]
 
     def frozen_norms(self) -> list[str]:
-        """Paths of batch norms that are not trained, and so normalise by their running statistics."""
+        """Paths of the batch norms whose gamma or beta is not trained: they normalise by their running statistics."""
         weights = [name for name in parameters(self.spec) if name.endswith((".bn.weight", ".bn.bias"))]
         return sorted({name.rpartition(".")[0] for name in weights if name not in self.plan.groups})
 
     @abstractmethod
     def backward(self, images: Array, targets: Array, scale: float) -> Any:
-        """Add the gradients of `scale` times the loss to those gathered, averaged over the processes.
+        """Add the gradients of `scale` times the loss, averaged over the processes, to those accumulated.
 
-        Returns the loss itself.
+        Returns the loss itself, not scaled.
         """
 
     @abstractmethod
     def differentiate(self, part: str, x: Array, upstream: Array) -> dict[str, Array]:
-        """One stage or head alone, in training: given its input and the gradient of its output.
+        """Run one stage or head, without dropout, in training mode, and differentiate it.
 
-        Returns "output", "input" (the gradient there), "gradient/NAME" for each of its parameters, and
-        "statistic/NAME" for batch norm's running statistics as they are afterwards. It has no dropout.
+        `x` is its input and `upstream` the gradient of the loss with respect to its output. Returns "output", "input"
+        (the gradient with respect to the input), "gradient/NAME" for each of its parameters, and "statistic/NAME" for
+        its running statistics after the pass.
         """
 
     @abstractmethod
     def feed(self, gradients: Mapping[str, Array]) -> None:
-        """Add gradients by canonical name to those gathered, as `backward` does with its own."""
+        """Add the given gradients, by canonical name, to those accumulated, in place of `backward`."""
 
     @abstractmethod
     def gradients(self) -> dict[str, Array]:
-        """Gradients gathered so far, by canonical name."""
+        """Copies of the accumulated gradients by canonical name."""
 
     @abstractmethod
     def gradient_norm(self) -> float:
-        """The Euclidean norm of all gradients gathered so far, as one vector."""
+        """The Euclidean norm of all accumulated gradients, taken as one vector. Waits for the device."""
 
     @abstractmethod
     def apply(self, factor: float, lr: float, numbers: tuple[float, ...]) -> None:
-        """One update by `factor` times the gradients."""
+        """Update the weights from `factor` times the gradients; `numbers` are `Optimizer.numbers` of this update."""
 
     @abstractmethod
     def clear(self) -> None:
-        """Forget the gradients."""
+        """Drop the accumulated gradients."""
 
     @abstractmethod
     def average(self, decay: float) -> None:
-        """Average = decay * average + (1 - decay) * weights."""
+        """Set the moving average to decay * average + (1 - decay) * weights."""
 
     @abstractmethod
     def slots(self) -> dict[str, dict[str, Array]]:
-        """The optimizer's tensors by slot and canonical name, and under "ema" the average."""
+        """Copies of the optimizer's tensors by slot and canonical name, and of the moving average as slot "ema"."""
 
     @abstractmethod
     def set_slots(self, slots: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:
-        """Put back what `slots` gave."""
+        """Restore what `slots` returned."""
 
 
 def _dropouts(model: Model) -> dict[str, tuple[int, float]]:
-    """Paths of the classifiers with dropout, and of each how many features it drops at which rate."""
+    """The number of features that dropout sees, and its rate, by the path of each classifier that has dropout."""
     found = {}
     for op in trace(model).ops:
         if isinstance(op.node, Head) and op.node.dropout:
@@ -246,11 +256,14 @@ def _dropouts(model: Model) -> dict[str, tuple[int, float]]:
 
 
 def statistics(model: Model, part: str) -> list[str]:
-    """Canonical names of a part's running means and variances."""
+    """Canonical names of the running means and variances of one stage or head."""
     return [n for n in parameters(model) if n.startswith(f"{part}.") and n.endswith(STATISTICS)]
 
 
 def trainer(backend: str, net: Any, plan: Plan, processes: Processes | None = None) -> Trainer:
-    """The network in training, by its own framework. Raises TrainingError for what the framework does not have."""
+    """The backend's `Trainer` of a network that the same backend has built.
+
+    Raises BackendError for a backend that does not train, and ZooError for a plan that the framework cannot carry out.
+    """
     made: Trainer = load(backend, "training").Trainer(net, plan, processes)
     return made

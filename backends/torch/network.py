@@ -1,8 +1,9 @@
-"""PyTorch: a spec as an ordinary `nn.Module` whose state_dict keys are the canonical names."""
+"""PyTorch: builds a Model as an ordinary `nn.Module` whose module paths are the spec's names."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -28,24 +29,27 @@ CONVENTION = FRAMEWORKS["torch"].convention
 
 
 class Network(nn.Module):
-    """Stages, head and auxiliary heads under their spec names.
+    """A network whose stages, head and auxiliary heads are attributes under their spec names.
 
-    Takes [N, C, H, W]; returns logits [N, classes], in training (logits, *aux) if there are auxiliary heads, or the
-    list of feature maps if the spec has taps. `pretrained_cfg`, `num_classes` and `num_features` are timm's.
+    It maps images [N, C, H, W] to logits [N, classes]. In training mode, a network with auxiliary heads returns
+    (logits, *auxiliary logits). A network whose spec has taps returns the list of their feature maps instead.
+
+    `pretrained_cfg`, `num_classes`, `num_features` and `get_classifier` are those of timm's networks, so that
+    `timm.data.resolve_data_config(model=net)` finds the preprocessing. timm has no setting for the order of the
+    channels: a network whose spec has `channels="BGR"` needs its batches flipped.
     """
 
     head: nn.Module
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        modules = assemble(model, KIT, self)
         self.spec = model
         self.check_input = InputCheck(model)
-        for name, module in modules.items():
-            self.add_module(name, module)
         self.num_classes = model.num_classes
         self.num_features = trace(model).stages[model.stages[-1].name].channels
         self.pretrained_cfg = _timm_config(model)
+        for name, module in assemble(model, KIT, self).items():  # refuses a stage named as any attribute above
+            self.add_module(name, module)
         self.register_forward_pre_hook(_check_input)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor] | tuple[Tensor, ...]:
@@ -62,25 +66,33 @@ class Network(nn.Module):
         return (x, *aux) if aux else x
 
     def get_classifier(self) -> nn.Module:
-        """The last linear layer, as timm's networks give it."""
+        """The last linear layer."""
         return self.head.get_submodule("fc")
 
 
 def _check_input(net: Network, inputs: tuple[Any, ...]) -> None:
-    """A forward pre-hook, which tracers do not see: they make sizes symbolic."""
+    """Raise InputError, before the forward pass, for a batch that the network cannot take.
+
+    This is a forward pre-hook that skips tracers, which replace sizes by symbols: a check in `forward` would fail
+    under torch.fx and become a constant under torch.jit.trace.
+    """
     if inputs and type(inputs[0]) is Tensor and not torch.compiler.is_compiling() and not torch._C._get_tracing_state():
         net.check_input(tuple(inputs[0].shape), net.training)
 
 
 class ConvNormAct(nn.Module):
-    """Convolution, batch norm, ReLU: a box of the papers' figures."""
+    """Convolution, batch norm, ReLU: one box of the papers' figures.
+
+    The ReLU is a module and not in place, so that tools that hook modules find it, and so that a hook on `bn` sees the
+    values before the ReLU.
+    """
 
     def __init__(self, node: Box, inputs: int, outputs: int, groups: int, norm: Norm | None) -> None:
         super().__init__()
         kernel, window = pair(node.kernel), reach(node)
         half = (window[0] // 2, window[1] // 2) if node.padding == "half" else (0, 0)
-        kind = SameConv2d if node.padding == "same" else nn.Conv2d
-        self.conv = kind(inputs, outputs, kernel, node.stride, half, node.dilation, groups, bias=node.bias)
+        convolution = SameConv2d if node.padding == "same" else nn.Conv2d
+        self.conv = convolution(inputs, outputs, kernel, node.stride, half, node.dilation, groups, bias=node.bias)
         self.bn = _norm(outputs, norm) if node.norm else nn.Identity()
         self.act = nn.ReLU() if node.act else nn.Identity()
 
@@ -103,22 +115,22 @@ class PreActivation(nn.Module):
 
 
 class SameConv2d(nn.Conv2d):
-    """TensorFlow's SAME padding, which `nn.Conv2d(padding="same")` has for stride 1 only."""
+    """Convolution with TensorFlow's SAME padding; `nn.Conv2d(padding="same")` requires stride 1."""
 
     def forward(self, x: Tensor) -> Tensor:
-        reach = tuple((k - 1) * d + 1 for k, d in zip(self.kernel_size, self.dilation, strict=True))
-        return super().forward(_pad_same(x, reach, self.stride, 0.0))
+        window = tuple((k - 1) * d + 1 for k, d in zip(self.kernel_size, self.dilation, strict=True))
+        return super().forward(_pad_same(x, window, self.stride, 0.0))
 
 
 class SameMaxPool2d(nn.MaxPool2d):
-    """TensorFlow's SAME padding."""
+    """Max pooling with TensorFlow's SAME padding."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(_pad_same(x, pair(self.kernel_size), pair(self.stride), -torch.inf))
 
 
 class Branches(nn.Module):
-    """Children side by side, joined along the channels."""
+    """Runs its children on the same input and concatenates their outputs along the channels."""
 
     def __init__(self, branches: dict[str, nn.Module]) -> None:
         super().__init__()
@@ -130,7 +142,10 @@ class Branches(nn.Module):
 
 
 class Sum(nn.Module):
-    """shortcut(x) + scale * body(x), then ReLU if the node has one."""
+    """shortcut(x) + scale * body(x), then ReLU if the node has one.
+
+    `sum` is where torch.ao's eager-mode quantisation observes the addition; until then it is a plain +.
+    """
 
     def __init__(self, node: Residual, branches: dict[str, nn.Module]) -> None:
         super().__init__()
@@ -138,7 +153,7 @@ class Sum(nn.Module):
         self.shortcut = branches.get("shortcut", nn.Identity())
         self.scale = node.scale
         self.act = nn.ReLU() if node.act else nn.Identity()
-        self.sum = FloatFunctional()  # a plain + unless it is quantised
+        self.sum = FloatFunctional()
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.body(x)
@@ -148,7 +163,7 @@ class Sum(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Global average pool or flatten, a hidden layer if any, dropout, linear."""
+    """Global average pooling or flattening, a hidden layer if the node has one, dropout, and a linear layer."""
 
     def __init__(self, node: Head, features: int, classes: int) -> None:
         super().__init__()
@@ -169,6 +184,7 @@ def _norm(channels: int, norm: Norm | None) -> nn.Module:
 
 
 def _pad_same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], fill: float) -> Tensor:
+    """Pad for SAME. `border` computes with the sizes without comparing them, so that tracers can keep them symbolic."""
     top, bottom = border("same", x.shape[2], kernel[0], stride[0])
     left, right = border("same", x.shape[3], kernel[1], stride[1])
     return F.pad(x, (left, right, top, bottom), value=fill)
@@ -209,15 +225,15 @@ KIT: Kit[nn.Module] = Kit(
 
 
 def _timm_config(model: Model) -> dict[str, Any]:
-    """How the network is fed, as timm's `resolve_data_config` reads it."""
-    how, first = model.preprocess, trace(model).first_conv
+    """The input size and preprocessing, as `timm.data.resolve_data_config` reads them."""
+    preprocess, first = model.preprocess, trace(model).first_conv
     return {
         "input_size": (model.in_channels, model.size, model.size),
         "num_classes": model.num_classes,
-        "interpolation": how.interpolation,
-        "crop_pct": model.size / how.resize,
-        "mean": how.mean[: model.in_channels],
-        "std": how.std[: model.in_channels],
+        "interpolation": preprocess.interpolation,
+        "crop_pct": model.size / preprocess.resize,
+        "mean": preprocess.mean[: model.in_channels],
+        "std": preprocess.std[: model.in_channels],
         "first_conv": f"{first.path}.conv" if first else "",
         "classifier": "head.fc",
     }
@@ -233,7 +249,7 @@ def gpus() -> int:
 
 
 def build(model: Model, device: Device | None = None) -> Network:
-    """The network in eval mode, on the device, its weights not yet loaded.
+    """The network in eval mode, on the device, before weights are loaded.
 
     Raises UnavailableError when there is no such GPU.
     """
@@ -246,7 +262,10 @@ def build(model: Model, device: Device | None = None) -> Network:
 
 
 def load(net: Network, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-    """Copy canonical weights in. Raises WeightsError, leaving the network unchanged, when they do not fit."""
+    """Copy canonical weights into the network.
+
+    Raises WeightsError, leaving the network unchanged, when they do not fit.
+    """
     check(arrays, net.spec)
     state = net.state_dict()
     with torch.no_grad():
@@ -260,6 +279,17 @@ def dump(net: Network) -> dict[str, NDArray[np.float32]]:
     return {name: state[CONVENTION.rename(name)].cpu().numpy().copy() for name in parameters(net.spec)}
 
 
+@contextmanager
+def modes_kept(net: nn.Module) -> Iterator[None]:
+    """On exit, put every module back into the mode, training or eval, that it was in."""
+    modes = [(module, module.training) for module in net.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
 def train(net: Network) -> None:
     """Put the network into training mode."""
     net.train()
@@ -270,12 +300,8 @@ def predict(net: Network, x: NDArray[np.float32], tape: bool = False) -> dict[st
 
     With `tape`: every stage's output, "logits", and every auxiliary head's logits.
     """
-    training = net.training
-    net.eval()
-    try:
-        with torch.inference_mode():
-            batch = torch.from_numpy(float32(x)).to(next(net.parameters()).device)
-            outputs = record(net, batch) if tape else net.spec.named(net(batch))
-    finally:
-        net.train(training)
+    with modes_kept(net), torch.inference_mode():
+        net.eval()
+        batch = torch.from_numpy(float32(x)).to(next(net.parameters()).device)
+        outputs = record(net, batch) if tape else net.spec.named(net(batch))
     return {name: value.cpu().numpy() for name, value in outputs.items()}

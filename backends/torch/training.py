@@ -1,10 +1,9 @@
-"""PyTorch: gradients by autograd, updates by `torch.optim` where it means the same, else by the written rule."""
+"""PyTorch: gradients by autograd; updates by `torch.optim` where its definition is ours, else by our own rule."""
 
 from __future__ import annotations
 
 import contextlib
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,30 +15,30 @@ from torch.nn.parallel import DistributedDataParallel
 
 from backends import training
 from backends.torch.engines import autocast
-from backends.torch.network import CONVENTION, Network
+from backends.torch.network import CONVENTION, Network, modes_kept
 from zoo.training.optimizers import Optimizer, update
-from zoo.training.plan import Plan
+from zoo.training.plan import Group, Plan
 from zoo.training.processes import Processes
 
 Array = NDArray[np.float32]
 
-_OPTIONS = inspect.signature(DistributedDataParallel).parameters
-BROADCAST = "forward_sync_buffers" if "forward_sync_buffers" in _OPTIONS else "broadcast_buffers"
-"""What DistributedDataParallel calls the broadcasting of the first process's buffers, from PyTorch 2.13 and before."""
-
 
 class Trainer(training.Trainer):
-    """See `backends.training.Trainer`."""
+    """See `backends.training.Trainer`.
+
+    Between steps the network is the caller's, except for its weights and running statistics: each module's mode,
+    `requires_grad` and dropout are set for a step and then put back. Two things do change: gradients that the
+    parameters hold when the trainer is made are dropped, and with several processes DistributedDataParallel's hooks
+    stay on the parameters.
+    """
 
     backend = "torch"
+    forward: Callable[[Tensor], Any]
 
     def __init__(self, net: Network, plan: Plan, processes: Processes | None = None) -> None:
         super().__init__(net, plan, processes)
         state = net.state_dict(keep_vars=True)
         self.tensors: dict[str, Tensor] = {name: state[CONVENTION.rename(name)] for name in self.everything()}
-        for name, tensor in self.tensors.items():
-            if isinstance(tensor, nn.Parameter):
-                tensor.requires_grad_(name in plan.groups)
         self.parameters = [self.tensors[name] for name in self.names]
         self.device = next(iter(self.tensors.values())).device
         self.held = {
@@ -50,33 +49,50 @@ class Trainer(training.Trainer):
         self.native = _native(self)
         self.heads = {path: net.get_submodule(path) for path in self.dropouts}
         self.masked = {path: Masked(self.device) for path in self.dropouts}
+        self.clear()
         forward: nn.Module = net
-        if self.processes.size > 1:  # `average` does for buffers what broadcasting would
+        if self.processes.size > 1:
             devices = None if self.device.type == "cpu" else [self.device]
-            forward = DistributedDataParallel(net, devices, **{BROADCAST: False})
+            with self._set_for_training():  # it looks for the parameters that require gradients
+                # It need not broadcast running statistics: `step` averages them over the processes.
+                forward = DistributedDataParallel(net, devices, forward_sync_buffers=False)
         self.forward = torch.compile(forward) if plan.graph else forward
 
+    @contextlib.contextmanager
+    def _set_for_training(self) -> Iterator[None]:
+        """Set modes and `requires_grad` as the plan requires, and put them back on exit."""
+        trained = {id(parameter) for parameter in self.parameters}
+        flags = [(parameter, parameter.requires_grad) for parameter in self.net.parameters()]
+        with modes_kept(self.net):
+            self.net.train()
+            for path in self.frozen_norms():
+                self.net.get_submodule(path).eval()
+            for parameter, _ in flags:
+                parameter.requires_grad_(id(parameter) in trained)
+            try:
+                yield
+            finally:
+                for parameter, flag in flags:
+                    parameter.requires_grad_(flag)
+
     def backward(self, images: Array, targets: Array, scale: float) -> Tensor:
-        self.net.train()
-        for path in self.frozen_norms():
-            self.net.get_submodule(path).eval()
-        x, t = (torch.from_numpy(array).to(self.device, non_blocking=True) for array in (images, targets))
-        with self.given_masks(len(images)), autocast(self.device) if self.plan.half else contextlib.nullcontext():
-            outputs = self.forward(x)
-        loss = self.loss(outputs if isinstance(outputs, tuple) else (outputs,), t)
-        (loss if scale == 1 else loss * scale).backward()
+        x, t = (_send(array, self.device) for array in (images, targets))
+        with self._set_for_training():
+            with self.given_masks(len(images)), autocast(self.device) if self.plan.half else contextlib.nullcontext():
+                outputs = self.forward(x)
+            loss = self.loss(outputs if isinstance(outputs, tuple) else (outputs,), t)
+            (loss if scale == 1 else loss * scale).backward()
         return loss.detach()
 
     def differentiate(self, part: str, x: Array, upstream: Array) -> dict[str, Array]:
-        self.net.train()
-        module = self.net.get_submodule(part)
-        given = torch.tensor(x, dtype=self.parameters[0].dtype, requires_grad=True)
-        output = module(given)
-        output.backward(torch.tensor(upstream, dtype=output.dtype))
-        found = {"output": _array(output), "input": _array(given.grad)}
-        found |= {f"gradient/{n}": g for n, g in self.gradients().items()}
+        inputs = torch.tensor(x, dtype=self.parameters[0].dtype, device=self.device, requires_grad=True)
+        with self._set_for_training():
+            output = self.net.get_submodule(part)(inputs)
+            output.backward(torch.tensor(upstream, dtype=output.dtype, device=self.device))
+        results = {"output": _array(output), "input": _array(inputs.grad)}
+        results |= {f"gradient/{n}": g for n, g in self.gradients().items()}
         self.clear()
-        return found | {f"statistic/{n}": _array(self.tensors[n]) for n in training.statistics(self.spec, part)}
+        return results | {f"statistic/{n}": _array(self.tensors[n]) for n in training.statistics(self.spec, part)}
 
     def loss(self, outputs: tuple[Tensor, ...], targets: Tensor) -> Tensor:
         function = F.cross_entropy if self.plan.loss == "CE" else F.binary_cross_entropy_with_logits
@@ -85,29 +101,33 @@ class Trainer(training.Trainer):
 
     def feed(self, gradients: Mapping[str, Array]) -> None:
         for name, parameter in zip(self.names, self.parameters, strict=True):
-            more = torch.tensor(gradients[name], device=self.device)
-            parameter.grad = more if parameter.grad is None else parameter.grad + more
+            gradient = torch.tensor(gradients[name], device=self.device)
+            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
     def gradients(self) -> dict[str, Array]:
         return {n: _array(p.grad) for n, p in zip(self.names, self.parameters, strict=True) if p.grad is not None}
 
     def gradient_norm(self) -> float:
-        return float(nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None]))
+        return float(nn.utils.get_total_norm(self._gradients()))
+
+    def _gradients(self) -> list[Tensor]:
+        return [parameter.grad for parameter in self.parameters if parameter.grad is not None]
 
     @torch.no_grad()
     def apply(self, factor: float, lr: float, numbers: tuple[float, ...]) -> None:
-        grads = [p.grad for p in self.parameters]
         if factor != 1:
-            torch._foreach_mul_(grads, factor)
+            torch._foreach_mul_(self._gradients(), factor)
         if self.native is not None:
-            for group in self.native.param_groups:
-                group["lr"] = lr * group["scale"]
+            for options in self.native.param_groups:
+                options["lr"] = lr * options["scale"]
             self.native.step()
             return
-        for i, (name, p, g) in enumerate(zip(self.names, self.parameters, grads, strict=True)):
+        for i, (name, p) in enumerate(zip(self.names, self.parameters, strict=True)):
+            if p.grad is None:  # as torch.optim does
+                continue
             group = self.plan.groups[name]
             slots = tuple(held[i] for held in self.held.values())
-            new, slots = update(Rules, self.plan.optimizer, p, g, slots, lr * group.scale, group.decay, numbers)
+            new, slots = update(Rules, self.plan.optimizer, p, p.grad, slots, lr * group.scale, group.decay, numbers)
             p.copy_(new)
             for held, slot in zip(self.held.values(), slots, strict=True):
                 held[i].copy_(slot)
@@ -138,7 +158,7 @@ class Trainer(training.Trainer):
 
 
 class Masked(nn.Module):
-    """Dropout by a mask that is given."""
+    """Dropout by a given mask."""
 
     mask: Tensor
 
@@ -147,14 +167,14 @@ class Masked(nn.Module):
         self.device = device
 
     def set(self, mask: Array) -> None:
-        self.mask = torch.from_numpy(mask).to(self.device)
+        self.mask = _send(mask, self.device)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.mask if self.training else x
+        return x * self.mask
 
 
 class Rules:
-    """What the written rules compute with."""
+    """The functions that the rules of `zoo.training.optimizers` call."""
 
     sqrt, sign, norm = torch.sqrt, torch.sign, torch.linalg.vector_norm
 
@@ -164,25 +184,21 @@ class Rules:
 
 
 def _native(trainer: Trainer) -> torch.optim.Optimizer | None:
-    """PyTorch's own optimizer around the trainer's tensors; None where PyTorch has none of that meaning."""
+    """PyTorch's own optimizer, working on the trainer's tensors; None where it has none of the same definition."""
     o = trainer.plan.optimizer
     if o.name not in NATIVE:
         return None
     make, slots = NATIVE[o.name]
-    groups = [
-        {"params": [p], "weight_decay": trainer.plan.groups[name].decay, "scale": trainer.plan.groups[name].scale}
-        for name, p in zip(trainer.names, trainer.parameters, strict=True)
-    ]
-    merged: dict[tuple[float, float], dict[str, Any]] = {}
-    for group in groups:
-        same = merged.setdefault((group["weight_decay"], group["scale"]), {**group, "params": []})
-        same["params"] += group["params"]
-    optimizer = make(list(merged.values()), o)
+    members: dict[Group, list[Tensor]] = {}
+    for name, parameter in zip(trainer.names, trainer.parameters, strict=True):
+        members.setdefault(trainer.plan.groups[name], []).append(parameter)
+    optimizer = make([{"params": ps, "weight_decay": g.decay, "scale": g.scale} for g, ps in members.items()], o)
     for i, parameter in enumerate(trainer.parameters):
-        held = [tensors[i] for tensors in trainer.held.values()]
-        state: dict[str, Any] = dict(zip(slots, held, strict=True))
-        if o.name != "sgd" and o.name != "momentum":
-            state["step"] = torch.tensor(float(trainer.updates))
+        state: dict[str, Any] = dict(zip(slots, (tensors[i] for tensors in trainer.held.values()), strict=True))
+        if o.name not in ("sgd", "momentum"):
+            # Fused kernels read the count on the parameter's device; the others read it on the CPU.
+            count_on = parameter.device if optimizer.defaults.get("fused") else "cpu"
+            state["step"] = torch.tensor(float(trainer.updates), device=count_on)
         optimizer.state[parameter] = state
     return optimizer
 
@@ -192,11 +208,14 @@ def _sgd(groups: list[dict[str, Any]], o: Optimizer) -> torch.optim.Optimizer:
 
 
 def _adam(groups: list[dict[str, Any]], o: Optimizer) -> torch.optim.Optimizer:
-    kind = torch.optim.Adam if o.name == "adam" else torch.optim.AdamW
-    return kind(groups, 0.0, o.betas, o.eps, fused=True)
+    assert o.betas is not None
+    assert o.eps is not None
+    make = torch.optim.Adam if o.name == "adam" else torch.optim.AdamW
+    return make(groups, 0.0, o.betas, o.eps, fused=True)
 
 
 def _adagrad(groups: list[dict[str, Any]], o: Optimizer) -> torch.optim.Optimizer:
+    assert o.eps is not None
     return torch.optim.Adagrad(groups, 0.0, eps=o.eps)
 
 
@@ -207,7 +226,13 @@ NATIVE: dict[str, tuple[Callable[[list[dict[str, Any]], Optimizer], torch.optim.
     "adamw": (_adam, ("exp_avg", "exp_avg_sq")),
     "adagrad": (_adagrad, ("sum",)),
 }
-"""PyTorch's optimizers of the written meaning, and what they call the slots."""
+"""PyTorch's optimizers whose definition is ours, and their names of our slots."""
+
+
+def _send(array: Array, device: torch.device) -> Tensor:
+    """The array on the device: through pinned memory to a GPU, so as not to wait for the GPU's earlier work."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 def _array(tensor: Tensor | None) -> Array:
