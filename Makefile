@@ -1,7 +1,8 @@
 # make parity   run the main job: every model in every framework, judged by the float64 reference
-# make test     the whole suite
+# make test     the whole suite (test-core, test-torch, test-mindspore, test-paddle: one part of it)
 # make demo     train a small network in one framework (BACKEND=torch), judge the file in all three: a table, a picture
 # make peers    our networks against every publisher's own class; writes docs/peers.md
+# make nightly  the tests that the suite leaves out because they take long
 # make fuzz     the readers of checkpoints on spoilt files, for a quarter of an hour
 # make survival kill runs 20 times in every framework and go on, bit for bit; 2,000 steps in the same memory
 # make bench    what training steps, the loader, and reading and converting checkpoints cost, as ratios
@@ -23,16 +24,28 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 
-.PHONY: parity test demo peers fuzz survival bench schema lint env
+SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+
+.PHONY: parity test test-core test-torch test-mindspore test-paddle nightly demo peers fuzz survival bench schema lint env
 
 parity: env
 	$(BIN)/zoo parity $(MODELS) --backends $(subst $(space),$(comma),$(strip $(BACKENDS))) $(ARGS)
 
-# A process a framework: MindSpore and Paddle do not live in one.
+# A process for each framework, as MindSpore and Paddle cannot share one; two at a time, the longest first.
 test: env
 	@set -e; export ZOO_TEST_WEIGHTS=$$(mktemp -d); trap 'rm -rf "$$ZOO_TEST_WEIGHTS"' EXIT; \
-	$(BIN)/pytest tests; \
-	for framework in torch mindspore paddle; do $(BIN)/pytest tests/frameworks --framework $$framework; done
+	$(MAKE) --no-print-directory -j2 $(SYNC) test-mindspore test-core test-paddle test-torch
+
+test-core: env
+	$(BIN)/pytest tests
+
+test-torch test-mindspore test-paddle: test-%: env
+	$(BIN)/pytest tests/frameworks --framework $*
+
+nightly: env
+	$(BIN)/pytest tests -m nightly
+	@set -e; for framework in torch mindspore paddle; do \
+	$(BIN)/pytest tests/frameworks --framework $$framework -m nightly; done
 
 demo: env
 	$(BIN)/python examples/demo.py --backend $(BACKEND) $(ARGS)
