@@ -1,14 +1,14 @@
 """Checkpoints: every source's recognised, from each to each other, or the reason why not."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 from support import batch, calibrated, error, expected, narrow
 
 import weights
-from weights import SOURCES, all_sources, store
+from weights import SOURCES, all_sources
 from weights.adapt import adapt_channels
 from weights.flavours import transfer
 from weights.formats import FORMATS
@@ -283,18 +283,58 @@ def test_auxiliary_heads_for_other_classes_are_left_out(tmp_path):
 
 def test_canonical_metadata_and_tensors_must_agree(tmp_path):
     model = narrow("inception_v3.mindcv")
-    metadata = store.describe(model)
-    arrays = calibrated(model)
+    metadata, arrays = metadata_without_spec(model), calibrated(model)
     for change, message in (
         ({"num_classes": "77"}, r"the weights do not fit: 4 of another shape"),
         ({"norm": '{"eps": 0.1, "decay": 0.9}'}, "its metadata do not describe a network: .*with batch norm"),
         ({"preprocess": "[" * 100_000}, "its metadata do not describe a network: RecursionError"),
-        ({"preprocess": metadata["preprocess"].replace("0.485", '"a"')}, "numbers were expected"),
-        ({"model": "resnet50"}, "its metadata do not describe a network: SpecError: unknown model 'resnet50'"),
+        ({"preprocess": metadata["preprocess"].replace("0.485", '"a"')}, "mean must be three numbers"),
+        ({"model": "resnet50"}, "its metadata do not describe a network: ValueError: unknown model 'resnet50'"),
     ):
         FORMATS["safetensors"].write(tmp_path / "w.safetensors", arrays, metadata | change)
         with pytest.raises(WeightsError, match=message):
             weights.open_checkpoint(tmp_path / "w.safetensors")
+
+
+def metadata_without_spec(model):
+    """Of canonical files written before metadata had the spec."""
+    return {
+        "format": "zoo",
+        "model": model.name,
+        "num_classes": str(model.num_classes),
+        "in_channels": str(model.in_channels),
+        "width": str(model.width),
+        "aux": str(bool(model.aux)).lower(),
+        "size": str(model.size),
+        "norm": json.dumps(asdict(model.norm) if model.norm else None),
+        "preprocess": json.dumps(asdict(model.preprocess)),
+        "source": "",
+        "licence": "",
+    }
+
+
+@pytest.mark.parametrize("name", ["inception_v3.mindcv", "googlenet.mindcv", "inception_resnet_v2"])
+def test_canonical_files_from_before_the_spec_still_open(tmp_path, name):
+    model = replace(configure(MODELS[name], width=0.25, num_classes=5, aux=name == "googlenet.mindcv"), size=224)
+    model = replace(model, preprocess=replace(model.preprocess, resize=256, mean=(0.1, 0.2, 0.3)))
+    arrays = weights.initial(model)
+    FORMATS["safetensors"].write(tmp_path / "w.safetensors", arrays, metadata_without_spec(model))
+    opened = weights.open_checkpoint(tmp_path / "w.safetensors")
+    assert opened.model == model
+    assert opened.preprocess_from == "the file"
+    assert all(np.array_equal(array, arrays[key]) for key, array in opened.arrays().items())
+
+
+def test_a_name_in_the_metadata_imports_nothing(tmp_path, monkeypatch):
+    """Names of models that users type may be package.module:NAME; those in files may not."""
+    (tmp_path / "harm.py").write_text("import pathlib; pathlib.Path('mark').touch()\nMODEL = 1")
+    monkeypatch.chdir(tmp_path)
+    model = narrow("googlenet")
+    metadata = metadata_without_spec(model) | {"model": "harm:MODEL"}
+    FORMATS["safetensors"].write(tmp_path / "w.safetensors", calibrated(model), metadata)
+    with pytest.raises(WeightsError, match="unknown model 'harm:MODEL'"):
+        weights.open_checkpoint(tmp_path / "w.safetensors")
+    assert not (tmp_path / "mark").exists()
 
 
 @pytest.mark.parametrize(
@@ -332,7 +372,7 @@ def test_a_moving_average_within_the_names(tmp_path):
                                 "ema.conv1.weight, ema.bn1.gamma, ema.bn1.beta and 153 more"]  # fmt: skip
     for key, array in plain.items():
         np.testing.assert_array_equal(averaged[key], array * (1 if key.endswith((".mean", ".var")) else 0.5))
-    with pytest.raises(WeightsError, match="no moving average of the weights in it"):
+    with pytest.raises(WeightsError, match="it holds no moving average of the weights"):
         weights.read(save(tmp_path, "zoo", model), ema=True)
 
 
@@ -447,13 +487,17 @@ def test_what_does_not_fit_is_said_in_the_files_own_names(tmp_path, case):
 @pytest.mark.parametrize(
     ("out", "choices", "message"),
     [
-        ("o.onnx", {}, "the name does not say which format is wanted"),
+        (
+            "o.onnx",
+            {},
+            r"o.onnx: its suffix is not that of a format that can be written: expected one of (?!.*\.keras)",
+        ),
         ("o.keras", {}, "only Keras can write: write a .weights.h5"),
         ("o.weights.h5", {}, "unknown source 'keras'|keras has no network with the outputs of googlenet: it publishes"),
         ("o.pth", {"to": "mindcv"}, r"mindcv keeps weights in .ckpt, .safetensors files"),
         ("o.pth", {"to": "onnx"}, "unknown source 'onnx': expected one of cadene, keras"),
         ("o.pth", {"source": "onnx"}, "unknown source 'onnx': expected one of cadene, keras"),
-        ("o.pth", {"source": "mindcv"}, "have not the names of a network of mindcv"),
+        ("o.pth", {"source": "mindcv"}, "do not have the names of a network of mindcv"),
         ("o.pth", {"format": "zip"}, "unknown format 'zip': expected one of safetensors"),
         ("o.ckpt", {"to": "mindcv"}, "mindcv has no network with the outputs of googlenet: googlenet cannot become"),
         ("o.pth", {"to": "timm"}, "timm has no network with the outputs of googlenet: it publishes inception_v3,"),
@@ -486,7 +530,7 @@ def test_the_commands(tmp_path, capsys, to):
     assert main(["convert", str(path), str(out), *(["--to", to] if to else [])]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0] == f"{path}: inception_v4, torch, of cadene or timm"
-    assert said[-1] == f"{out}: as {'zhulf has it' if to else 'canonical weights'}"
+    assert said[-1] == f"{out}: written as {to or 'canonical weights'}"
     assert main(["inspect", str(out), "--json", "-"]) == 0
     about = json.loads(capsys.readouterr().out)
     assert (about["model"], about["width"]) == ("inception_v4", 0.25)
@@ -494,7 +538,7 @@ def test_the_commands(tmp_path, capsys, to):
     assert main(["inspect", str(out)]) == 0
     shown = dict(line.strip().split("  ", 1) for line in capsys.readouterr().out.splitlines()[1:])
     assert shown["model"].strip() == "inception_v4"
-    assert shown["preprocessing"].strip().startswith("not in the file; timm's: " if to else "shorter side to 341")
+    assert shown["preprocessing"].strip().startswith("not in the file; assumed, as timm's: shorter side resized to 341")
 
 
 def test_the_command_asks_which_flavour(tmp_path, capsys):

@@ -74,7 +74,7 @@ def test_what_cannot_be_had(server, monkeypatch):
         zoo.build("googlenet", "reference", pretrained="nobody")
     with pytest.raises(WeightsError, match="inception_resnet_v1: nobody has published weights"):
         zoo.build("inception_resnet_v1", "reference", pretrained=True)
-    with pytest.raises(SpecError, match="expected one source of weights"):
+    with pytest.raises(SpecError, match="pretrained: expected a model, and no checkpoint beside it"):
         zoo.build("googlenet", "reference", pretrained=True, checkpoint="x.pth")
     monkeypatch.setattr(published, "URLS", {"googlenet": {"someone": server[1] + "none.pth"}})
     with pytest.raises(WeightsError, match=r"none\.pth: cannot be fetched \(404 .*--ckpt_path FILE"):

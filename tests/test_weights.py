@@ -1,6 +1,5 @@
 """Initial weights, the checks, and the canonical store."""
 
-import json
 import os
 
 import numpy as np
@@ -9,6 +8,7 @@ from support import calibrated
 
 import weights
 from zoo.errors import WeightsError
+from zoo.language.document import from_json
 from zoo.language.model import configure
 from zoo.language.trace import parameters
 from zoo.models import MODELS
@@ -62,8 +62,7 @@ def test_store_round_trips_bit_for_bit(tmp_path, arrays):
     assert about["preprocess_known"]
     metadata = about["metadata"]
     assert (metadata["source"], metadata["licence"]) == ("here", "Apache-2.0")
-    assert json.loads(metadata["norm"]) == {"eps": 1e-3, "decay": 0.9}
-    assert json.loads(metadata["preprocess"])["interpolation"] == "bilinear"
+    assert from_json(metadata["spec"]) == SMALL
     assert os.listdir(tmp_path) == ["small.safetensors"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,36 +10,45 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from weights import formats, store
+from weights import hub, sidecar, store
 from weights.adapt import adapt
 from weights.describe import describe, question
 from weights.flavours import pair, transfer
 from weights.formats.tensors import Tensor
+from weights.initial import initial
 from weights.manifest import check, fail, matches
-from weights.recognise import Candidate, recognise, variant
+from weights.recognise import Candidate, recognise_part, variant
 from weights.sources import all_sources
 from weights.sources.native import Native
-from weights.wrappers import DEEPEST, PREFIXES, strip, unwrap
+from weights.wrappers import some, unwrap
+from zoo.arguments import integer
 from zoo.catalogue import models, spec
-from zoo.errors import WeightsError
+from zoo.errors import SpecError, WeightsError
 from zoo.language.diff import same_network
 from zoo.language.model import Model, configure
+from zoo.language.trace import parameters
 from zoo.models import ALIASES
 
 Array = NDArray[Any]
-OUTER = ("backbone.", "network.", "_network.", "_backbone.", "model.", "net.", "encoder.", "student.", "Student.")
-"""What else may stand before every name: the part of a larger module that the network is."""
-
-DESCRIBED = (store.FORMAT, "mindspore")
-"""Sources whose files can say themselves what network they hold."""
 
 
 @dataclass
 class Checkpoint:
-    """An opened file, recognised, its tensors not yet read.
+    """An opened checkpoint, recognised; its tensors are not read yet.
 
-    `candidates` are all it may be; `chosen` is the one it is, None while names alone cannot tell. `wanted` is the
-    network it is read for, if that is another flavour. `done` lists what was done to the arrays that were read.
+    path             as it was given: a file or a folder
+    format           a key of `FORMATS`
+    tensors          of the network, under the file's names
+    metadata         of the file, or of the .json beside it
+    removed          what else was in the file, a line each
+    notes            what else the user should know, a line each
+    candidates       all that it may be
+    chosen           what it is; None while names alone cannot tell
+    wanted           the network that it is read for, where that is another flavour
+    preprocess_from  what says how the network is fed: "the file", "config.json", or the name of the .json beside it; ""
+                     where nothing does and the publisher's preprocessing is assumed
+    has_average      whether it also holds a moving average of the weights
+    done             what was done to the arrays when they were read
     """
 
     path: Path
@@ -46,9 +56,12 @@ class Checkpoint:
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
     removed: list[str]
+    notes: list[str]
     candidates: list[Candidate]
     chosen: Candidate | None
     wanted: Model | None = None
+    preprocess_from: str = ""
+    has_average: bool = False
     done: list[str] = field(default_factory=list)
 
     @property
@@ -58,25 +71,41 @@ class Checkpoint:
 
     @property
     def described(self) -> bool:
-        """Whether the file itself says which network it holds, and how it is fed."""
+        """Whether the file, or the .json beside it, says which network it holds."""
         return self.metadata.get("format") == store.FORMAT
 
-    def arrays(self) -> dict[str, Array]:
-        """The canonical arrays of `model`, read now. Raises WeightsError when they do not fit or are not finite."""
+    @property
+    def class_names(self) -> list[str]:
+        """The names of the file's classes in order; empty where they are not known."""
+        return store.class_names(self.metadata, (self.chosen or self.candidates[0]).model.num_classes)
+
+    def arrays(self, seed: int = 0) -> dict[str, Array]:
+        """The canonical arrays of `model`, read now; a classifier that the file does not have is made from `seed`.
+
+        Raises WeightsError when they do not fit or are not finite.
+        """
         model, chosen = self.model, self._choice()
+        self.done = []
         try:
-            arrays = chosen.naming.read(self.tensors)
+            if chosen.trunk is None:
+                arrays = chosen.naming.read(self.tensors)
+            else:
+                arrays = {**initial(chosen.model, seed), **chosen.trunk.read(self.tensors)}
+                classes = chosen.model.num_classes
+                self.done.append(
+                    f"no classifier that fits in the file: a new one of {classes} classes, from seed {seed}"
+                )
             if self.wanted is not None:
                 arrays, done = transfer(arrays, chosen.model, model)
                 check(arrays, model)
-                self.done = done
+                self.done += done
         except WeightsError as error:
             raise WeightsError(f"{self.path}: {error}") from None
         return arrays
 
     def arrays_for(self, wanted: Model, seed: int = 0) -> tuple[dict[str, Array], list[str]]:
         """The arrays for a variant of `model`, and what was done to them, as `adapt` does it."""
-        arrays = self.arrays()
+        arrays = self.arrays(seed)
         try:
             adapted, done = adapt(arrays, self.model, wanted, seed)
         except WeightsError as error:
@@ -84,7 +113,7 @@ class Checkpoint:
         return adapted, [*self.done, *done]
 
     def document(self) -> dict[str, Any]:
-        """What is known of the file, as JSON has it: `weights.describe.describe`."""
+        """What is known of the file, as JSON: `weights.describe.describe`."""
         return describe(self)
 
     def _choice(self) -> Candidate:
@@ -94,34 +123,60 @@ class Checkpoint:
 
 
 def open_checkpoint(
-    path: str | Path, source: str | None = None, model: str | Path | Model | None = None, *, ema: bool = False
+    path: str | Path,
+    source: str | None = None,
+    model: str | Path | Model | None = None,
+    *,
+    ema: bool = False,
+    num_classes: int | None = None,
+    prefix: str | None = None,
 ) -> Checkpoint:
-    """Open a checkpoint file of any format and source, and recognise it; nothing in it is run.
+    """Open and recognise a checkpoint of any format and source; nothing in it is run.
 
-    source  a key of `all_sources()`; by default whichever fits
-    model   the network to read it for, as `resolve` takes it: what the file is where its names fit several flavours,
-            and otherwise what it is turned into where that is exact in inference
-    ema     take the moving average of the weights
+    path         a file, one of several shards or their index, or a folder of the Hugging Face hub
+    source       a key of `all_sources()`; by default whichever fits
+    model        the network to read it for, as `resolve` takes it. It decides between flavours that have the same
+                 names; a file of another flavour is converted where that is exact in inference
+    ema          take the moving average of the weights
+    num_classes  also open a file whose classifier is missing or is not the network's, for a new one with that many
+                 classes; a file with the network's classifier opens as without it
+    prefix       the network is the part of a larger module below this prefix, e.g. "student."; by default the prefix
+                 whose tensors fit a network
 
     Raises WeightsError, with the path, for a file that holds no such weights.
     """
     path = Path(path)
-    contents = formats.read(path)
-    described = contents.metadata.get("format") == store.FORMAT
+    if num_classes is not None:
+        num_classes = integer(num_classes, "num_classes")
+    files = hub.read(path)
+    contents, notes = files.contents, list[str]()
+    metadata, preprocess_from = contents.metadata, ""
     try:
-        tree = contents.tree if contents.metadata.get("holds") != "state" else _of_state(contents.tree)
-        tensors, removed = unwrap(tree, ema)
-        size, declared = path.stat().st_size, sum(tensor.nbytes for tensor in tensors.values())
-        if declared > size:
-            raise WeightsError(f"its tensors would take {declared:,} bytes, and the file has {size:,}")
-        if described:
-            candidates = [_described(contents.metadata, tensors, source)]
+        tree = contents.tree if metadata.get("holds") != "state" else _of_state(contents.tree)
+        tensors, removed, has_average = unwrap(tree, ema)
+        declared = sum(tensor.nbytes for tensor in tensors.values())
+        if declared > files.size:
+            raise WeightsError(f"its tensors would take {declared:,} bytes, and the file has {files.size:,}")
+        if metadata.get("format") == store.FORMAT:
+            preprocess_from = "the file"
+        elif beside := _sidecar(files.paths, tensors, notes):
+            metadata, preprocess_from = {**metadata, **beside, "format": store.FORMAT}, sidecar.path_of(path).name
+        if preprocess_from:
+            candidates = [_described(metadata, tensors, source)]
         else:
-            tensors, candidates = _recognise(tensors, removed, source)
+            tensors, candidates = recognise_part(tensors, removed, source, num_classes, prefix)
+            candidates, metadata, preprocess_from = _with_config(files.config, candidates, metadata, notes)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
-    tensors = _without_heads(tensors, candidates[0], removed)
-    opened = Checkpoint(path, contents.format, tensors, contents.metadata, removed, candidates, None)
+    if metadata.get("preprocess_assumed"):
+        preprocess_from = ""
+    tensors = _of_network(tensors, candidates[0], removed)
+    opened = Checkpoint(
+        path, contents.format, tensors, metadata, removed, notes, candidates, None,
+        preprocess_from=preprocess_from, has_average=has_average,
+    )  # fmt: skip
+    if has_average and not ema:
+        notes.append("it also holds a moving average of the weights: ema=True (--ema) takes that")
     if len({candidate.model.name for candidate in candidates}) == 1:
         opened.chosen = candidates[0]
     if model is not None:
@@ -132,9 +187,9 @@ def open_checkpoint(
 def read(
     path: str | Path, source: str | None = None, model: str | Path | Model | None = None, *, ema: bool = False
 ) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Canonical arrays, float32 or float64, by name, and what is known of the file they come from (as `zoo inspect`).
+    """Canonical arrays, float32 or float64, by name, and what is known of the file that they come from, as JSON.
 
-    Arguments and errors are those of `open_checkpoint`; a file whose flavour its names do not tell needs `model`.
+    Arguments and errors are those of `open_checkpoint`; a file whose names fit several flavours needs `model`.
     """
     opened = open_checkpoint(path, source, model, ema=ema)
     arrays = opened.arrays()
@@ -152,10 +207,11 @@ def resolve(model: str | Path | Model) -> Model:
 
 
 def is_checkpoint(model: str | Path) -> bool:
-    """Whether a network is named by a file that holds weights, rather than by a name or a .json document."""
+    """Whether it is the path of a file or hub folder that holds weights, rather than a name or a .json document."""
     if str(model) in models() or str(model) in ALIASES:
         return False
-    return Path(model).is_file() and Path(model).suffix != ".json"
+    path = Path(model)
+    return hub.holds_weights(path) or (path.is_file() and (path.suffix != ".json" or path.name.endswith(hub.INDEX)))
 
 
 def counterpart(model: Model, other: Model) -> Model:
@@ -173,7 +229,7 @@ def counterpart(model: Model, other: Model) -> Model:
 
 
 def _of_state(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """A state of train.py: its tensors are called weights/NAME, ema/NAME and the optimizer's SLOT/NAME."""
+    """A state of train.py as nested dictionaries: its tensors are called weights/NAME, ema/NAME and SLOT/NAME."""
     nested: dict[str, Any] = {}
     for key, tensor in tree.items():
         part, slash, name = key.partition("/")
@@ -184,40 +240,71 @@ def _of_state(tree: Mapping[str, Any]) -> dict[str, Any]:
     return nested
 
 
+def _sidecar(paths: tuple[Path, ...], tensors: Mapping[str, Tensor], notes: list[str]) -> dict[str, str]:
+    """The metadata in the .json beside a weight file; none, with a note, where it does not belong to these weights."""
+    if len(paths) != 1:
+        return {}
+    try:
+        return sidecar.read(paths[0], tensors)
+    except WeightsError as error:
+        notes.append(f"ignored: {error}")
+        return {}
+
+
 def _described(metadata: Mapping[str, str], tensors: Mapping[str, Tensor], source: str | None) -> Candidate:
-    """What a canonical file says it is, if its tensors agree."""
+    """What the metadata say that the file is. Raises WeightsError where its tensors do not agree."""
     names = metadata.get("names", store.FORMAT)
-    if names not in DESCRIBED:
-        raise WeightsError(f"its metadata say that its names are {names[:80]!r}, not one of {', '.join(DESCRIBED)}")
+    if names not in all_sources():
+        raise WeightsError(
+            f"its metadata say that its names are {names[:80]!r}'s, expected one of {', '.join(all_sources())}"
+        )
     if source not in (None, names):
-        raise WeightsError(f"canonical weights, of {metadata.get('source') or 'no known source'}: leave out --from")
+        raise WeightsError(f"its metadata say that its names are {names}'s, not {source}'s: leave out source (--from)")
     model = store.described(metadata)
-    naming = all_sources()[names].naming(model)
-    if problems := matches(tensors, naming.shapes):
+    try:
+        naming = all_sources()[names].naming(model)
+        problems = matches(tensors, naming.shapes)
+    except (RecursionError, SpecError) as error:
+        raise WeightsError(f"its metadata do not describe a network: {type(error).__name__}: {error}") from None
+    if problems:
         fail(model, problems)
     return Candidate(names, model, naming)
 
 
-def _recognise(
-    tensors: dict[str, Tensor], removed: list[str], source: str | None
-) -> tuple[dict[str, Tensor], list[Candidate]]:
-    """As `recognise`, with whatever stands before all names taken off when they mean nothing with it."""
-    for _ in range(DEEPEST):
-        try:
-            return tensors, recognise(tensors, source)
-        except WeightsError:
-            stripped = strip(tensors, (*OUTER, *PREFIXES), removed)
-            if stripped is None:
-                raise
-            tensors = stripped
-    return tensors, recognise(tensors, source)
+def _with_config(
+    path: Path | None, candidates: list[Candidate], metadata: dict[str, str], notes: list[str]
+) -> tuple[list[Candidate], dict[str, str], str]:
+    """The candidates fed as a hub folder's config.json says, the metadata with its class names, and its name."""
+    if path is None:
+        return candidates, metadata, ""
+    try:
+        config = hub.read_config(path)
+        fed = [one.of(config.applied(one.model)) for one in candidates]
+        for one in fed:
+            parameters(one.model)
+    except (SpecError, WeightsError) as error:
+        notes.append(f"ignored: {hub.CONFIG}: {str(error).removeprefix(f'{path}: ')}")
+        return candidates, metadata, ""
+    candidates = fed
+    notes += [f"{hub.CONFIG}: {note}" for note in config.notes]
+    metadata = dict(metadata)
+    if config.architecture:
+        metadata["architecture"] = config.architecture
+    if config.class_names and len(config.class_names) == candidates[0].model.num_classes:
+        metadata["class_names"] = json.dumps(config.class_names)
+    elif config.class_names:
+        classes = candidates[0].model.num_classes
+        notes.append(f"{hub.CONFIG}: ignored: {len(config.class_names)} names for {classes} classes")
+    return candidates, metadata, hub.CONFIG if config.feeds else ""
 
 
-def _without_heads(tensors: dict[str, Tensor], one: Candidate, removed: list[str]) -> dict[str, Tensor]:
-    """The tensors that the recognised network has: all, or without auxiliary heads that do not fit it."""
-    keys = set(one.naming.keys.values())
+def _of_network(tensors: dict[str, Tensor], one: Candidate, removed: list[str]) -> dict[str, Tensor]:
+    """The tensors that the recognised network has; others are auxiliary heads or a classifier that do not fit it."""
+    keys = set((one.trunk or one.naming).keys.values())
     others = [name for name in tensors if name not in keys]
-    if others:
+    if others and one.trunk:
+        removed.append(f"{len(others)} tensors that are not the network's: {some(others)}")
+    elif others:
         removed.append(f"{len(others)} tensors of auxiliary heads for other classes: {others[0]}, ...")
     return {name: tensor for name, tensor in tensors.items() if name in keys}
 
@@ -232,13 +319,19 @@ def _read_for(opened: Checkpoint, wanted: Model) -> None:
     source = all_sources()[own.source]
     other = counterpart(own.model, wanted)
     if same_network(own.model, other) and (isinstance(source, Native) or wanted.name in source.models):
-        naming = variant(opened.tensors, source.naming(wanted))
-        if opened.described:
-            naming = naming.of(replace(naming.model, size=own.model.size, preprocess=own.model.preprocess))
-        opened.chosen = Candidate(own.source, wanted, naming)
+        opened.chosen = _renamed(opened, own, wanted)
         return
     try:
         pair(own.model, other)
     except WeightsError as error:
         raise WeightsError(f"{opened.path}: {error}") from None
     opened.wanted = other
+
+
+def _renamed(opened: Checkpoint, own: Candidate, wanted: Model) -> Candidate:
+    """The candidate under another name of the same network; its preprocessing is the file's where that is known."""
+    naming = all_sources()[own.source].naming(wanted)
+    model = counterpart(own.model, wanted) if own.trunk else variant(opened.tensors, naming).model
+    fed = own.model if opened.described or opened.preprocess_from else wanted
+    naming = naming.of(replace(model, size=fed.size, preprocess=fed.preprocess))
+    return replace(own, published=wanted, naming=naming)

@@ -1,4 +1,4 @@
-"""What is said of an opened checkpoint: `zoo inspect`, as JSON."""
+"""What is known of an opened checkpoint, as JSON: the result of `zoo inspect`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def question(candidates: Sequence[Candidate]) -> str:
-    """Which flavours a file may be of, and what differs between them."""
+    """The text of an error: which flavours a file may be of, and what differs between them."""
     first, *others = flavours(candidates)
     texts = (f"{other.name} ({_differences(first, other)})" for other in others)
     return f"its names fit {first.name}, and also {'; '.join(texts)}. Say which it is: --model, or model="
@@ -31,14 +31,18 @@ def flavours(candidates: Sequence[Candidate]) -> list[Model]:
 def describe(opened: Checkpoint) -> dict[str, Any]:
     """What is known of the file, and of the arrays that are read from it.
 
-    `model` is the network that `arrays` are for; `converted_from` the file's own where that is another flavour;
-    `possible` what else its names fit.
+    `model` is the network that the arrays are for, `converted_from` the file's own where that is another flavour, and
+    `possible` are the other flavours that its names fit. `preprocess_of` is what the preprocessing is from: "the file",
+    "config.json" or the .json beside it; or, where `preprocess_known` is false, the publisher whose preprocessing is
+    assumed.
     """
     chosen = opened.chosen.model if opened.chosen else None
     all_flavours = flavours(opened.candidates)
     one = opened.wanted or chosen or all_flavours[0]
     same = [c for c in opened.candidates if chosen is None or same_network(c.model, chosen)]
     others = [other for other in all_flavours if chosen is None or other not in [c.model for c in same]]
+    fed = chosen or one
+    assumed = opened.metadata.get("preprocess_assumed") or (fed.publishers[0] if fed.publishers else fed.name)
     return {
         "file": str(opened.path),
         "format": opened.format,
@@ -53,16 +57,20 @@ def describe(opened: Checkpoint) -> dict[str, Any]:
             for other in others
         ],
         "num_classes": one.num_classes,
+        "class_names": opened.class_names,
         "in_channels": one.in_channels,
         "width": one.width,
         "aux": [aux.name for aux in one.aux],
+        "classifier": not any(candidate.trunk for candidate in opened.candidates),
+        "moving_average": opened.has_average,
         "tensors": len(opened.tensors),
         "elements": sum(prod(tensor.shape) for tensor in opened.tensors.values()),
         "dtypes": dict(Counter(tensor.dtype for tensor in opened.tensors.values())),
-        "preprocess_known": opened.described,
+        "preprocess_known": bool(opened.preprocess_from),
         "preprocess": {"size": one.size, **asdict(one.preprocess)},
-        "preprocess_of": "the file" if opened.described else one.publishers[0] if one.publishers else one.name,
+        "preprocess_of": opened.preprocess_from or assumed,
         "removed": opened.removed,
+        "notes": opened.notes,
         "operations": opened.done,
         "metadata": opened.metadata,
     }

@@ -1,7 +1,8 @@
-"""Whose file is it, of which network, in which variant? Names and shapes say, or say what it might be."""
+"""Recognition: from the names and shapes of a file's tensors, the publishers and networks whose file it may be."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from weights.formats.tensors import Tensor
 from weights.manifest import matches
 from weights.names import Naming, Table, expand
 from weights.sources import all_sources
+from weights.wrappers import some
 from zoo.catalogue import models
 from zoo.errors import SpecError, WeightsError
 from zoo.language.diff import same_network
@@ -21,31 +23,59 @@ from zoo.language.nodes import Conv, Head
 from zoo.language.trace import Op, parameters, trace
 
 LONGEST = 200
-"""Characters of a tensor's name: more than any network has."""
+"""Longest tensor name that is considered, in characters: more than any network has."""
 
-LEAST = 0.6
-"""Share of a table's rows that a file must have for the table to be called near."""
+LEAST_SHARE = 0.6
+"""Share of a table's rows that a file must have for an error to name that table as the nearest."""
+
+DEEPEST_PREFIX = 4
+"""Most components of a prefix, as in "state.model.module.backbone."."""
+
+MOST_PREFIXES = 12
+"""How many prefixes are tried, those of the most tensors first."""
+
+AVERAGE = re.compile(r"(^|[._])(ema|swa|averaged?)[._]")
+"""In a prefix: below it is a moving average of the weights."""
+
+
+class NotRecognised(WeightsError):
+    """No table fits; `share` says how near the nearest is, from 0 to 1."""
+
+    def __init__(self, message: str, share: float) -> None:
+        super().__init__(message)
+        self.share = share
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What a file may be: a source's name, the registered network, and the variant of it that the file would hold."""
+    """What a file may be: a source's name, the registered network, and the naming of the variant that the file holds.
+
+    `trunk` is the naming of the variant without its classifier, where the file has none that fits.
+    """
 
     source: str
     published: Model
     naming: Naming
+    trunk: Naming | None = None
 
     @property
     def model(self) -> Model:
         """The variant."""
         return self.naming.model
 
+    def of(self, model: Model) -> Candidate:
+        """The same names for another model with the same tensors."""
+        return replace(self, naming=self.naming.of(model))
 
-def recognise(tensors: Mapping[str, Tensor], source: str | None = None) -> list[Candidate]:
-    """All that fit: the same names, and shapes that one choice of classes, channels and width explains.
 
-    Of networks that compute the same function, each source has one. Raises WeightsError, with the nearest match, when
-    none fits.
+def recognise(
+    tensors: Mapping[str, Tensor], source: str | None = None, num_classes: int | None = None
+) -> list[Candidate]:
+    """All candidates: every name must fit, and one choice of classes, channels and width must explain all shapes.
+
+    Of networks that compute the same function, each source contributes one. With `num_classes`, a file without the
+    network's classifier fits too, for a new one with that many classes, and other tensors beside the trunk are ignored.
+    Raises NotRecognised, with the nearest match, when nothing fits.
     """
     if source is not None and source not in all_sources():
         raise WeightsError(f"unknown source {source!r}: expected one of {', '.join(all_sources())}")
@@ -58,33 +88,140 @@ def recognise(tensors: Mapping[str, Tensor], source: str | None = None) -> list[
         if model in known
     ]
     found: list[Candidate] = []
+    trunks: list[Candidate] = []
     problems: dict[tuple[str, str], str] = {}
     for name, model, table in tables:
         published = known[model]
         if any(c.source == name and same_network(c.published, published) for c in found):
             continue
-        if all(_present(table, published, paths)):
-            naming = all_sources()[name].naming(published)
+        naming = all_sources()[name].naming(published)
+        if all(_rows_present(table, published, paths)):
             try:
                 found.append(Candidate(name, published, variant(tensors, naming)))
             except (SpecError, WeightsError) as error:
                 problems[name, model] = str(error)
+        if not found and published.head and all(_rows_present(table, published, paths, head=False)):
+            trunks += _trunk(tensors, name, naming, num_classes)
     if found:
         return found
+    if trunks and num_classes is not None:
+        return _distinct(trunks)
+    if trunks:
+        nearest = trunks[0].source, trunks[0].published.name
+        problem = problems.get(nearest) or _problem(tensors, trunks[0].naming)
+        raise NotRecognised(
+            f"not a file of any known source; the nearest is {nearest[0]}'s {problem}. All layers but the classifier "
+            "fit: give num_classes (--num-classes N) to take them and make a new classifier",
+            1.0,
+        )
     shares = {
-        (name, model): float(np.mean([*_present(table, known[model], paths)] or [False]))
+        (name, model): float(np.mean([*_rows_present(table, known[model], paths)] or [False]))
         for name, model, table in tables
     }
     nearest = max(problems or shares, key=shares.__getitem__)
-    if shares[nearest] < LEAST:
+    if shares[nearest] < LEAST_SHARE:
         first = ", ".join(name[:80] for name in list(tensors)[:3])
-        raise WeightsError(
+        raise NotRecognised(
             f"its {len(tensors)} tensors ({first}, ...) do not have the names of a network of "
-            f"{source or 'any known source'}; `zoo list` shows the networks and their publishers"
+            f"{source or 'any known source'}; `zoo list` shows the networks and their publishers",
+            shares[nearest],
         )
     name, model = nearest
     problem = problems.get(nearest) or _problem(tensors, all_sources()[name].naming(known[model]))
-    raise WeightsError(f"not a file of any known source; the nearest is {name}'s {problem}")
+    raise NotRecognised(f"not a file of any known source; the nearest is {name}'s {problem}", shares[nearest])
+
+
+def recognise_part(
+    tensors: dict[str, Tensor], removed: list[str], source: str | None, num_classes: int | None, prefix: str | None
+) -> tuple[dict[str, Tensor], list[Candidate]]:
+    """As `recognise`, for a file that may hold a larger module that the network is a part of.
+
+    Returns the network's tensors, without the prefix of that module, and the candidates; adds what was left out to
+    `removed`. The prefix is the one whose tensors fit a network. Raises WeightsError when there are several.
+    """
+    nearest: NotRecognised | None = None
+    if prefix is None:
+        try:
+            return tensors, recognise(tensors, source, num_classes)
+        except NotRecognised as error:
+            nearest = error
+    found: dict[str, tuple[dict[str, Tensor], list[Candidate]]] = {}
+    for start in _prefixes(tensors) if prefix is None else [prefix]:
+        if any(start.startswith(shorter) for shorter in found):
+            continue  # a part of a network that was found
+        part = {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
+        try:
+            found[start] = part, recognise(part, source, num_classes)
+        except NotRecognised as error:
+            if nearest is None or error.share > nearest.share:
+                nearest = NotRecognised(f"below the prefix {start!r}: {error}", error.share)
+    starts = [start for start in found if not AVERAGE.search(start)] or list(found)
+    if len(starts) > 1:
+        raise WeightsError(f"networks below {' and '.join(map(repr, starts))}: choose one with prefix= (--prefix)")
+    if not starts:
+        assert nearest is not None
+        raise nearest
+    start = starts[0]
+    removed.append(f"the prefix {start!r}")
+    outside = [name for name in tensors if not name.startswith(start)]
+    if outside:
+        removed.append(f"{len(outside)} tensors outside it: {some(outside)}")
+    return found[start]
+
+
+def _prefixes(tensors: Mapping[str, Tensor]) -> list[str]:
+    """What may stand before the names of a network that is a part of a larger module, most tensors first."""
+    counts: Counter[str] = Counter()
+    for name in tensors:
+        if len(name) < LONGEST:
+            words = name.split(".")[:-1][:DEEPEST_PREFIX]
+            counts.update(".".join(words[: i + 1]) + "." for i in range(len(words)))
+    return [prefix for prefix, count in counts.most_common(MOST_PREFIXES) if count > 1]
+
+
+def _distinct(trunks: list[Candidate]) -> list[Candidate]:
+    """One candidate for each source and network."""
+    kept: list[Candidate] = []
+    for one in trunks:
+        if not any(c.source == one.source and same_network(c.published, one.published) for c in kept):
+            kept.append(one)
+    return kept
+
+
+def _trunk(tensors: Mapping[str, Tensor], source: str, naming: Naming, num_classes: int | None) -> Iterator[Candidate]:
+    """The candidate for a file that has all of the network's tensors but its classifiers; none for other files."""
+    published = naming.model
+    plain = naming.of(replace(published, aux=()))
+    bare = naming.of(replace(published, aux=(), head=None, taps=(published.stages[-1].name,)))
+    if _fits(tensors, plain):
+        return  # the classifier is not what is wrong
+    try:
+        trunk = variant(_restricted(tensors, bare), bare)
+        model = configure(
+            published,
+            num_classes=num_classes,
+            in_channels=trunk.model.in_channels,
+            width=trunk.model.width / published.width,
+            aux=False,
+        )
+        parameters(model)
+    except (SpecError, WeightsError):
+        return
+    yield Candidate(source, published, naming.of(model), trunk)
+
+
+def _restricted(tensors: Mapping[str, Tensor], naming: Naming) -> dict[str, Tensor]:
+    keys = set(naming.keys.values())
+    return {key: tensor for key, tensor in tensors.items() if key in keys}
+
+
+def _fits(tensors: Mapping[str, Tensor], naming: Naming) -> bool:
+    """Whether the network is among the tensors, whatever else there is."""
+    try:
+        variant(_restricted(tensors, naming), naming)
+    except (SpecError, WeightsError):
+        return False
+    return True
 
 
 def _problem(tensors: Mapping[str, Tensor], naming: Naming) -> str:
@@ -95,10 +232,10 @@ def _problem(tensors: Mapping[str, Tensor], naming: Naming) -> str:
 
 
 def variant(tensors: Mapping[str, Tensor], naming: Naming) -> Naming:
-    """The variant of a network that these tensors are, as the same source names it.
+    """The naming of the variant of a network that has exactly these tensors.
 
-    Classes, input channels, width and auxiliary heads are read off the shapes. Raises WeightsError when names and
-    shapes are those of no variant.
+    Classes, input channels, width and auxiliary heads are read off the shapes. Raises WeightsError when no variant has
+    these names and shapes.
     """
     published, convention = naming.model, naming.convention
     heads = set(naming.keys.values()) - set(naming.of(replace(published, aux=())).keys.values())
@@ -143,7 +280,7 @@ def variant(tensors: Mapping[str, Tensor], naming: Naming) -> Naming:
 
 
 def _width(counts: list[tuple[int, int]]) -> float:
-    """The roundest factor that makes the given channel counts of the published ones; failing that, the commonest."""
+    """The roundest factor that turns all published channel counts into the given ones, or else the commonest ratio."""
     if all(published == given for published, given in counts):
         return 1.0
     low = max((given - 4) / published if given > 8 else 1e-4 for published, given in counts)
@@ -155,17 +292,19 @@ def _width(counts: list[tuple[int, int]]) -> float:
     return Counter(given / published for published, given in counts).most_common(1)[0][0]
 
 
-def _present(table: Table, model: Model, paths: set[str]) -> Iterator[bool]:
-    """For each row of a network's table, auxiliary heads aside, whether the file has something below it."""
-    heads = tuple(f"{aux.name}." for aux in model.aux)
+def _rows_present(table: Table, model: Model, paths: set[str], head: bool = True) -> Iterator[bool]:
+    """For each row of a network's table, whether the file has a tensor below its path; rows of auxiliary heads are left
+    out, and with `head=False` those of the classifier.
+    """
+    left_out = (*(f"{aux.name}." for aux in model.aux), *(() if head else ("head.",)))
     for row in table.rows:
         theirs, ours = next(expand(row))
-        if not f"{ours}.".startswith(heads):
+        if not f"{ours}.".startswith(left_out):
             yield theirs in paths
 
 
 def _paths(name: str) -> Iterator[str]:
-    """A name and all paths above it, whatever separates them."""
+    """A name and all paths above it, with "." or "/" between components."""
     yield name
     for at in np.flatnonzero([character in "./" for character in name]):
         yield name[:at]

@@ -1,8 +1,10 @@
-"""The canonical store: one safetensors file, spec names, OIHW, and what one must know to use it.
+"""The canonical file: safetensors with canonical names, OIHW, and metadata that describe the network.
 
 Metadata: `format` ("zoo"), `spec` (the model's document, zoo.language.document), `model` (its name), `source` and
-`licence`; train.py adds `class_names`. Files written before the spec was in them have `num_classes`, `in_channels`,
-`width`, `aux`, `size`, `norm` and `preprocess` instead, and are read as the registered network of that name.
+`licence`. Where known, `class_names` is a JSON list of the classes in order; `preprocess_assumed` names the publisher
+whose preprocessing was taken because the original file did not say how it was fed. Files written before `spec` existed
+have `num_classes`, `in_channels`, `width`, `aux`, `size`, `norm` and `preprocess` instead, and are read as the
+registered network of that name.
 """
 
 from __future__ import annotations
@@ -11,10 +13,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 
-from zoo.catalogue import spec
+from zoo.catalogue import models
 from zoo.errors import SpecError, WeightsError
 from zoo.language.document import from_json, to_json
 from zoo.language.model import Model, Preprocess, configure
+from zoo.language.trace import parameters
 
 FORMAT = "zoo"
 
@@ -27,16 +30,32 @@ def describe(model: Model, source: str = "", licence: str = "") -> dict[str, str
 def described(metadata: Mapping[str, str]) -> Model:
     """The model that a canonical file's metadata describe. Raises WeightsError when they describe none."""
     try:
-        return from_json(metadata["spec"]) if "spec" in metadata else _named(metadata)
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError, SpecError) as error:
+        model = from_json(metadata["spec"]) if "spec" in metadata else _registered(metadata)
+        parameters(model)
+    except (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError, SpecError) as error:
         kind = "" if isinstance(error, SpecError) else f"{type(error).__name__}: "
-        raise WeightsError(f"its metadata do not describe a network: {kind}{str(error)[:200]}") from None
+        message = " ".join(str(error).split())[:200]
+        raise WeightsError(f"its metadata do not describe a network: {kind}{message}") from None
+    return model
 
 
-def _named(metadata: Mapping[str, str]) -> Model:
-    """The registered network that an old file names, with the file's size and preprocessing."""
+def class_names(metadata: Mapping[str, str], num_classes: int) -> list[str]:
+    """The classes that a file's metadata name; none where there are not `num_classes` of them."""
+    try:
+        names = json.loads(metadata.get("class_names") or "[]")
+    except (RecursionError, ValueError):
+        return []
+    plain = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return names if plain and len(names) == num_classes else []
+
+
+def _registered(metadata: Mapping[str, str]) -> Model:
+    """The registered network that a file without `spec` names, with the file's size and preprocessing."""
+    name = metadata["model"]
+    if name not in models():  # `spec` would also take, and import, package.module:NAME
+        raise ValueError(f"unknown model {name[:80]!r}")
     model = configure(
-        spec(metadata["model"]),
+        models()[name],
         num_classes=int(metadata["num_classes"]),
         in_channels=int(metadata["in_channels"]),
         width=float(metadata["width"]),

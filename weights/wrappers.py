@@ -1,9 +1,9 @@
-"""What publishers and training loops wrap around the weights: taken off, and reported."""
+"""Removing what publishers and training loops store around the weights, with a report of what was removed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from weights.formats.pickles import NumpyArray
 from weights.formats.tensors import Tensor
@@ -11,24 +11,36 @@ from zoo.errors import WeightsError
 
 STATES = ("state_dict", "model", "model_state_dict", "model_state", "network", "net", "params", "weights", "module")
 AVERAGES = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "averaged")
-"""Keys of a dictionary within the file: the weights, and their moving average."""
+"""Keys of dictionaries in the file that hold the weights, and their moving average."""
 
 PREFIXES = ("module.", "_orig_mod.", "_layers.")
-"""Before every name: nn.DataParallel, torch.compile, paddle.DataParallel."""
+"""Before every name: of nn.DataParallel, torch.compile and paddle.DataParallel."""
 
 DEEPEST = 4
+"""How many dictionaries around the weights are opened."""
+
+AVERAGE_PREFIX = "ema."
 
 
-def unwrap(tree: Mapping[Any, Any], ema: bool = False) -> tuple[dict[str, Tensor], list[str]]:
-    """The weights in a file by name, and what was taken off: a line each.
+class Unwrapped(NamedTuple):
+    """The weights by name; a line for each thing that was removed; whether the file also has their moving average."""
 
-    With `ema`, the moving average of the weights instead. Raises WeightsError when there are no tensors, or no average.
+    tensors: dict[str, Tensor]
+    removed: list[str]
+    has_average: bool
+
+
+def unwrap(tree: Mapping[Any, Any], ema: bool = False) -> Unwrapped:
+    """The weights in a file; with `ema`, their moving average.
+
+    Raises WeightsError when there are no tensors, or no moving average.
     """
     removed: list[str] = []
-    found, averaged = tree, False
+    found, averaged, has_average = tree, False, False
     for _ in range(DEEPEST):
-        averages = [key for key in AVERAGES if _holds(found.get(key))]
-        states = [key for key in STATES if _holds(found.get(key))]
+        averages = [key for key in AVERAGES if _holds_tensors(found.get(key))]
+        states = [key for key in STATES if _holds_tensors(found.get(key))]
+        has_average = has_average or bool(averages)
         if ema and not averaged and averages:
             key, averaged = averages[0], True
         elif states:
@@ -38,66 +50,66 @@ def unwrap(tree: Mapping[Any, Any], ema: bool = False) -> tuple[dict[str, Tensor
         else:
             break
         others = [str(other) for other in found if other != key]
-        removed.append(f"the dictionary around {str(key)[:80]!r}" + (f", with {_some(others)}" if others else ""))
+        removed.append(f"the dictionary around {str(key)[:80]!r}" + (f", with {some(others)}" if others else ""))
         found = found[key]
     tensors = _tensors(found)
+    average = {key.removeprefix(AVERAGE_PREFIX): t for key, t in tensors.items() if key.startswith(AVERAGE_PREFIX)}
     if ema and not averaged:
-        average = {key.removeprefix("ema."): tensor for key, tensor in tensors.items() if key.startswith("ema.")}
         if not average:
-            raise WeightsError("no moving average of the weights in it: leave out ema")
+            raise WeightsError("it holds no moving average of the weights: leave out ema (--ema)")
         tensors |= average
     if not tensors:
-        raise WeightsError(f"no tensors in it, but {_some([str(key) for key in found]) or 'nothing'}")
+        raise WeightsError(f"it holds no tensors, only {some([str(key) for key in found]) or 'an empty dictionary'}")
     others = [str(key) for key in found if key not in tensors]
     if others:
-        removed.append(f"what is no tensor: {_some(others)}")
+        removed.append(f"entries that are not tensors: {some(others)}")
     tensors = _without_training(tensors, removed)
-    while (stripped := strip(tensors, PREFIXES, removed)) is not None:
-        tensors = _without_training(stripped, removed)
+    while (prefix := _common_prefix(tensors)) is not None:
+        removed.append(f"the prefix {prefix!r}")
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+        tensors = _without_training(tensors, removed)
     if not tensors:
-        raise WeightsError(f"no weights in it, but {'; '.join(removed)}")
-    return tensors, removed
+        raise WeightsError(f"it holds no weights, only {'; '.join(removed)}")
+    return Unwrapped(tensors, removed, has_average or bool(average))
 
 
-def strip(tensors: dict[str, Tensor], prefixes: Iterable[str], removed: list[str]) -> dict[str, Tensor] | None:
-    """The tensors without the first of these prefixes that all of them have; None when there is none."""
-    for prefix in prefixes:
-        if tensors and all(name.startswith(prefix) for name in tensors):
-            removed.append(f"the prefix {prefix!r}")
-            return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    return None
+def _common_prefix(tensors: Mapping[str, Tensor]) -> str | None:
+    """The prefix among `PREFIXES` that all names have."""
+    return next((p for p in PREFIXES if tensors and all(name.startswith(p) for name in tensors)), None)
 
 
 def _without_training(tensors: dict[str, Tensor], removed: list[str]) -> dict[str, Tensor]:
-    states = _states(tensors)
+    """The tensors without counters of batches, the optimizer's state, and single numbers."""
+    states = _state_prefixes(tensors)
     slots = [name for name in tensors if name.partition(".")[0] in states]
     counters = [name for name in tensors if name.endswith("num_batches_tracked")]
     scalars = [n for n, t in tensors.items() if "." not in n and "/" not in n and len(t.shape) <= 1]
     if counters:
         removed.append(f"{len(counters)} counters, num_batches_tracked")
     if slots:
-        removed.append(f"{len(slots)} tensors of an optimizer or a moving average: {_some(slots)}")
+        removed.append(f"{len(slots)} tensors of an optimizer or a moving average: {some(slots)}")
     if scalars:
-        removed.append(f"numbers of the training loop: {_some(scalars)}")
+        removed.append(f"numbers of the training loop: {some(scalars)}")
     unwanted = {*slots, *counters, *scalars}
     return {name: tensor for name, tensor in tensors.items() if name not in unwanted}
 
 
-def _states(tensors: Mapping[str, Tensor]) -> set[str]:
-    """First words of names that stand before the names of other tensors only: moments.a.b beside a.b, for all a.b.
+def _state_prefixes(tensors: Mapping[str, Tensor]) -> set[str]:
+    """First components of names that belong to an optimizer's state: moments.a.b where a.b has the same shape.
 
-    So MindSpore saves an optimizer's state beside the weights. AuxLogits.fc.bias beside fc.bias is none, as
-    AuxLogits.conv0 has no other.
+    MindSpore saves it beside the weights. All names with that first component must have such a counterpart:
+    AuxLogits.fc.bias has one (fc.bias), but AuxLogits.conv0 has none, so AuxLogits is a part of the network.
     """
-    found: dict[str, bool] = {}
+    all_matched: dict[str, bool] = {}
     for name, tensor in tensors.items():
         word, dot, rest = name.partition(".")
-        beside = tensors.get(rest)
-        found[word] = found.get(word, True) and bool(dot) and beside is not None and beside.shape == tensor.shape
-    return {word for word, all_are in found.items() if all_are} | {"ema"}
+        counterpart = tensors.get(rest)
+        matched = bool(dot) and counterpart is not None and counterpart.shape == tensor.shape
+        all_matched[word] = all_matched.get(word, True) and matched
+    return {word for word, matched in all_matched.items() if matched} | {AVERAGE_PREFIX.removesuffix(".")}
 
 
-def _holds(value: Any) -> bool:
+def _holds_tensors(value: Any) -> bool:
     """Whether it is a dictionary with tensors, or with a dictionary that may have some."""
     return isinstance(value, Mapping) and (bool(_tensors(value)) or any(key in value for key in STATES))
 
@@ -110,7 +122,7 @@ def _tensors(value: Any) -> dict[str, Tensor]:
 
 
 def _leaf(value: Any) -> Tensor | None:
-    """The tensor; of PyTorch, of NumPy, or a pair of Paddle's: its own name, and an array."""
+    """The tensor of a value: PyTorch's, NumPy's, or Paddle's pair of its own name and an array."""
     if isinstance(value, tuple) and len(value) == 2:
         value = value[1]
     if isinstance(value, NumpyArray):
@@ -118,6 +130,7 @@ def _leaf(value: Any) -> Tensor | None:
     return value if isinstance(value, Tensor) else None
 
 
-def _some(names: list[str], count: int = 3) -> str:
+def some(names: list[str], count: int = 3) -> str:
+    """The first names, and how many more there are."""
     more = f" and {len(names) - count} more" if len(names) > count else ""
     return ", ".join(name[:80] for name in names[:count]) + more

@@ -1,19 +1,19 @@
-"""Writing canonical weights as any source names and keeps them, and converting a checkpoint from one to another."""
+"""Writing canonical weights under any source's names and format, and converting checkpoints from one to another."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
-from weights import formats, store
-from weights.checkpoints import counterpart, open_checkpoint, resolve
+from weights import formats, sidecar, store
+from weights.checkpoints import Checkpoint, counterpart, open_checkpoint, resolve
 from weights.flavours import transfer
 from weights.formats.tensors import Tensor
 from weights.manifest import check
@@ -21,6 +21,7 @@ from weights.names import Naming
 from weights.recognise import variant
 from weights.sources import all_sources
 from weights.sources.native import NATIVE, Native
+from weights.wrappers import unwrap
 from zoo.arguments import integer
 from zoo.catalogue import models
 from zoo.errors import WeightsError
@@ -30,6 +31,18 @@ from zoo.language.diff import same_network
 from zoo.language.model import Model
 
 Array = NDArray[Any]
+
+
+class Target(NamedTuple):
+    """A source and a format to write: keys of `all_sources()` and of `FORMATS`."""
+
+    source: str
+    format: str
+
+    @property
+    def holds_metadata(self) -> bool:
+        """Whether the files hold the network's spec, preprocessing and class names."""
+        return self.source == store.FORMAT or self.source == self.format == "mindspore"
 
 
 def write(
@@ -43,39 +56,24 @@ def write(
     licence: str = "",
     notes: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Write canonical arrays of `model` as a source names and keeps them; returns what was done to them.
+    """Write canonical arrays of `model` under a source's names; returns what was done to them.
 
     model   a Model; or what `resolve` takes, whose variant is then read off the arrays
     to      a key of `all_sources()`; by default the canonical store for .safetensors, and the names of `zoo.build`'s
             networks for PyTorch's, MindSpore's and Paddle's files
-    format  a key of `FORMATS`, by default the one that the file's name asks for
+    format  a key of `FORMATS`, by default the one of the path's suffix
     source, licence, notes
-            go into the metadata of the canonical store and of MindSpore's files of `zoo.build`'s networks, which hold
-            the network's spec too
+            go into the metadata, with the network's spec, of canonical files and of .ckpt files of `zoo.build`'s
+            networks; other files hold tensors alone (`convert` writes a .json beside them)
 
-    The file appears complete, at the end, or not at all. Raises WeightsError when the arrays do not fit the model, when
-    the source has no network with the same outputs, or when the file cannot be written.
+    The file is written atomically. Raises WeightsError when the arrays do not fit the model, when the source has no
+    network with the same outputs, or when the file cannot be written.
     """
-    to, format = target(path, to, format)
+    chosen = target(path, to, format)
     if not isinstance(model, Model):
         headers = {name: Tensor(a.shape, a.dtype.name, partial(np.asarray, a)) for name, a in arrays.items()}
         model = variant(headers, NATIVE["zoo"].naming(resolve(model))).model
-    check(arrays, model)
-    arrays, naming, done = _for_source(arrays, model, to)
-    native = naming.write(arrays)
-    framework = FRAMEWORKS.get(naming.framework)
-    metadata = {"format": framework.safetensors_tag if framework else to}
-    if to == store.FORMAT or to == format == "mindspore":
-        metadata = {**store.describe(naming.model, source, licence), **(notes or {}), "names": to}
-    writer = formats.FORMATS[format].write
-    assert writer is not None
-    try:
-        with atomic_write(path) as part:
-            writer(part, native, metadata)
-    except (OSError, RuntimeError, SafetensorError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise WeightsError(f"{path}: cannot write the weights: {reason}") from None
-    return done
+    return _write(Path(path), arrays, model, chosen, {"source": source, "licence": licence, **(notes or {})}, False)
 
 
 def convert(
@@ -88,30 +86,47 @@ def convert(
     format: str | None = None,
     num_classes: int | None = None,
     ema: bool = False,
+    prefix: str | None = None,
 ) -> dict[str, Any]:
     """Read a checkpoint and write it for another source; returns what `zoo convert` reports as JSON.
 
-    `num_classes` of 1000 takes the background class off a file with 1001. Arguments and errors are those of
-    `open_checkpoint` and `write`.
+    num_classes  1000 removes the background class of a file with 1001; any other number than the file's makes new
+                 classifiers
+
+    Other arguments, and errors, are those of `open_checkpoint` and `write`. Class names, input size and preprocessing
+    go along: in the metadata where the format has them, otherwise in OUT.json, which `open_checkpoint` reads.
     """
-    to, format = target(out, to, format)
-    opened = open_checkpoint(path, source, model, ema=ema)
+    chosen = target(out, to, format)
+    opened = open_checkpoint(path, source, model, ema=ema, num_classes=num_classes, prefix=prefix)
     held = opened.model
+    own = held.num_classes
     if num_classes is not None:
         held = replace(held, num_classes=integer(num_classes, "num_classes"))
     arrays, opened.done = opened.arrays_for(held)
-    origin = opened.metadata.get("source") or " or ".join(opened.document()["sources"])
-    done = write(out, arrays, held, to=to, format=format, source=origin, licence=opened.metadata.get("licence", ""))
-    opened.done += done
-    return {**opened.document(), "out": str(out), "to": to}
+    notes, lines = _carried(opened, own, held)
+    beside = not chosen.holds_metadata and (bool(opened.preprocess_from) or "class_names" in notes or _ambiguous(
+        held, chosen.source
+    ))  # fmt: skip
+    opened.done += [*_write(Path(out), arrays, held, chosen, notes, beside), *lines]
+    if beside:
+        what = "network, input size and preprocessing" + (", class names" if "class_names" in notes else "")
+        opened.done.append(f"{what}: in {sidecar.path_of(Path(out))}, as {chosen.format} files hold tensors alone")
+    if to is None and (hint := _publishers_hint(held, chosen)):
+        opened.notes.append(hint)
+    return {
+        **opened.document(),
+        "out": str(out),
+        "to": chosen.source,
+        "beside": str(sidecar.path_of(Path(out))) if beside else None,
+    }
 
 
-def target(path: str | Path, to: str | None, format: str | None) -> tuple[str, str]:
+def target(path: str | Path, to: str | None, format: str | None) -> Target:
     """The source and the format to write, defaults filled in. Raises WeightsError when they do not go together."""
     format = format or formats.format_for(path)
     if format not in formats.FORMATS:
         raise WeightsError(f"unknown format {format!r}: expected one of {', '.join(formats.FORMATS)}")
-    if format == "keras-zip":
+    if formats.FORMATS[format].write is None:
         raise WeightsError(
             f"{path}: a .keras file holds Keras's own description of the layers, which only Keras can write: "
             "write a .weights.h5, load_weights() it, and save()"
@@ -123,7 +138,68 @@ def target(path: str | Path, to: str | None, format: str | None) -> tuple[str, s
     if format not in allowed:
         suffixes = ", ".join(formats.FORMATS[name].suffixes[0] for name in allowed if formats.FORMATS[name].suffixes)
         raise WeightsError(f"{path}: {to} keeps weights in {suffixes} files")
-    return to, format
+    return Target(to, format)
+
+
+def _write(
+    path: Path, arrays: Mapping[str, Array], model: Model, chosen: Target, notes: Mapping[str, str], beside: bool
+) -> list[str]:
+    """As `write`; with `beside`, a .json with the metadata appears beside the file."""
+    check(arrays, model)
+    arrays, naming, done = _for_source(arrays, model, chosen.source)
+    native = naming.write(arrays)
+    framework = FRAMEWORKS.get(naming.framework)
+    described = {**store.describe(naming.model), **notes, "names": chosen.source}
+    tag = framework.safetensors_tag if framework else chosen.source
+    metadata = described if chosen.holds_metadata else {"format": tag}
+    writer = formats.FORMATS[chosen.format].write
+    assert writer is not None
+    try:
+        with atomic_write(path) as part:
+            writer(part, native, metadata)
+            if beside:
+                sidecar.write(path, described, unwrap(formats.read(part).tree).tensors)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise WeightsError(f"{path}: cannot write the weights: {reason}") from None
+    return done
+
+
+def _carried(opened: Checkpoint, own_classes: int, held: Model) -> tuple[dict[str, str], list[str]]:
+    """The metadata that go along with a conversion, and a line on class names that do not."""
+    notes = {
+        "source": opened.metadata.get("source") or " or ".join(opened.document()["sources"]),
+        "licence": opened.metadata.get("licence", ""),
+    }
+    if not opened.preprocess_from:
+        notes["preprocess_assumed"] = opened.document()["preprocess_of"]
+    names = opened.class_names
+    if names and (own_classes, held.num_classes) == (1001, 1000):
+        names = names[1:]
+    elif names and held.num_classes != own_classes:
+        return notes, [f"{len(names)} class names left out: the classifier is a new one, of {held.num_classes} classes"]
+    return (notes | {"class_names": json.dumps(names)} if names else notes), []
+
+
+def _ambiguous(model: Model, to: str) -> bool:
+    """Whether a file with the source's names alone would not be recognised as this network."""
+    published = models().get(model.name)
+    if published is None or not isinstance(all_sources()[to], Native):
+        return published is None
+    return not same_network(model, counterpart(model, published))
+
+
+def _publishers_hint(model: Model, chosen: Target) -> str:
+    """For files of `zoo.build`'s networks in a format that publishers use: how to write a publisher's file instead."""
+    if chosen.source not in FRAMEWORKS:
+        return ""
+    sources = [
+        name
+        for name, source in all_sources().items()
+        if source.framework == chosen.source and name not in NATIVE and model.name in source.models
+    ]
+    names = f"its names are those of zoo.build({model.name!r}, {chosen.source!r}), which no publisher's class can load"
+    return f"{names}; --to {' or --to '.join(sources)} writes a publisher's" if sources else names
 
 
 def _for_source(arrays: Mapping[str, Array], model: Model, to: str) -> tuple[Mapping[str, Array], Naming, list[str]]:

@@ -6,21 +6,20 @@ import argparse
 from typing import Any
 
 from zoo.commands.common import Commands, add_checkpoint_options, add_command, report
-from zoo.commands.inspect import OURS, sources
+from zoo.commands.inspect import NOT_PUBLISHERS, add_part_options, printable, sources
 
 
 def add(commands: Commands) -> None:
-    text = "turn any checkpoint into another source's, or into canonical weights"
+    text = "convert a checkpoint to another source's names and format, or to canonical weights"
     convert = add_command(commands, "convert", run, text)
-    convert.add_argument("file", metavar="IN")
-    convert.add_argument("out", metavar="OUT", help="its suffix says which kind of file: .safetensors, .pth, .pt, "
+    convert.add_argument("file", metavar="IN", help="a checkpoint file, or a folder of the Hugging Face hub")
+    convert.add_argument("out", metavar="OUT", help="its suffix decides the format: .safetensors, .pth, .pt, "
                          ".bin, .ckpt, .pdparams, .weights.h5, .h5")  # fmt: skip
     add_checkpoint_options(convert)
+    add_part_options(convert)
     convert.add_argument("--to", metavar="SOURCE", help="whose names to write (default: canonical for .safetensors, "
                          "else those of zoo.build's networks in the framework of OUT)")  # fmt: skip
-    convert.add_argument("--format", metavar="F", help="instead of what OUT's suffix says, e.g. torch-legacy")
-    convert.add_argument("--num-classes", type=int, metavar="N", help="1000 takes the background off a file with 1001; "
-                         "any other number makes new classifiers")  # fmt: skip
+    convert.add_argument("--format", metavar="F", help="the format, instead of that of OUT's suffix: torch-legacy, ...")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -35,6 +34,7 @@ def run(options: argparse.Namespace) -> int:
         format=options.format,
         num_classes=options.num_classes,
         ema=options.ema,
+        prefix=options.prefix,
     )
     report(options.json, document, lambda: show(document))
     return 0
@@ -44,7 +44,9 @@ def show(document: dict[str, Any]) -> None:
     own = document["converted_from"] or document["model"]
     print(f"{document['file']}: {own}, {document['format']}, of {sources(document)}")
     for line in document["removed"]:
-        print(f"  taken off: {line}")
+        print(f"  removed: {printable(line)}")
     for line in document["operations"]:
         print(f"  {line}")
-    print(f"{document['out']}: as {OURS.get(document['to'], document['to'] + ' has it')}")
+    for note in document["notes"]:
+        print(f"  note: {printable(note)}")
+    print(f"{document['out']}: written as {NOT_PUBLISHERS.get(document['to'], document['to'])}")

@@ -1,0 +1,215 @@
+"""Folders of the Hugging Face hub: weights in one file or in shards, and timm's config.json beside them.
+
+A folder has `model.safetensors`, or `model.safetensors.index.json` and the shards that it lists; or the same with
+`pytorch_model.bin`.
+config.json says how the network is fed and what its classes are called, in `pretrained_cfg` or at the top level.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from weights import formats
+from weights.formats.tensors import Contents
+from zoo.errors import WeightsError
+from zoo.language.model import Model
+
+INDEX = ".index.json"
+FILES = ("model.safetensors", f"model.safetensors{INDEX}", "pytorch_model.bin", f"pytorch_model.bin{INDEX}")
+"""What a folder may keep its weights in, first choice first."""
+
+CONFIG = "config.json"
+SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}(\.safetensors|\.bin)")
+LARGEST_JSON = 16 << 20
+"""Bytes of a config.json or an index; names of 20,000 classes take 1 MB."""
+
+MOST_SHARDS = 1000
+
+
+@dataclass(frozen=True)
+class Files:
+    """What was found at a path: the contents, the files they are from, and the config.json that belongs to them."""
+
+    contents: Contents
+    paths: tuple[Path, ...]
+    config: Path | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(path.stat().st_size for path in self.paths)
+
+
+def holds_weights(path: Path) -> bool:
+    """Whether a path is a folder that holds weights under one of the hub's names."""
+    return path.is_dir() and any((path / name).is_file() for name in FILES)
+
+
+def read(path: Path) -> Files:
+    """The contents of a checkpoint file, a shard's whole checkpoint, or a hub folder. Raises WeightsError."""
+    main = path
+    if path.is_dir():
+        main = next((path / name for name in FILES if (path / name).is_file()), path)
+        if main == path:
+            raise WeightsError(f"{path}: a folder without {', '.join(FILES[:-1])} or {FILES[-1]}: name the file in it")
+    if shard := SHARD.fullmatch(main.name):
+        main = main.with_name(f"{shard[1]}{shard[2]}{INDEX}")
+        if not main.is_file():
+            raise WeightsError(f"{path}: one of several shards; {main.name}, which lists them all, is not beside it")
+    config = main.with_name(CONFIG)
+    found = config if main.name in FILES and config.is_file() else None
+    if main.name.endswith(INDEX):
+        return Files(*_shards(main), found)
+    return Files(formats.read(main), (main,), found)
+
+
+def _shards(index: Path) -> tuple[Contents, tuple[Path, ...]]:
+    """The tensors of all shards that an index lists, and their files."""
+    listed = _read_json(index).get("weight_map")
+    if not isinstance(listed, dict) or not all(isinstance(name, str) for name in listed.values()) or not listed:
+        raise WeightsError(f'{index}: expected "weight_map", an object with the file of each tensor')
+    names = sorted(set(listed.values()))
+    for name in names:
+        if not SHARD.fullmatch(name) or Path(name).name != name:
+            raise WeightsError(
+                f"{index}: {name[:80]!r} is not the name of a shard, as model-00001-of-00002.safetensors"
+            )
+    if len(names) > MOST_SHARDS:
+        raise WeightsError(f"{index}: lists {len(names)} shards, expected at most {MOST_SHARDS}")
+    contents = {name: formats.read(index.with_name(name)) for name in names}
+    tree: dict[str, Any] = {}
+    for tensor, name in listed.items():
+        if tensor not in contents[name].tree:
+            raise WeightsError(f"{index}: {tensor[:80]!r} is not in {name}, where it should be")
+        tree[tensor] = contents[name].tree[tensor]
+    first = contents[names[0]]
+    return Contents(first.format, tree, first.metadata), tuple(index.with_name(name) for name in names)
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a config.json says: changes to the size and the preprocessing, names of classes, and what it leaves open."""
+
+    size: int | None
+    crop_pct: float | None
+    preprocess: Mapping[str, Any]
+    class_names: tuple[str, ...]
+    architecture: str
+    notes: tuple[str, ...]
+
+    @property
+    def feeds(self) -> bool:
+        """Whether it says anything about how the network is fed."""
+        return bool(self.size or self.crop_pct or self.preprocess)
+
+    def applied(self, model: Model) -> Model:
+        """The model with the size and preprocessing of the file. Raises SpecError for values that cannot be."""
+        size = self.size or model.size
+        resize = model.preprocess.resize * size // model.size
+        if self.crop_pct:
+            resize = math.floor(size / self.crop_pct)
+        return replace(model, size=size, preprocess=replace(model.preprocess, resize=resize, **self.preprocess))
+
+
+def read_config(path: Path) -> Config:
+    """What a config.json says. Raises WeightsError when it is not one; values of no use are noted."""
+    document = _read_json(path)
+    nested = document.get("pretrained_cfg")
+    given = {**document, **(nested if isinstance(nested, dict) else {})}
+    notes: list[str] = []
+    size, crop, preprocess = _size(given, notes), _crop(given, notes), _channels(given, notes)
+    interpolation = given.get("interpolation")
+    if interpolation in ("bilinear", "bicubic"):
+        preprocess["interpolation"] = interpolation
+    elif interpolation is not None:
+        notes.append(f"interpolation {_short(interpolation)} is not supported")
+    expected = {
+        "input_size": size,
+        "crop_pct": crop,
+        **{k: preprocess.get(k) for k in ("mean", "std", "interpolation")},
+    }
+    open_ = [name for name, value in expected.items() if value is None]
+    if open_ and len(open_) < len(expected):
+        notes.append(f"it does not give {', '.join(open_)} in a form that is used: the publisher's default is taken")
+    architecture = given.get("architecture")
+    return Config(
+        size,
+        crop,
+        preprocess,
+        _names(given),
+        architecture[:80] if isinstance(architecture, str) else "",
+        tuple(notes),
+    )
+
+
+def _size(given: Mapping[str, Any], notes: list[str]) -> int | None:
+    match given.get("input_size"):
+        case [int(), int() as height, int() as width] if height == width and 0 < height < 1 << 16:
+            return height
+        case None:
+            return None
+        case other:
+            notes.append(f"input_size {_short(other)} is not supported: expected [channels, side, side]")
+            return None
+
+
+def _crop(given: Mapping[str, Any], notes: list[str]) -> float | None:
+    crop, mode = given.get("crop_pct"), given.get("crop_mode", "center")
+    if mode != "center":
+        notes.append(f"crop_mode {_short(mode)} is not supported: expected center")
+    if isinstance(crop, int | float) and 0.01 < crop <= 1:
+        return float(crop)
+    if crop is not None:
+        notes.append(f"crop_pct {_short(crop)} is not supported: expected a number up to 1")
+    return None
+
+
+def _channels(given: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+    """Mean and standard deviation of the channels, both of pixels from 0 to 1."""
+    found: dict[str, Any] = {}
+    for name, low in (("mean", -1e6), ("std", 1e-6)):
+        match given.get(name):
+            case [int() | float(), int() | float(), int() | float()] as values if all(low <= v <= 1e6 for v in values):
+                found[name] = tuple(map(float, values))
+            case None:
+                pass
+            case other:
+                notes.append(f"{name} {_short(other)} is not supported: expected three numbers")
+    return found
+
+
+def _names(given: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the classes: timm's `label_names`, or the values of `id2label`, in order."""
+    names = given.get("label_names")
+    by_number = given.get("id2label")
+    if not isinstance(names, list) and isinstance(by_number, dict):
+        names = [by_number.get(str(i)) for i in range(len(by_number))]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return ()
+    return tuple(names)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > LARGEST_JSON:
+            raise WeightsError(f"{path}: {path.stat().st_size:,} bytes: expected at most {LARGEST_JSON:,}")
+        document = json.loads(path.read_bytes())
+    except (OSError, RecursionError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or f"not JSON: {type(error).__name__}: {str(error)[:80]}"
+        raise WeightsError(f"{path}: {reason}") from None
+    if not isinstance(document, dict):
+        raise WeightsError(f"{path}: expected a JSON object, not a {type(document).__name__}")
+    return document
+
+
+def _short(value: Any) -> str:
+    text = repr(value) if isinstance(value, str | int | float) else type(value).__name__
+    if isinstance(value, list):
+        text = str([v if isinstance(v, int | float) else "..." for v in value[:4]])
+    return text[:60]
