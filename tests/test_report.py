@@ -254,3 +254,36 @@ def test_few_classes_have_no_top_5(capsys):
     out = capsys.readouterr().out
     assert "a.ckpt: top-1 100.00% (2 of 2), loss 0.3133" in out
     assert out.splitlines()[2].split() == ["class", "top-1", "precision", "mostly", "mistaken", "for"]
+
+
+def plain(text):
+    """A tick label of matplotlib without its TeX."""
+    return re.sub(r"[${}\\]|mathdefault|times", "", text).replace("\N{MINUS SIGN}", "-")
+
+
+@pytest.mark.parametrize("rates", [(1e-3 + 1e-7, 1e-3), (1e-3, 1e-3), (0.045, 0.04, 1e-6), (1e-7, 2e-7)])
+def test_the_learning_rate_s_axis_has_no_offset_and_begins_at_0(rates):
+    epochs = [Epoch(1, 2.0, None, None, None, 1.0, 1.0)]
+    axis = figure(epochs, list(enumerate(rates, 1)))[-1]
+    axis.figure.draw_without_rendering()
+    labels = [float(plain(label.get_text())) for label in axis.get_yticklabels()]
+    offset = plain(axis.yaxis.get_offset_text().get_text())
+    assert re.fullmatch(r"(10\^-?\d+)?", offset)
+    scale = 10.0 ** int(offset.removeprefix("10^") or 0)
+    assert [label * scale for label in labels] == pytest.approx(axis.get_yticks().tolist(), abs=max(rates) / 100)
+    assert axis.get_ylim()[0] == 0
+    assert axis.get_ylim()[1] > max(rates)
+
+
+def test_a_resumed_run_goes_on_with_the_rates_it_is_given(tmp_path):
+    reporter = run(tmp_path, epochs=range(2, 4), rates=[(1.0, 0.5)])
+    assert reporter.rates[0] == (1.0, 0.5)
+    assert reporter.rates[-1] == (3.0, 0.05)
+
+
+def test_the_loss_of_a_step_that_is_not_due_need_not_be_known(tmp_path, capsys):
+    with Reporter(tmp_path, "m", 1, 6, mode="log", log_interval=3) as reporter:
+        assert [step for step in range(1, 7) if reporter.is_due(step)] == [1, 3, 6]
+        for step in range(1, 7):
+            reporter.step(1, step, 1.0 * step if reporter.is_due(step) else None, 0.1, 8)
+    assert re.findall(r"loss: (\d)", capsys.readouterr().out) == ["1", "3", "6"]

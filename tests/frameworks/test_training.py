@@ -3,6 +3,8 @@
 import csv
 import json
 import re
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,12 +15,14 @@ import validate
 import weights
 from backends.training import trainer
 from zoo.errors import InputError, TrainingError, UnavailableError
-from zoo.language.model import Model, Preprocess, configure, stages
+from zoo.language.document import to_json
+from zoo.language.model import Model, Norm, Preprocess, configure, stages
 from zoo.language.nodes import Conv, Head
 from zoo.models import MODELS
 from zoo.training.flags import parse
 from zoo.training.optimizers import Optimizer
 from zoo.training.plan import Plan, groups
+from zoo.training.run_folder import newest
 from zoo.training.state import read_state
 
 GOOGLENET = configure(MODELS["googlenet"], width=0.25, num_classes=10)
@@ -283,3 +287,189 @@ def test_dropout_follows_the_seed_compiled_too(framework, make, batch):
     small = loss(1, 6)
     assert loss(1) == first
     assert loss(1, 6) == small
+
+
+class Device:
+    """Losses as a GPU has them: reading one waits for the device. Records the steps done whenever one is read."""
+
+    def __init__(self, monkeypatch, values):
+        self.reads, self.steps, real = [], 0, train.Trainer.step
+
+        def step(training, *arguments):
+            real(training, *arguments)
+            self.steps += 1
+            return type("Loss", (), {"__float__": lambda loss, k=self.steps: self.read(values[k - 1])})()
+
+        monkeypatch.setattr(train.Trainer, "step", step)
+
+    def read(self, value):
+        self.reads.append(self.steps)
+        return value
+
+
+def test_losses_are_read_only_when_they_are_due(run, monkeypatch, tmp_path):
+    """At the first and the last step, every --log_interval, and before a state is saved: else the GPU would idle."""
+    device = Device(monkeypatch, [1.0] * 32)
+    run("a", "--epoch_size", "1", "--batch_size", "1", "--image_resize", "64", "--log_interval", "10")
+    assert device.reads == [1] + [10] * 9 + [20] * 10 + [30] * 10 + [32] * 2
+    device.reads, device.steps = [], 0
+    run(
+        "b",
+        "--epoch_size",
+        "1",
+        "--batch_size",
+        "1",
+        "--image_resize",
+        "64",
+        *"--log_interval 100 --recovery_interval 8".split(),
+    )
+    assert device.reads == [1] + [8] * 7 + [16] * 8 + [24] * 8 + [32] * 8
+    assert len(read_state(tmp_path / "b" / "optim_googlenet.ckpt").losses) == 32
+
+
+def test_a_loss_that_is_not_finite_is_reported_with_its_own_step_and_nothing_is_saved_after_it(
+    framework, monkeypatch, tmp_path
+):
+    device = Device(monkeypatch, [1.0] * 5 + [float("nan")] + [2.0] * 26)
+    words = f"{FLAGS} --backend {framework} --ckpt_save_dir {tmp_path} --epoch_size 1 --batch_size 1 --image_resize 64"
+    more = "--log_interval 100 --recovery_interval 4 --shuffle no --drop_remainder no".split()
+    with pytest.raises(
+        TrainingError, match=r"epoch 1, batch 6: the loss is nan: .*; the batch: train/00005; the last .*batch 4\)"
+    ):
+        train.main([*words.split(), *more])
+    assert device.steps == 8
+    assert newest(tmp_path, "googlenet").position == (1, 4)
+
+
+def test_resume_in_a_folder_without_a_state_starts_from_the_beginning(run, tmp_path, caplog):
+    """Launchers repeat one command after a preemption, also before the first state is written."""
+    out = run("a", "--epoch_size", "1", "--resume")
+    assert "Epoch: [1/1], batch: [1/2]" in out
+    assert caplog.messages == [
+        f"--resume: no state of googlenet in {tmp_path / 'a'} yet: the run starts from the beginning"
+    ]
+    caplog.clear()
+    assert "Epoch: [1/2]" not in run("a", "--epoch_size", "2", "--resume")
+    assert "from the beginning" not in caplog.text
+
+
+def test_what_is_not_validated_has_no_time_and_is_said(run):
+    out = run("a", "--epoch_size", "1")
+    assert "no validation: --val_while_train validates on the split val after each epoch" in out
+    assert "val: " not in out
+    out = run("b", "--epoch_size", "1", "--val_while_train")
+    assert "no validation" not in out
+    assert re.search(r"train: [\d.]+s, val: [\d.]+s$", out, re.M)
+
+
+def test_the_figure_of_a_resumed_run_has_the_learning_rates_of_all_epochs(run, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("zoo.training.report.draw", lambda figure, title, epochs, rates: drawn.append(rates))
+    run("a", "--epoch_size", "1")
+    run("a", "--epoch_size", "2", "--lr", "0.02", "--resume")
+    assert drawn[-1] == [(0.5, 0.01), (1.0, 0.01), (1.5, 0.02), (2.0, 0.02)]
+
+
+OWN = Model("little", stages(stem=Conv(8, 3, stride=2), body=Conv(16)), Head(), Preprocess(48), size=48, num_classes=10)
+MODULE = """
+from zoo.language import Conv, Head, Model, Preprocess, stages
+MODEL = Model(
+    "little", stages(stem=Conv(8, 3, stride=2), body=Conv(16)), Head(), Preprocess(48), size=48, num_classes=10
+)
+"""
+LITTLE = "--dataset digits --num_samples 32 --batch_size 16 --warmup_epochs 0 --num_parallel_workers 2 --mode 1".split()
+
+
+@pytest.mark.parametrize("kind", ["module", "document", "checkpoint"])
+def test_a_network_of_one_s_own_is_trained_resumed_and_evaluated(framework, tmp_path, monkeypatch, capsys, kind):
+    """Its files are called by its own name; the run resumes from its own recipe, even without what it was given."""
+    monkeypatch.chdir(tmp_path)
+    arrays = weights.initial(OWN, 7)
+    given = {"module": "mine:MODEL", "document": "net.json", "checkpoint": "net.safetensors"}[kind]
+    Path("mine.py").write_text(MODULE)
+    Path("net.json").write_text(to_json(OWN))
+    weights.write("net.safetensors", arrays, OWN)
+    words = [*LITTLE, "--backend", framework, "--ckpt_save_dir", "run", "--lr", "0", "--opt", "sgd"]
+    assert train.main([*words, "--model", given, "--epoch_size", "1", "--weight_decay", "0"]) == 0
+    names = {path.name for path in Path("run").iterdir()}
+    assert names >= {"little.yaml", "little.json", "little-1_2.ckpt", "optim_little.ckpt"}
+    began = weights.open_checkpoint("run/little-1_2.ckpt")
+    assert began.model == OWN
+    same = np.array_equal(began.arrays()["stem.conv.weight"], arrays["stem.conv.weight"])
+    assert same == (kind == "checkpoint")
+
+    for path in ("mine.py", "net.json", "net.safetensors"):
+        Path(path).unlink()
+    assert train.main(["-c", "run/little.yaml", "--resume", "--epoch_size", "2"]) == 0
+    assert newest("run", "little").position == (2, 2)
+    capsys.readouterr()
+    judge = ["--dataset", "digits", "--num_samples", "20", "--mode", "1", "--backend", framework]
+    assert validate.main([*judge, "--model", "run/little-2_2.ckpt"]) == 0
+    assert "run/little-2_2.ckpt: top-1 " in capsys.readouterr().out
+    assert validate.main([*judge, "--model", "run/little.json", "--ckpt_path", "run/little-2_2.ckpt"]) == 0
+
+    other = replace(OWN, norm=Norm(1e-5, 0.9))
+    Path("other.json").write_text(to_json(other))
+    with pytest.raises(TrainingError, match=r"optim_little.ckpt: the state of another network \(little\).*eps 0.001"):
+        train.main([*words, "--model", "other.json", "--epoch_size", "3", "--resume"])
+
+
+def images(folder, *classes):
+    for number, name in enumerate(classes):
+        for k in range(2):
+            path = folder / "val" / name / f"{k}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (60, 50), (60 * number, 50 * k, 100)).save(path)
+
+
+@pytest.fixture
+def judge(framework, tmp_path, monkeypatch):
+    """Runs validate.py on a checkpoint of ten classes without names; gives the classes of the images."""
+    monkeypatch.chdir(tmp_path)
+    weights.write("net.safetensors", weights.initial(OWN, 7), OWN)
+
+    def judge(*more):
+        words = f"--model net.safetensors --mode 1 --backend {framework} --data_dir pets --predictions p.csv".split()
+        assert validate.main([*words, *more]) == 0
+        with open("p.csv", newline="") as rows:
+            return [row["class"] for row in csv.DictReader(rows)]
+
+    return judge
+
+
+def test_folders_that_are_not_the_network_s_classes_are_refused_without_a_mapping(judge, tmp_path):
+    images(tmp_path / "pets", "cat", "dog")
+    with pytest.raises(
+        TrainingError,
+        match=r"net.safetensors: a network of 10 classes without their names, and pets, val has 2: .*--class_map",
+    ):
+        judge()
+    for text in ('{"dog": 7, "cat": 2, "eel": 1}', "folder,index\ndog,7\ncat,2\n", "dog,7\ncat,2\n"):
+        Path("map").write_text(text)
+        assert judge("--class_map", "map", "--json", "f.json", "--confusion", "c.csv") == ["cat", "cat", "dog", "dog"]
+        header = Path("c.csv").read_text().splitlines()[0].split(",")
+        assert (header[3], header[8], header[1]) == ("cat", "dog", "class 0")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"dog": 7}', "no number for the class cat of pets, val"),
+        ('{"dog": 10, "cat": 1}', "dog: expected a number from 0 to 9, not 10"),
+        ('{"dog": 1, "cat": 1}', "dog and cat have the same number, 1|cat and dog have the same number, 1"),
+        ('{"dog": []}', "expected JSON"),
+        ("dog;7", "expected JSON .* or CSV lines FOLDER,NUMBER"),
+        ('{"dog": 7', "expected JSON"),
+    ],
+)
+def test_mappings_that_are_refused(judge, tmp_path, text, message):
+    images(tmp_path / "pets", "cat", "dog")
+    Path("map").write_text(text)
+    with pytest.raises(TrainingError, match=f"--class_map map: .*({message})"):
+        judge("--class_map", "map")
+
+
+def test_a_folder_of_one_class_is_validated(judge, tmp_path):
+    images(tmp_path / "pets", "cat")
+    Path("map").write_text("cat,2")
+    assert judge("--class_map", "map") == ["cat", "cat"]
