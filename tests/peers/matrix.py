@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -115,16 +116,17 @@ def compare(source, name):
 
 def main():
     lines, good = [HEADER], True
-    for source, name in ROWS:
-        outputs, back, errors, memory = compare(source, name)
-        cells = [source, f"`{name}`", ", ".join(outputs), "same bits" if back == 0 else f"{back:.1e}"]
-        lines.append(f"| {' | '.join([*cells, *(f'{e:.1e}' for e in errors.values())])} |")
-        print(lines[-1], ", ".join(f"{gigabytes:.1f} GB" for gigabytes in memory.values()), flush=True)
-        bad = [backend for backend in errors if errors[backend] > TOLERANCE or memory[backend] > MEMORY]
-        bad += ["reading back"] * (back > (1e-6 if SOURCES[source].models[name].scale else 0))
-        if bad:
-            good = False
-            print(f"{source} {name}: beyond its bounds in {', '.join(bad)}", flush=True)
+    with ThreadPoolExecutor(2) as pool:  # the work is in processes of their own
+        for (source, name), result in zip(ROWS, pool.map(lambda row: compare(*row), ROWS), strict=True):
+            outputs, back, errors, memory = result
+            cells = [source, f"`{name}`", ", ".join(outputs), "same bits" if back == 0 else f"{back:.1e}"]
+            lines.append(f"| {' | '.join([*cells, *(f'{e:.1e}' for e in errors.values())])} |")
+            print(lines[-1], ", ".join(f"{gigabytes:.1f} GB" for gigabytes in memory.values()), flush=True)
+            bad = [backend for backend in errors if errors[backend] > TOLERANCE or memory[backend] > MEMORY]
+            bad += ["reading back"] * (back > (1e-6 if SOURCES[source].models[name].scale else 0))
+            if bad:
+                good = False
+                print(f"{source} {name}: beyond its bounds in {', '.join(bad)}", flush=True)
     for source, reason in UNRUNNABLE.items():
         for name in SOURCES[source].models:
             lines.append(f"| {source} | `{name}` | not run: {reason} | |" + " |" * len(FRAMEWORKS))
