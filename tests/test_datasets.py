@@ -51,7 +51,7 @@ def test_labels_follow_another_split_s_names(tmp_path):
     assert data.labels.tolist() == [0, 1]
     named = data.numbered_by("abc", "the split train")
     assert (named.labels.tolist(), named.classes) == ([0, 2], ("a", "b", "c"))
-    with pytest.raises(InputError, match=rf"{tmp_path.name}, val: c: no classes of the split train"):
+    with pytest.raises(InputError, match=rf"{tmp_path.name}, val: c: not among the classes of the split train"):
         data.numbered_by("ab", "the split train")
 
 

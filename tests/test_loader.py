@@ -430,7 +430,7 @@ def test_where_nothing_can_be_read_the_run_ends(tmp_path, unreadable):
         path.write_bytes(b"")
     one = loader(open_dataset("toy", tmp_path, "train"), batch_size=4, workers=2, unreadable=unreadable)
     with pytest.raises(
-        InputError, match=r"50 images in a row cannot be read, the last: .*png: .*: is the disk there\?"
+        InputError, match=r"50 consecutive images cannot be read, the last: .*png: .*: is the disk still there\?"
     ):
         promptly(lambda: list(one.epoch(0)))
     assert left_behind() == []

@@ -1,4 +1,4 @@
-"""Downloading a file through pooch, which checks its checksum; an interrupted download resumes where it stopped."""
+"""Downloading a file with pooch, which verifies its checksum. An interrupted download resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from typing import Any
 from zoo.errors import InputError
 
 CHUNK = 1 << 18
+"""Bytes that are written at a time."""
+
 TIMEOUT = 30
-"""Seconds without an answer."""
+"""Seconds to wait for an answer."""
 
 
 def retrieve(url: str, folder: Path, file: str, digest: str | None, instead: str) -> Path:
-    """A file of that name in `folder`, fetched unless it is there with that digest ("md5:..."; None: any).
+    """Download a file into `folder`, unless it is there with the right digest; returns its path.
 
-    Raises InputError, which ends with what to do `instead`.
+    digest   "md5:..." or None for any
+    instead  what the user can do if the download fails; the message of InputError ends with it
     """
     import pooch
 
@@ -25,12 +28,12 @@ def retrieve(url: str, folder: Path, file: str, digest: str | None, instead: str
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return Path(pooch.retrieve(url, digest, file, folder, downloader=_resume(folder / f"{file}.part")))
-    except ValueError as error:  # pooch's, of the checksum
+    except ValueError as error:  # from pooch, about the checksum
         if "hash" not in str(error):
             raise
         wanted = (digest or "").replace(":", " ")
         raise InputError(
-            f"{url}: what came has another checksum than {wanted}: nothing of it was kept; try again, or {instead}"
+            f"{url}: the file has another checksum than {wanted} and was not kept: try again, or {instead}"
         ) from None
     except OSError as error:  # requests' errors are OSErrors
         why = getattr(error, "strerror", None) or reason(error)
@@ -38,31 +41,32 @@ def retrieve(url: str, folder: Path, file: str, digest: str | None, instead: str
 
 
 def _resume(part: Path) -> Any:
-    """A downloader for pooch that goes on with `part` where the server lets it."""
+    """A downloader for pooch that continues the file `part` if the server supports that."""
 
     def download(url: str, target: str, _: Any) -> None:
         import requests
-        from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
         had = part.stat().st_size if part.exists() else 0
         headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={had}-"} if had else {})}
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
-            whole = answer.status_code == 416  # there is nothing beyond what is there
-            if not whole:
+            complete = answer.status_code == 416  # there is nothing beyond the bytes that `part` has
+            if not complete:
                 answer.raise_for_status()
-                goes_on = answer.status_code == 206
+                continues = answer.status_code == 206
                 left = int(answer.headers.get("Content-Length", 0))
-                columns = (*Progress.get_default_columns()[:2], DownloadColumn(), TransferSpeedColumn())
-                with part.open("ab" if goes_on else "wb") as file, Progress(*columns) as bars:
-                    begun = had if goes_on else 0
-                    task = bars.add_task(part.stem, total=begun + left or None, completed=begun)
-                    came = 0
+                name = TextColumn("{task.description}", markup=False)
+                columns = (name, BarColumn(), DownloadColumn(), TransferSpeedColumn())
+                with part.open("ab" if continues else "wb") as file, Progress(*columns) as bars:
+                    start = had if continues else 0
+                    task = bars.add_task(part.stem, total=start + left or None, completed=start)
+                    received = 0
                     for chunk in answer.iter_content(CHUNK):
                         file.write(chunk)
-                        came += len(chunk)
+                        received += len(chunk)
                         bars.update(task, advance=len(chunk))
-                if came < left:
-                    raise OSError(f"broken off after {begun + came} of {begun + left} bytes")
+                if received < left:
+                    raise OSError(f"interrupted after {start + received} of {start + left} bytes")
         shutil.copyfile(part, target)
         os.unlink(part)
 
@@ -70,7 +74,7 @@ def _resume(part: Path) -> Any:
 
 
 def reason(error: Exception) -> str:
-    """What went wrong, in a few words: requests' own are long, and name what the user knows already."""
+    """The reason for an error in a few words: the messages of requests are long and repeat what the user knows."""
     from requests import ConnectionError, HTTPError, Timeout
 
     match error:

@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all; tables as CSV."""
+"""Atomic writing of files, and tables as CSV."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from zoo.errors import InputError
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """A new file beside `path` to write to; it takes the path's place when the block ends, and is removed if it fails.
+    """Yield the path of a new file to write to, which replaces `path` when the block ends without an error.
 
-    It is on the disk, and not on its way there, before it does: a loss of power leaves the one or the other.
-    Links are followed; what exists and is no regular file (a pipe, a device) is written to as it is. Raises OSError.
+    The new file is flushed to the disk before it replaces the old one, so after a loss of power one of the two is
+    there, complete. Links are followed; an existing path that is not a regular file (a pipe, a device) is written to
+    directly. Raises OSError.
     """
     target = Path(os.path.realpath(path))
     if target.is_dir():
@@ -34,17 +35,19 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         os.chmod(part, stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666 & ~_umask())
         yield part
         os.fsync(handle)
+        os.close(handle)  # Windows does not replace open files
+        handle = -1
         os.replace(part, target)
-        _keep(target.parent)
+        _flush_folder(target.parent)
     except BaseException:
+        if handle >= 0:
+            os.close(handle)
         part.unlink(missing_ok=True)
         raise
-    finally:
-        os.close(handle)
 
 
-def _keep(folder: Path) -> None:
-    """Have a folder's new entries survive a loss of power, where the file system does that for folders."""
+def _flush_folder(folder: Path) -> None:
+    """Flush a folder's entries to the disk, if the operating system and the file system support that."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except PermissionError:
@@ -59,7 +62,7 @@ def _keep(folder: Path) -> None:
 
 
 def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A table as CSV, whole or not at all. Raises InputError when it cannot be written."""
+    """Write a table as CSV, atomically. Raises InputError if it cannot be written."""
     try:
         with (
             atomic_write(path) as part,
@@ -73,7 +76,7 @@ def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[A
 
 
 def _umask() -> int:
-    """The process's; it can be read only by setting it."""
+    """The umask of the process, which can be read only by setting it."""
     mask = os.umask(0o077)
     os.umask(mask)
     return mask

@@ -236,7 +236,7 @@ def test_classes_go_by_name_from_training_to_validation(framework, tree, tmp_pat
     with (tmp_path / "p.csv").open(newline="") as rows:
         assert {row["class"] for row in csv.DictReader(rows)} == {"a", "c"}
     (tree / "val" / "a").rename(tree / "val" / "z")
-    with pytest.raises(InputError, match=r"z: no classes of the checkpoint .*googlenet-1_2\.ckpt"):
+    with pytest.raises(InputError, match=r"z: not among the classes of the checkpoint .*googlenet-1_2\.ckpt"):
         validate.main(words.split())
     with pytest.raises(TrainingError, match="a network of 3 classes: leave out --num_classes 8"):
         validate.main([*words.split(), "--num_classes", "8"])

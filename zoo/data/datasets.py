@@ -1,6 +1,6 @@
 """Datasets: trees of images in ImageNet's layout, CIFAR-10 and 100, MNIST, and scikit-learn's digits.
 
-Whatever is unpickled would be run, so CIFAR is read in its binary version only.
+CIFAR is read in its binary version only: unpickling the other one could execute code.
 """
 
 from __future__ import annotations
@@ -48,50 +48,52 @@ class Dataset(ABC):
 
     @abstractmethod
     def path(self, index: int) -> str:
-        """Its name: the path below the split's folder, or the split and a number ("test/00017")."""
+        """The image's name: its path below the split's folder, or the split and a number ("test/00017")."""
 
     @abstractmethod
     def select(self, indices: Sequence[int] | NDArray[np.int64]) -> Dataset:
-        """These images only, in this order."""
+        """A dataset of these images only, in this order."""
 
     def without(self, names: Iterable[str]) -> Dataset:
-        """Without the images of these names: their paths, or the last part of them.
+        """A dataset without the images of these names: their paths, or the file names alone.
 
         Raises InputError for a name that no image has.
         """
         unwanted = set(names)
         paths = [self.path(index) for index in range(len(self))]
         known = {name for path in paths for name in (path, path.rpartition("/")[2])}
-        if strangers := sorted(unwanted - known):
-            more = f" and {len(strangers) - 3} more" if len(strangers) > 3 else ""
-            raise InputError(f"{self.name}, {self.split}: no image {', '.join(strangers[:3])}{more}, e.g. {paths[0]}")
+        if unknown := sorted(unwanted - known):
+            more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+            raise InputError(f"{self.name}, {self.split}: no image {', '.join(unknown[:3])}{more}, e.g. {paths[0]}")
         return self.select(
             [i for i, p in enumerate(paths) if p not in unwanted and p.rpartition("/")[2] not in unwanted]
         )
 
     def numbered_by(self, classes: Sequence[str], whose: str) -> Dataset:
-        """The same images, labels being places in `classes`. Raises InputError for a class that is not among them."""
+        """The same images with labels that index `classes`. Raises InputError for a class that is not in `classes`."""
         if tuple(classes) == self.classes:
             return self
-        if strangers := [name for name in self.classes if name not in set(classes)]:
-            more = f" and {len(strangers) - 3} more" if len(strangers) > 3 else ""
-            raise InputError(f"{self.name}, {self.split}: {', '.join(strangers[:3])}{more}: no classes of {whose}")
-        places = {name: place for place, name in enumerate(classes)}
-        numbers = np.array([places[name] for name in self.classes], np.int64)
+        if unknown := [name for name in self.classes if name not in set(classes)]:
+            more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+            raise InputError(
+                f"{self.name}, {self.split}: {', '.join(unknown[:3])}{more}: not among the classes of {whose}"
+            )
+        indices = {name: index for index, name in enumerate(classes)}
+        numbers = np.array([indices[name] for name in self.classes], np.int64)
         return replace(self, classes=tuple(classes), labels=numbers[self.labels])
 
     def take(self, count: int) -> Dataset:
-        """So many images, as even over the classes as can be: the first of each class, then the second, ..."""
-        place = np.empty(len(self), np.int64)
+        """A dataset of `count` images, spread evenly over the classes: the first of each, then the second, ..."""
+        rank = np.empty(len(self), np.int64)
         for label in range(len(self.classes)):
-            its = np.flatnonzero(self.labels == label)
-            place[its] = np.arange(len(its))
-        return self.select(np.sort(np.lexsort((self.labels, place))[:count]))
+            members = np.flatnonzero(self.labels == label)
+            rank[members] = np.arange(len(members))
+        return self.select(np.sort(np.lexsort((self.labels, rank))[:count]))
 
 
 @dataclass(frozen=True)
 class ImageFolder(Dataset):
-    """ROOT/CLASS/.../IMAGE: classes by name, images by path."""
+    """A tree ROOT/CLASS/.../IMAGE: classes sorted by name, images by path."""
 
     root: Path
     paths: tuple[str, ...]
@@ -109,7 +111,7 @@ class ImageFolder(Dataset):
 
 @dataclass(frozen=True)
 class Arrays(Dataset):
-    """Images in memory: uint8 [N, H, W] grey, or [N, H, W, 3] RGB; `numbers` are theirs in the split."""
+    """Images in memory: uint8 [N, H, W] grey, or [N, H, W, 3] RGB; `numbers` are their numbers in the split."""
 
     pixels: Pixels
     numbers: Labels
@@ -218,7 +220,7 @@ def _known() -> str:
 
 
 def _digits(root: Path, part: str) -> tuple[Pixels, Labels, tuple[str, ...]]:
-    """scikit-learn's 1,797 digits of 8 x 8 pixels and 17 greys; held out is every third image of each class."""
+    """scikit-learn's 1,797 digits of 8 x 8 pixels and 17 greys; every third image of each class is held out."""
     try:
         from sklearn.datasets import load_digits
     except ImportError:
@@ -227,8 +229,8 @@ def _digits(root: Path, part: str) -> tuple[Pixels, Labels, tuple[str, ...]]:
     labels = np.asarray(bunch.target, np.int64)
     place = np.empty(len(labels), np.int64)
     for label in range(10):
-        its = np.flatnonzero(labels == label)
-        place[its] = np.arange(len(its))
+        members = np.flatnonzero(labels == label)
+        place[members] = np.arange(len(members))
     chosen = (place % 3 == 2) == (part == "test")
     pixels = (bunch.images[chosen] * (255 / 16)).round().astype(np.uint8)
     return pixels, labels[chosen], tuple(map(str, range(10)))
@@ -301,4 +303,4 @@ KNOWN: dict[str, Reader] = {
     "mnist": _mnist,
     "digits": _digits,
 }
-"""Datasets by name: functions of a folder and a part, train or test."""
+"""Datasets by name: functions of a folder and a split, train or test."""

@@ -18,7 +18,7 @@ FILES: dict[str, dict[str, str]] = {
         "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
     },
 }
-"""Each dataset's files and their MD5 sums, as torchvision and MindSpore have them."""
+"""The files of each dataset and their MD5 sums, as in torchvision and MindSpore."""
 
 SERVERS = {
     "cifar10": "https://www.cs.toronto.edu/~kriz/",
@@ -28,10 +28,10 @@ SERVERS = {
 
 
 def fetch(name: str, root: str | Path, server: str | None = None) -> None:
-    """Bring a dataset's files into `root` and unpack archives there; files that are there already are only checked.
+    """Download the files of a dataset into `root` and unpack archives; existing files are only verified.
 
-    `server` is a URL that the files' names follow. What is half loaded is kept as NAME.part, and gone on with the next
-    time. Raises InputError, which says where to put which file by hand, when one cannot be had or is another.
+    `server` is the URL of the folder that has the files. A partial download is kept as NAME.part and continued the next
+    time. Raises InputError, which says where to put which file by hand, if a file cannot be fetched or is a wrong one.
     """
     root, server = Path(root), SERVERS[name] if server is None else server
     for file, md5 in FILES[name].items():

@@ -1,4 +1,4 @@
-"""From image files of any kind to RGB, and from there to a network's input, as the model's publisher evaluates."""
+"""Image files of any kind as RGB, and the preprocessing with which the publisher of a model evaluates it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 SLENDER = 20
-"""The quotient of an image's sides from which only the part that will be seen is resized: else a line of 1 x 10,000
+"""Ratio of an image's sides from which only the part that is cropped is resized: resizing all of an image of 1 x 10,000
 pixels would take gigabytes."""
 
 
 def read_image(path: str | Path) -> Image:
-    """The image in RGB, upright as its EXIF orientation says, of several frames the first.
+    """Read an image as RGB, rotated as its EXIF orientation says; of several frames the first.
 
-    Transparency is dropped, as torchvision and timm do; 16 bits become 8 by their range. Raises InputError when it
-    cannot be read, is cut short, or would take more pixels than Pillow's limit against decompression bombs.
+    Transparency is dropped, as in torchvision and timm; 16 bits are scaled to 8. Raises InputError for an image that
+    cannot be read, is truncated, or has more pixels than Pillow's limit against decompression bombs.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -35,7 +35,7 @@ def read_image(path: str | Path) -> Image:
         raise InputError(f"{path}: not an image that Pillow can read") from None
     except MemoryError:
         raise
-    except Exception as error:  # of spoilt bytes, decoders raise anything
+    except Exception as error:  # decoders raise any kind of error for damaged files
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise InputError(f"{path}: cannot read the image: {reason}") from None
 
@@ -46,7 +46,7 @@ def _upright(image: Image) -> Image:
     image.load()
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # the pixels are whole where their description is spoilt
+    except Exception:  # the pixels are intact although the metadata are damaged
         return image
 
 
@@ -54,12 +54,12 @@ def _rgb(image: Image) -> Image:
     from PIL import Image
 
     if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers, of which no range is known")
+        raise ValueError("its pixels are floating-point numbers of unknown range")
     if not image.mode.startswith("I"):
         return image.convert("RGB")
     pixels = np.asarray(image).astype(np.int64)  # 16 bits, which convert would clip at 255
     if pixels.min() < 0 or pixels.max() > 65535:
-        raise ValueError(f"its pixels go from {pixels.min()} to {pixels.max()}, expected 16 bits")
+        raise ValueError(f"its pixels range from {pixels.min()} to {pixels.max()}, expected 16 bits")
     return Image.fromarray(((pixels * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
 
 
@@ -78,9 +78,9 @@ def sample_photographs() -> list[Image]:
 
 
 def preprocess(image: Image, model: Model, size: int | None = None) -> NDArray[np.float32]:
-    """Resize the shorter side, crop the middle square, normalise: [3, size, size] by `model.preprocess`.
+    """Resize the shorter side, crop the central square and normalise, as `model.preprocess` says: [3, size, size].
 
-    At another `size` than the model's own, the shorter side is resized in proportion.
+    At another `size` than the model's own, the shorter side is scaled in proportion.
     """
     from PIL.Image import Resampling
 

@@ -1,8 +1,8 @@
-"""Batches for any framework: what is in one depends on the seed, the epoch and the step, and on nothing else.
+"""Batches for any framework. The content of a batch depends on the seed, the epoch and the step, and on nothing else.
 
-Order, crops and mixing are drawn from generators seeded by position, so any number of workers gives the same bits, and
-a position is two integers. Workers are threads: Pillow and NumPy let go of the interpreter while they decode, resize
-and compute; there is no process that could die, and what a thread raises is raised where its batch is asked for.
+Order, crops and mixing are drawn from generators that are seeded by position, so any number of workers gives the same
+bits, and a position is two integers. Workers are threads: Pillow and NumPy release the interpreter lock while they
+decode, resize and compute. An exception in a thread is raised where its batch is requested.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 AHEAD = 2
-"""Batches that are prepared while the network works."""
+"""Batches that are prepared in advance."""
 
 MOST_IN_A_ROW = 50
-"""Unreadable images one after another from which the run ends: a disk is gone, rather than a few files spoilt."""
+"""Number of consecutive unreadable images at which the run ends: then a disk has failed, and not only a few files."""
 
 
 class Batch(NamedTuple):
@@ -40,7 +40,7 @@ class Batch(NamedTuple):
 
 
 class Share(NamedTuple):
-    """Of the `total` images of a step, so many `images` from the `first` on are one process's."""
+    """The share of one process in the `total` images of a step: `images` of them, starting at index `first`."""
 
     first: int
     images: int
@@ -49,11 +49,11 @@ class Share(NamedTuple):
 
 Unreadable = Literal["raise", "skip", "replace"]
 View = tuple[int, Images | None]
-"""The index of an image, and its pixels; None: unreadable."""
+"""The index of an image, and its pixels, or None if it cannot be read."""
 
 
 class Transform(Protocol):
-    """An image and a generator to float32 [C, H, W]; `plain` leaves out what a clean view has not."""
+    """Maps an image and a random generator to float32 [C, H, W]; a `plain` view is not augmented in colour."""
 
     def __call__(self, image: Image, random: np.random.Generator, plain: bool = False) -> Images: ...
 
@@ -61,15 +61,15 @@ class Transform(Protocol):
 class Loader:
     """Epochs of batches.
 
-    workers   threads that prepare images; 0: the caller's own
-    repeats   repeated augmentation (Hoffer et al. 2019, https://arxiv.org/abs/1901.09335): each image comes so many
-              times in an epoch of the same length; 0 and 1: once
-    splits    views of each image in a batch, first all plain ones, then the augmented ones; 0: one, augmented
-    share     (k, n): the k-th of n processes, from 0, which together take `batch_size` times n images a step; each has
-              its n-th part of every step, one after the other
-    unreadable  an image that cannot be read is left out ("skip"); or the next readable one of the dataset takes its
-              place, so that batches keep their size ("replace"); or ends the epoch with InputError ("raise"). All that
-              were met are in `bad`: the reason by the index. `MOST_IN_A_ROW` end the epoch in any case
+    workers     threads that prepare images; 0: the caller's thread prepares them
+    repeats     repeated augmentation (Hoffer et al. 2019, https://arxiv.org/abs/1901.09335): how often each image
+                occurs in an epoch, whose length stays the same; 0 and 1: once
+    splits      views of each image in a batch, first all plain ones, then the augmented ones; 0: one augmented view
+    share       (k, n): this is process k, from 0, of n processes, which take n * `batch_size` images a step together;
+                each takes a contiguous n-th of every step
+    unreadable  what happens to an image that cannot be read: "skip"; "replace" it by the next readable one of the
+                dataset, so that batches keep their size; or "raise" InputError. `skipped` has the reasons by index.
+                `MOST_IN_A_ROW` consecutive ones raise InputError in any case
     """
 
     def __init__(
@@ -97,21 +97,21 @@ class Loader:
         self._in_a_row = 0
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
+        """The number of batches in an epoch."""
         full, rest = divmod(len(self.dataset), self.batch_size * self.share[1])
         return full + bool(rest and not self.drop_remainder)
 
     def share_of(self, step: int) -> Share:
-        """Which part of a step's images, of all processes together, is this process's."""
+        """The share of this process in the images of a step."""
         rank, processes = self.share
-        all_of_it = min(self.batch_size * processes, len(self.dataset) - step * self.batch_size * processes)
-        first, end = (all_of_it * k // processes for k in (rank, rank + 1))
-        return Share(first, end - first, all_of_it)
+        total = min(self.batch_size * processes, len(self.dataset) - step * self.batch_size * processes)
+        first, end = (total * k // processes for k in (rank, rank + 1))
+        return Share(first, end - first, total)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Batches `start`, start + 1, ... of an epoch, counted from 0; none that would be empty.
+        """Yield the batches of an epoch, from batch `start` on, counted from 0. Empty batches are left out.
 
-        Raises InputError for images that cannot be read, as `unreadable` says.
+        Raises InputError for images that cannot be read, depending on `unreadable`.
         """
         order = self._order(epoch)
         self._in_a_row = 0
@@ -142,7 +142,7 @@ class Loader:
         return np.repeat(order, self.repeats)[:count] if self.repeats > 1 else order
 
     def _indices(self, order: NDArray[np.int64], step: int) -> list[tuple[int, int, int]]:
-        """Of each view in the batch: its place in the epoch, its image, which of the image's views it is."""
+        """For each view in the batch: its place in the epoch, the index of its image, its number among the views."""
         first, images, _ = self.share_of(step)
         start = step * self.batch_size * self.share[1] + first
         places = range(start, start + images)
@@ -180,18 +180,18 @@ class Loader:
 
     def _too_many(self, index: int) -> InputError:
         return InputError(
-            f"{self.dataset.name}, {self.dataset.split}: {MOST_IN_A_ROW} images in a row cannot be read, the last: "
-            f"{self.skipped[index]}: is the disk there?"
+            f"{self.dataset.name}, {self.dataset.split}: {MOST_IN_A_ROW} consecutive images cannot be read, the last: "
+            f"{self.skipped[index]}: is the disk still there?"
         )
 
 
 def generator(seed: int, *position: int) -> np.random.Generator:
-    """Random numbers of a position alone."""
+    """A random generator that depends on the seed and a position only."""
     return np.random.Generator(np.random.PCG64(_sequence(seed, position)))
 
 
 def at_position(seed: int, *position: int) -> int:
-    """A seed below 2^31 of a position alone, for frameworks' own random numbers."""
+    """A seed below 2^31 that depends on the seed and a position only, for the random numbers of frameworks."""
     return int(_sequence(seed, position).generate_state(1)[0] >> 1)
 
 

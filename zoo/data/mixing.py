@@ -1,4 +1,4 @@
-"""Batches with soft targets: label smoothing, mixup, cutmix. Frameworks get the same numbers, made here once."""
+"""Soft targets: label smoothing, mixup and cutmix, computed in NumPy so that all frameworks get the same numbers."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 Images = NDArray[np.float32]
 
 SWITCH = 0.5
-"""Probability of cutmix where mixup is on too."""
+"""Probability of cutmix if mixup is on too."""
 
 
 @dataclass(frozen=True)
 class Mixing:
-    """Targets of a batch, and with probability `prob` the batch mixed with itself in reverse.
+    """Makes the targets of a batch, and with probability `prob` mixes the batch with itself in reverse order.
 
     mixup   alpha of Beta(alpha, alpha), from which a weight l is drawn: x = l x + (1 - l) x' (Zhang et al. 2017,
             https://arxiv.org/abs/1710.09412); 0: off
@@ -47,7 +47,7 @@ class Mixing:
 
 
 def _cut(images: Images, share: float, random: np.random.Generator) -> tuple[Images, float]:
-    """Paste a rectangle around a random point; returns the share of the area that stayed, at the borders more."""
+    """Paste a rectangle around a random point; returns the share of the area that was kept."""
     height, width = images.shape[2:]
     side = (1 - share) ** 0.5
     half = int(height * side) // 2, int(width * side) // 2

@@ -1,4 +1,4 @@
-"""From an image to a network's input, in training and in evaluation; over Pillow and NumPy, so for any framework."""
+"""Transforms from an image to a network's input, for training and evaluation, in Pillow and NumPy."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ if TYPE_CHECKING:
 
 Images = NDArray[np.float32]
 RESAMPLING = {"nearest": "NEAREST", "bilinear": "BILINEAR", "bicubic": "BICUBIC", "lanczos": "LANCZOS", "area": "BOX"}
-"""mindcv's words, and Pillow's filters."""
+"""mindcv's names of Pillow's filters."""
 
 ATTEMPTS = 10
-"""At a random crop of the wanted area and ratio, before the middle is taken (Szegedy et al. 2014)."""
+"""Attempts at a random crop of the wanted area and ratio, before the centre is taken (Szegedy et al. 2014)."""
 
 
 @dataclass(frozen=True)
 class Augment:
     """mindcv's training pipeline: crop, flips, a policy or colour jitter, normalisation, erasing.
 
-    size           of the square that comes out, pixels
-    in_channels    3, or 1: grey, by the first of `mean` and `std`
+    size           side of the output, pixels
+    in_channels    3, or 1: grey, with the first of `mean` and `std`
     scale, ratio   bounds of a random crop's area, as a share of the image's, and of its width over its height
     hflip, vflip   probabilities
-    color_jitter   brightness, contrast and saturation are multiplied by 1 - x to 1 + x; one x or three. With a policy
-                   there is none, as in mindcv
+    color_jitter   brightness, contrast and saturation are multiplied by 1 - x to 1 + x; one x or three. Not used with a
+                   policy, as in mindcv
     auto_augment   a policy of `zoo.data.policies`
-    re_prob, ...   a rectangle of a share `re_scale` and a ratio `re_ratio` becomes `re_value` (after normalisation),
-                   or noise; if it does not fit in `re_max_attempts`, nothing
+    re_prob, ...   with probability `re_prob`, a rectangle of a share `re_scale` of the area and a ratio `re_ratio` is
+                   set to `re_value` (after normalisation) or to noise; `re_max_attempts` attempts are made to place it
     mean, std      on a scale of 0 to 255, in the order of `channels`
 
-    Raises InputError for a policy that is none, and for other channels.
+    Raises InputError for an invalid policy, and for other numbers of channels.
     """
 
     size: int
@@ -73,7 +73,7 @@ class Augment:
         return None if self.auto_augment is None else parse(self.auto_augment, mean)
 
     def __call__(self, image: Image, random: np.random.Generator, plain: bool = False) -> Images:
-        """An RGB image to float32 [in_channels, size, size]; a `plain` view has no policy, jitter or erasing."""
+        """Map an RGB image to float32 [in_channels, size, size]; a `plain` view has no policy, jitter or erasing."""
         from PIL.Image import Resampling, Transpose
 
         box = random_box(image.size, self.scale, self.ratio, random)
@@ -96,11 +96,11 @@ class Augment:
 
         given = self.color_jitter
         strengths = given if isinstance(given, tuple) else (given, given, given)
-        kinds = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+        enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
         for k in random.permutation(3):
             if k < len(strengths) and strengths[k]:
                 factor = random.uniform(max(0.0, 1 - strengths[k]), 1 + strengths[k])
-                image = kinds[k](image).enhance(factor)
+                image = enhancers[k](image).enhance(factor)
         return image
 
     def _erase(self, pixels: Images, random: np.random.Generator) -> Images:
@@ -124,7 +124,7 @@ class Augment:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """What a publisher evaluates on: `zoo.data.images.preprocess` by `model.preprocess`; nothing is random."""
+    """The publisher's preprocessing in evaluation, `zoo.data.images.preprocess`; it is not random."""
 
     model: Model
     size: int
@@ -136,7 +136,7 @@ class Evaluate:
         return self.pixels(image)
 
     def pixels(self, image: Image) -> Images:
-        """An RGB image to float32 [in_channels, size, size]; grey by the first mean and std."""
+        """Map an RGB image to float32 [in_channels, size, size]; grey with the first mean and std."""
         if self.model.in_channels == 1:
             image = image.convert("L").convert("RGB")
         return np.ascontiguousarray(preprocess(image, self.model, self.size)[: self.model.in_channels])
@@ -145,9 +145,10 @@ class Evaluate:
 def random_box(
     size: tuple[int, int], scale: tuple[float, float], ratio: tuple[float, float], random: np.random.Generator
 ) -> tuple[int, int, int, int]:
-    """left, top, right, bottom of a random crop of an image (width, height): the Inceptions' own augmentation.
+    """Left, top, right and bottom of a random crop of an image of `size` (width, height), as for the Inceptions.
 
-    Area uniform, ratio uniform in its logarithm; if none fits, the middle, cut to the nearest ratio allowed.
+    The area is drawn uniformly, the ratio uniformly in its logarithm. If no crop fits, it is the centre of the image,
+    cropped to the nearest allowed ratio.
     """
     width, height = size
     low, high = map(math.log, ratio)
