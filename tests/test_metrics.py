@@ -137,12 +137,12 @@ def test_confusion_file(tmp_path):
     [
         (np.zeros((2, 4)), [0, 1], r"expected logits \[N, 3\], .* not \[2, 4\], \[2\], \[2\]"),
         (np.zeros((2, 3)), [0], r"not \[2, 3\], \[1\], \[1\]"),
-        (np.zeros((2, 3)), [0, 3], "labels are 0 to 3, expected 0 to 2: is num_classes the dataset's"),
+        (np.zeros((2, 3)), [0, 3], "labels are 0 to 3, expected 0 to 2: does num_classes fit the dataset"),
         (np.zeros((2, 3)), [-1, 0], "labels are -1 to 0"),
     ],
 )
 def test_what_does_not_fit(logits, labels, message):
     with pytest.raises(InputError, match=message):
         Tally(3).add(logits, labels, range(len(labels)))
-    with pytest.raises(InputError, match="tallies of 3 and of 4 classes"):
+    with pytest.raises(InputError, match="cannot add tallies of 3 and of 4 classes"):
         Tally(3) + Tally(4)

@@ -1,14 +1,15 @@
-"""Augmentation policies by mindcv's and timm's names: randaug, autoaug, autoaugr, 3a, augmix, trivialaugwide.
+"""Augmentation policies, with the names of mindcv and timm: randaug, autoaug, autoaugr, 3a, augmix, trivialaugwide.
 
     randaug-m9-mstd0.5-inc1    two operations of magnitude 9 +- 0.5, each with probability 0.5 (n: how many operations)
-    autoaug-mstd0.5            AutoAugment's ImageNet policy; autoaugr: its magnitudes turned to grow with the number
-    3a                         one of grey, solarised, blurred (DeiT III)
+    autoaug-mstd0.5            AutoAugment's ImageNet policy; autoaugr: with magnitudes that grow with the number
+    3a                         one of greyscale, solarisation and blur (DeiT III)
     augmix-m3-w3-d-1           chains of operations, mixed (w: chains, d: their depth, -1: 1 to 3)
     trivialaugwide             one operation of any magnitude
 
-Policies and ranges are the papers' as timm has them; Cubuk et al. 2018 https://arxiv.org/abs/1805.09501, 2019
-https://arxiv.org/abs/1909.13719; Hendrycks et al. 2019 https://arxiv.org/abs/1912.02781; Mueller and Hutter 2021
-https://arxiv.org/abs/2103.10158; Touvron et al. 2022 https://arxiv.org/abs/2204.07118.
+Policies and ranges are those of the papers, as implemented in timm: Cubuk et al. 2018
+https://arxiv.org/abs/1805.09501, 2019 https://arxiv.org/abs/1909.13719; Hendrycks et al. 2019
+https://arxiv.org/abs/1912.02781; Mueller and Hutter 2021 https://arxiv.org/abs/2103.10158; Touvron et al. 2022
+https://arxiv.org/abs/2204.07118.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ MOST = 10
 
 @dataclass(frozen=True)
 class Operation:
-    """What a name does to an image at a magnitude from 0 to 10: `apply(image, amount(magnitude, random), fill)`."""
+    """An operation at a magnitude from 0 to 10: `apply(image, amount(magnitude, random), fill)`."""
 
     amount: Callable[[float, Random], float]
     apply: Callable[[Image, float, Colour], Image]
@@ -141,7 +142,7 @@ FALLING = {
     **{kind: Operation(_rising(0.1, 1.8), partial(_enhance, kind))
        for kind in ("Color", "Contrast", "Brightness", "Sharpness")},
 }  # fmt: skip
-"""Whose effect is least at the largest magnitude, or in the middle."""
+"""Operations whose effect is smallest at the largest magnitude, or in the middle."""
 
 GROWING = {
     "Posterize": Operation(lambda m, random: 4 - int(4 * m / MOST), _posterize),
@@ -149,7 +150,7 @@ GROWING = {
     **{kind: Operation(lambda m, random: 1 + _signed(0.9)(m, random), partial(_enhance, kind))
        for kind in ("Color", "Contrast", "Brightness", "Sharpness")},
 }  # fmt: skip
-"""The same ones, their effect growing with the magnitude."""
+"""The same operations with an effect that grows with the magnitude."""
 
 WIDE = {
     **{name: operation for name, operation in COLOURS.items() if name in ("AutoContrast", "Equalize")},
@@ -164,7 +165,7 @@ WIDE = {
        for kind in ("Color", "Contrast", "Brightness", "Sharpness")},
     "Identity": Operation(_rising(0, 0), lambda image, amount, fill: image),
 }  # fmt: skip
-"""TrivialAugment's wide space; its 32 pixels are of images of 224."""
+"""TrivialAugment's wide space; its 32 pixels are for images of 224 pixels."""
 
 IMAGENET = """
 PosterizeOriginal 0.4 8 Rotate 0.6 9 | Solarize 0.6 5 AutoContrast 0.6 5 | Equalize 0.8 8 Equalize 0.6 3
@@ -181,7 +182,7 @@ Equalize 0.8 8 Equalize 0.6 3
 
 
 def parse(text: str, mean: tuple[float, ...]) -> Policy:
-    """The policy of a text; borders that open are filled with `mean` (0 to 255). Raises InputError."""
+    """Parse a policy. Uncovered borders are filled with `mean` (0 to 255). Raises InputError."""
     name, *parts = text.split("-") if "-d-1" not in text else [*text.replace("-d-1", "").split("-"), "d-1"]
     red, green, blue = (round(value) for value in (mean * 3)[:3])
     fill = red, green, blue
@@ -201,7 +202,7 @@ def parse(text: str, mean: tuple[float, ...]) -> Policy:
 
 
 def _magnitude(base: float, deviation: float, random: Random) -> float:
-    """A normal one around `base`; of a deviation above 100, a uniform one up to it (timm's convention)."""
+    """Draw a magnitude: normal around `base`; with a deviation above 100, uniform up to it, as in timm."""
     if deviation > 100:
         return float(min(random.uniform(0, base), MOST))
     return float(np.clip(random.normal(base, deviation) if deviation else base, 0, MOST))
@@ -290,4 +291,4 @@ POLICIES: dict[str, tuple[Callable[[dict[str, float], Colour], Policy], tuple[st
     "augmix": (_augmix, ("m", "w", "d", "a", "mstd")),
     "trivialaugwide": (_trivial, ()),
 }
-"""Policies: what makes one, and the letters of its options."""
+"""Policies by name: a function that makes one, and the letters of its options."""

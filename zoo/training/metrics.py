@@ -1,7 +1,7 @@
 """How well a network classifies: top-1 and top-5, the confusion matrix, cross-entropy, class by class.
 
-What is kept is a record for each image, not sums: then several processes' tallies add up exactly, in any order, and an
-image that loaders repeated to fill a batch or a shard counts once.
+A tally keeps a record for each image instead of sums. So the tallies of several processes add up exactly, in any order,
+and an image that is repeated to fill a batch or a shard counts once.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ Which = Literal["top1", "top5"]
 PLACES: dict[Which, int] = {"top1": 1, "top5": 5}
 
 RECORD = np.dtype([("index", "i8"), ("label", "i8"), ("guess", "i8"), ("place", "i8"), ("loss", "f8")])
-"""An image: its number in the dataset, its class, the class predicted (-1: none), at which place from 0 its own class
-came (the number of classes: nowhere), its cross-entropy."""
+"""An image: its index in the dataset, its class, the predicted class (-1: none), the rank of its own class from 0 (the
+number of classes if there is none), and its cross-entropy."""
 
 
 class Tally:
-    """What a network said of each image of a dataset with `classes` classes; `+` joins the tallies of processes.
+    """The predictions of a network for the images of a dataset with `classes` classes; `+` joins two tallies.
 
-    Classes are in the order of falling logits, of equal ones in the order of their numbers. Where a logit is NaN, no
-    class is predicted and the image counts as wrong.
+    Classes are ranked by falling logits, and by number if logits are equal. If a logit is NaN, no class is predicted
+    and the image counts as wrong.
     """
 
     def __init__(self, classes: int) -> None:
@@ -39,8 +39,8 @@ class Tally:
     def add(self, logits: ArrayLike, labels: ArrayLike, indices: ArrayLike) -> None:
         """Count a batch: logits [N, classes], labels [N] from 0, indices [N] of the images in the dataset.
 
-        Images with a negative index are padding; one that was counted before is not counted again. Raises InputError
-        for other shapes, and for labels that are no class.
+        Images with a negative index are padding, and an image is counted once. Raises InputError for other shapes, and
+        for labels out of range.
         """
         logits, labels, indices = np.asarray(logits, np.float64), np.asarray(labels), np.asarray(indices)
         if labels.ndim != 1 or logits.shape != (*labels.shape, self.classes) or labels.shape != indices.shape:
@@ -53,20 +53,20 @@ class Tally:
         if labels.size and (labels.min() < 0 or labels.max() >= self.classes):
             raise InputError(
                 f"labels are {labels.min()} to {labels.max()}, expected 0 to {self.classes - 1}: "
-                "is num_classes the dataset's?"
+                "does num_classes fit the dataset?"
             )
         self._added.append(_records(logits, labels, indices))
 
     def __add__(self, other: Tally) -> Tally:
         if other.classes != self.classes:
-            raise InputError(f"tallies of {self.classes} and of {other.classes} classes do not add up")
+            raise InputError(f"cannot add tallies of {self.classes} and of {other.classes} classes")
         both = Tally(self.classes)
         both._added = self._added + other._added
         return both
 
     @classmethod
     def joined(cls, classes: int, records: Iterable[bytes]) -> Tally:
-        """What the bytes of several tallies' `records` add up to."""
+        """The sum of several tallies, of which the bytes of their `records` are given."""
         tally = cls(classes)
         tally._added = [np.frombuffer(data, RECORD) for data in records]
         return tally
@@ -83,38 +83,38 @@ class Tally:
         return len(self.records)
 
     def correct(self, which: Which = "top1") -> int:
-        """How many images have their class among the first (five)."""
+        """The number of images whose class is ranked first (among the first five)."""
         return int(np.count_nonzero(self._hits(which)))
 
     def percent(self, which: Which = "top1") -> float:
-        """The same in percent of all; NaN of none."""
+        """The same in percent of all images; NaN if there are none."""
         return 100 * self.correct(which) / len(self) if len(self) else float("nan")
 
     @property
     def loss(self) -> float:
-        """Mean cross-entropy in nats; NaN of no images."""
+        """Mean cross-entropy in nats; NaN if there are no images."""
         return float(self.records["loss"].mean()) if len(self) else float("nan")
 
     def summary(self) -> dict[str, float]:
-        """What validate.py ends with, as mindcv's does: percent to four decimals; Top_5_Accuracy from 5 classes on."""
+        """The last line of validate.py, as in mindcv: percent to four decimals; Top_5_Accuracy from 5 classes on."""
         figures = {"Top_1_Accuracy": round(self.percent("top1"), 4)}
         if self.classes >= 5:
             figures["Top_5_Accuracy"] = round(self.percent("top5"), 4)
         return figures | {"loss": self.loss}
 
     def per_class(self, which: Which | None = None) -> Integers:
-        """[classes]: images of each class; with `which`, those whose class is among the first (five)."""
+        """[classes]: number of images of each class; with `which`, of those ranked first (among the first five)."""
         labels = self.records["label"] if which is None else self.records["label"][self._hits(which)]
         return np.bincount(labels, minlength=self.classes)
 
     def confusion(self) -> Integers:
-        """[classes, classes]: images of a row's class that were taken for a column's."""
+        """[classes, classes]: number of images of the row's class that were predicted as the column's."""
         records = self.records[self.records["guess"] >= 0]
         pairs = records["label"] * self.classes + records["guess"]
         return np.bincount(pairs, minlength=self.classes**2).reshape(self.classes, self.classes)
 
     def worst(self, count: int, by: Which = "top1") -> list[int]:
-        """Classes recognised least often, worst first, equal ones by number; those without images are left out."""
+        """The classes recognised least often, worst first, ties by number; classes without images are left out."""
         images, hits = self.per_class(), self.per_class(by)
         present = np.flatnonzero(images)
         order = np.argsort(hits[present] / images[present], kind="stable")
@@ -126,8 +126,8 @@ class Tally:
         class, index         its name and number
         images, top1, top5   counts
         recall               top1 in percent of images; None without images
-        precision            images of this class in percent of those taken for it; None where none was
-        mistaken_for         the class that most of its other images were taken for, or None
+        precision            images of this class in percent of those predicted as it; None if there are none
+        mistaken_for         the class that most of its wrong images were predicted as, or None
         """
         confusion = self.confusion()
         images, top1, top5 = self.per_class(), self.per_class("top1"), self.per_class("top5")
@@ -158,7 +158,7 @@ class Tally:
         write_csv(path, list(rows[0]), (list(row.values()) for row in rows))
 
     def write_predictions(self, path: str | Path, classes: Sequence[str], name: Callable[[int], str]) -> None:
-        """A row an image as CSV: its `name` by its index, its class, the one predicted, the rank of its own, loss.
+        """Write a CSV row for each image: name (`name` of its index), class, predicted class, rank of its class, loss.
 
         Ranks count from 1. Raises InputError.
         """
@@ -169,7 +169,7 @@ class Tally:
         write_csv(path, ["image", "class", "predicted", "rank", "loss"], rows)
 
     def _hits(self, which: Which) -> NDArray[np.bool_]:
-        """[images]: whether the class is among the first (five); with fewer classes, no NaN is."""
+        """[images]: whether the class is ranked first (among the first five); never for an image with a NaN."""
         return self.records["place"] < min(PLACES[which], self.classes)
 
 

@@ -1,11 +1,11 @@
-"""What `--opt` means: every optimizer written down once, as arithmetic on one tensor, for any framework's tensors.
+"""The meaning of `--opt`: each optimizer is written once, as arithmetic on one tensor, for tensors of any framework.
 
-A rule takes a parameter p, its gradient g, the optimizer's tensors of that parameter ("slots"), the numbers of this
-step and the optimizer's constants; it returns the new p and slots. The operations are +, -, *, /, and `sqrt`, `sign`
-and `norm` from the module given as `xp`, so the same lines run on NumPy's float64 (the definition that
-`tests/test_optimizers.py` holds every backend to), and in a backend whose framework has no optimizer of that meaning.
+A rule takes a parameter p, its gradient g, the optimizer's tensors for that parameter ("slots"), the numbers of this
+update and the optimizer's constants; it returns the new p and slots. The operations are +, -, *, /, and `sqrt`, `sign`,
+`norm` and `where` from the module given as `xp`. So the same lines run in float64 NumPy, with which
+`tests/frameworks/test_optimizers.py` compares every backend, and in backends whose framework has no such optimizer.
 
-Where frameworks disagree, the meaning here is, by name (docs/training.md has the table):
+Where frameworks disagree, the meaning here is (docs/training.md has the table):
 
     sgd, momentum   v = momentum v + g; p -= lr v, or lr (g + momentum v) with Nesterov. lr outside the buffer.
     adam, adamw     epsilon is added to the square root of the corrected v (Kingma and Ba 2015, algorithm 1). adam's
@@ -15,10 +15,10 @@ Where frameworks disagree, the meaning here is, by name (docs/training.md has th
     adagrad         TensorFlow's and MindSpore's: sums start at 0.1; epsilon outside the root.
     nadam           Dozat 2016 with the momentum schedule of PyTorch, Paddle and mindcv.
     lion            Chen et al. 2023, https://arxiv.org/abs/2302.06675, algorithm 2; decoupled weight decay.
-    lamb            You et al. 2020, https://arxiv.org/abs/1904.00962, corrected moments; trust ratio 1 where either
+    lamb            You et al. 2020, https://arxiv.org/abs/1904.00962, corrected moments; trust ratio 1 if either
                     norm is 0; no clipping of its own.
 
-Weight decay goes into the gradient (L2) but for adamw, lion and lamb.
+Weight decay is added to the gradient (L2), except with adamw, lion and lamb.
 """
 
 from __future__ import annotations
@@ -43,23 +43,23 @@ SLOTS: dict[str, dict[str, float]] = {
     "rmsprop": {"square": 1.0, "momentum": 0.0},
     "adagrad": {"square": 0.1},
 }
-"""Each optimizer's tensors, and what they start from."""
+"""The slots of each optimizer, and their initial values."""
 
 DECOUPLED = ("adamw", "lion", "lamb")
-"""Optimizers whose weight decay does not go through the gradient."""
+"""Optimizers whose weight decay is not added to the gradient."""
 
 RMS_DECAY = 0.9
-"""Of the mean squares: MindSpore's default, TF-slim's and the Inception papers'."""
+"""Decay of the mean squares: the default of MindSpore and TF-slim, and the value of the Inception papers."""
 
 NADAM_DECAY = 4e-3
-"""Of nadam's momentum schedule (PyTorch's, Paddle's and mindcv's default)."""
+"""Decay of nadam's momentum schedule: the default of PyTorch, Paddle and mindcv."""
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """An optimizer and its constants; `eps` and `betas` None: the optimizer's own.
+    """An optimizer and its constants; None for `eps` and `betas` means the optimizer's own.
 
-    Raises TrainingError for an unknown name, and for Nesterov where there is none.
+    Raises TrainingError for an unknown name, and for Nesterov's momentum with an optimizer that has none.
     """
 
     name: str = "momentum"
@@ -68,7 +68,7 @@ class Optimizer:
     eps: float | None = None
     betas: tuple[float, float] | None = None
     rests: tuple[float, float] = field(init=False)
-    """1 - betas, in double precision: MindSpore's compiler would subtract in single, and be 1.3e-5 off."""
+    """1 - betas in double precision: MindSpore's compiler would subtract in float32, with an error of 1.3e-5."""
 
     def __post_init__(self) -> None:
         if self.name not in SLOTS:
@@ -85,30 +85,30 @@ class Optimizer:
 
     @property
     def slots(self) -> dict[str, float]:
-        """Names of the tensors it keeps for each parameter, and what they start from."""
+        """Names of the tensors that it keeps for each parameter, and their initial values."""
         return SLOTS[self.name]
 
     @property
     def decoupled(self) -> bool:
-        """Whether weight decay shrinks the weights themselves instead of joining the gradient."""
+        """Whether weight decay shrinks the weights directly instead of being added to the gradient."""
         return self.name in DECOUPLED
 
     def numbers(self, update: int) -> tuple[float, ...]:
-        """What changes from update to update (counted from 1), computed in double precision: the rule's `n`."""
+        """The numbers `n` of a rule that depend on the update (counted from 1), in double precision."""
         assert self.betas is not None
         beta1, beta2 = self.betas
         if self.name in ("adam", "adamw", "lamb"):
             return 1 / (1 - beta1**update), 1 / math.sqrt(1 - beta2**update)
         if self.name == "nadam":
             now, after = (beta1 * (1 - 0.5 * 0.96 ** (t * NADAM_DECAY)) for t in (update, update + 1))
-            # Beyond 400 factors below 0.9 the product is nothing beside 1.
+            # after 400 factors below 0.9 the product is negligible beside 1
             product = math.prod(beta1 * (1 - 0.5 * 0.96 ** (t * NADAM_DECAY)) for t in range(1, min(update, 400) + 1))
             return (1 - now) / (1 - product), after / (1 - product * after), 1 / math.sqrt(1 - beta2**update)
         return ()
 
 
 def update(xp: Any, o: Optimizer, p: Any, g: Any, slots: tuple[Any, ...], lr: Any, decay: Any, n: Any) -> Any:
-    """One parameter's update: (new p, new slots). `decay` is the weight decay, `n` the numbers of this update."""
+    """Update one parameter: (new p, new slots). `decay` is the weight decay, `n` the numbers of this update."""
     if not o.decoupled:
         g = g + decay * p
     elif o.name != "lamb":

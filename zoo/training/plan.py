@@ -1,4 +1,4 @@
-"""What a run does to the weights, as a value: optimizer, loss, and what each parameter is in for."""
+"""The arithmetic of a training run as a value: optimizer, loss, and the settings of each parameter."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from zoo.language.trace import parameters
 from zoo.training.optimizers import Optimizer
 
 EMA_WARMUP = 2000
-"""Updates over which the average's decay climbs, as in mindcv: decay * (1 - exp(-updates / 2000))."""
+"""Updates over which the decay of the average rises, as in mindcv: decay * (1 - exp(-updates / 2000))."""
 
 SCALE_GROWTH = 2000
-"""Updates without overflow after which a dynamic loss scale is doubled (all three's default)."""
+"""Updates without overflow after which a dynamic loss scale is doubled (the default of all three frameworks)."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """What one parameter is trained with: its weight decay, and what its learning rate is multiplied by."""
+    """The settings of one parameter: its weight decay, and the factor on its learning rate."""
 
     decay: float = 0.0
     scale: float = 1.0
@@ -29,21 +29,21 @@ class Group:
 
 @dataclass(frozen=True)
 class Plan:
-    """A training step's arithmetic, alike for all frameworks.
+    """The arithmetic of a training step, the same in all frameworks.
 
-    groups      by canonical name, for every parameter that is trained; the others stay as they are, and batch norms
-                whose gamma or beta is not trained normalise by their running statistics
+    groups      by canonical name, for every parameter that is trained. The others are frozen, and a batch norm whose
+                gamma or beta is frozen normalises with its running statistics
     loss        CE: -sum_k t_k log softmax(z)_k; BCE: binary cross-entropy of every class's logit, over soft targets t
     reduction   over the batch (CE) or over all its logits (BCE)
-    aux_factor  what each auxiliary head's loss is multiplied by before it is added
-    clip        the global norm above which gradients are scaled down to it
+    aux_factor  factor on the loss of each auxiliary head, which is then added
+    clip        the largest global norm of the gradients; larger ones are scaled down
     accumulate  batches whose gradients are averaged into one update
     ema         decay of the weights' moving average, batch-norm statistics included
-    half        convolutions and matrix products in half precision, as the framework's automatic mixed precision has
-                it: float16, in PyTorch on a CPU bfloat16; weights, batch norm's statistics and losses stay float32
-    loss_scale  what the loss is multiplied by before, and gradients divided by after, the backward pass; `dynamic`
-                halves it, and skips the update, at an overflow; `drop_overflow` skips the update only
-    graph       compile (torch.compile, GRAPH mode, to_static) rather than run eagerly
+    half        convolutions and matrix products in half precision, by the framework's automatic mixed precision:
+                float16, in PyTorch on a CPU bfloat16; weights, batch-norm statistics and losses stay float32
+    loss_scale  factor on the loss, divided out of the gradients after the backward pass; at an overflow, `dynamic`
+                halves it and skips the update, `drop_overflow` only skips the update
+    graph       whether to compile (torch.compile, GRAPH mode, to_static) instead of running eagerly
     """
 
     optimizer: Optimizer
@@ -62,7 +62,7 @@ class Plan:
 
 
 def trainable(model: Model) -> list[str]:
-    """Canonical names of what a gradient reaches: everything but batch norm's running statistics."""
+    """Canonical names of the tensors that have a gradient: all but the running statistics of batch norm."""
     return [name for name in parameters(model) if not name.endswith((".bn.mean", ".bn.var"))]
 
 
@@ -73,14 +73,15 @@ def groups(
     layer_decay: float | None = None,
     freeze: Sequence[str] = (),
 ) -> dict[str, Group]:
-    """Each trained parameter's group.
+    """The group of each parameter that is trained.
 
-    decay_filter  disable: all weights decay; auto: all but batch norm's; norm_and_bias: all but batch norm's and biases
-    layer_decay   each stage's learning rate is this times the next one's; the head and auxiliary heads have the full
-    freeze        stages (`stem`), patterns of names (`mixed_5*`, `*.bn.*`), or `all_but_head`, which leaves
-                  classifiers, auxiliary heads included
+    decay_filter  which have weight decay. disable: all; auto: all but batch norm; norm_and_bias: all but batch norm and
+                  biases
+    layer_decay   factor on the learning rate from each stage to the one before it; heads have the full learning rate
+    freeze        stages (`stem`), patterns of parameter names (`mixed_5*`, `*.bn.*`), or `all_but_head`, after which
+                  only the classifiers are trained, those of auxiliary heads included
 
-    Raises TrainingError for a pattern that fits nothing, and when nothing is left to train.
+    Raises TrainingError for a pattern that matches nothing, and if nothing is left to train.
     """
     names = trainable(model)
     frozen: set[str] = set()

@@ -1,6 +1,6 @@
-"""The processes that train or validate one network together, as one of them sees them.
+"""Communication between the processes that train or validate one network together.
 
-`Processes` itself stands for a process that runs alone; each framework's is in its backend's folder.
+`Processes` itself is for a process that runs alone; each backend's folder has a subclass for its framework.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from zoo.errors import TrainingError
 
 Result = TypeVar("Result")
 HEADER = 8
-"""Bytes that give the number of bytes that follow."""
+"""Bytes of a length."""
 
 
 class Processes:
@@ -26,9 +26,9 @@ class Processes:
     gpu = False
 
     def total(self, numbers: ArrayLike) -> NDArray[np.float32]:
-        """The sums over all processes of an array that each has, float32; whole numbers up to 2^24 are exact.
+        """The sum over all processes of an array of each, in float32, which is exact for integers up to 2^24.
 
-        Raises TrainingError where another process is gone.
+        Raises TrainingError if another process has ended.
         """
         try:
             return self._total(np.asarray(numbers, np.float32))
@@ -36,10 +36,10 @@ class Processes:
             raise lost(error) from None
 
     def average(self, tensors: Sequence[Any]) -> None:
-        """Put the mean over all processes into each of the framework's tensors, in place."""
+        """Replace each tensor of the framework by its mean over all processes, in place."""
 
     def gather(self, data: bytes) -> list[bytes]:
-        """Every process's bytes, by rank."""
+        """The bytes of every process, by rank."""
         if self.size == 1:
             return [data]
         lengths = self._rows(len(data).to_bytes(HEADER, "little"), HEADER)
@@ -48,7 +48,7 @@ class Processes:
         return [row[:count].tobytes() for row, count in zip(rows, counts, strict=True)]
 
     def first(self, do: Callable[[], Result]) -> Result:
-        """What `do` gives, which the first process does before the others: fetch what all then find."""
+        """Call `do` in process 0 first and then in the others, which find what it has downloaded; returns its result."""
         if self.rank:
             self.wait()
         result = do()
@@ -57,28 +57,28 @@ class Processes:
         return result
 
     def wait(self) -> None:
-        """Until all processes have come here."""
+        """Wait until all processes have called this."""
         self.total(0)
 
     def leave(self) -> None:
-        """Say to the others that this one ends well."""
+        """Tell the other processes that this one ends without an error."""
 
     def _total(self, numbers: NDArray[np.float32]) -> NDArray[np.float32]:
         return numbers
 
     def _rows(self, data: bytes, width: int) -> NDArray[np.uint8]:
-        """[size, width]: the bytes of all, each process's in its row."""
+        """[size, width]: the bytes of each process in its row."""
         rows = np.zeros((self.size, width), np.float32)
         rows[self.rank, : len(data)] = np.frombuffer(data, np.uint8)
         return self.total(rows).astype(np.uint8)
 
 
 def lost(error: RuntimeError) -> TrainingError:
-    """What to say where a collective has failed."""
+    """The error to raise after a collective operation has failed."""
     reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return TrainingError(f"the processes have lost one another: {reason[:200]}")
+    return TrainingError(f"the processes have lost their connection: {reason[:200]}")
 
 
 def speaks_of_others(error: RuntimeError) -> bool:
-    """Whether an error of a framework is of its collectives: they have no class of their own."""
+    """Whether an error of a framework comes from collective operations: such errors have no class of their own."""
     return any(word in str(error).lower() for word in ("gloo", "nccl", "mccl", "hccl", "connection", "socket"))

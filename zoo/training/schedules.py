@@ -1,7 +1,7 @@
-"""Learning rates by step, as mindcv's `--scheduler` names them. Steps count from 0; a warm-up comes before the rest.
+"""Learning-rate schedules, with the names of mindcv's `--scheduler`. Steps count from 0; a warm-up comes first.
 
-The shapes are those of PyTorch's schedulers of the same names (`torch.optim.lr_scheduler`), which mindcv follows; by
-default a rate changes with every step, with `epoch_stair` only from epoch to epoch.
+The shapes are those of PyTorch's schedulers of the same names (`torch.optim.lr_scheduler`), which mindcv follows. By
+default the rate changes at every step, with `epoch_stair` only from epoch to epoch.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from dataclasses import dataclass
 from zoo.errors import TrainingError
 
 ONE_CYCLE_START, ONE_CYCLE_RISE = 1 / 25, 0.3
-"""One cycle begins at this fraction of its peak, and rises for this fraction of its steps (PyTorch's defaults)."""
+"""One cycle starts at this fraction of its peak and rises for this fraction of its steps (PyTorch's defaults)."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The learning rate at each step of a run: `schedule(step)`, a float; beyond the last step, the last one's.
+    """The learning rate at each step of a run: `schedule(step)`; beyond the last step, that of the last step.
 
     lr              the peak, reached at the end of the warm-up
     steps, epochs   steps in an epoch, epochs in the run, warm-up included
-    min_lr          where a cosine, a cycle and one cycle end
-    warmup_epochs   epochs in which the rate climbs in a straight line from `warmup_factor` * lr
-    decay_epochs    the length of a cosine's cycle, or of a step
-    decay_rate      what exponential_decay multiplies the rate by an epoch, and the steps at each step
+    min_lr          the rate at the end of a cosine, a cycle and one cycle
+    warmup_epochs   epochs in which the rate rises linearly from `warmup_factor` * lr
+    decay_epochs    epochs of a cosine's cycle, or from step to step
+    decay_rate      factor on the rate: with exponential_decay in each epoch, otherwise at each step
     milestones      epochs, counted from the end of the warm-up, at which multi_step_decay steps
-    num_cycles      how often a cosine (each peak `cycle_decay` times the one before) or a triangle repeats
+    num_cycles      number of cosines (each with a peak `cycle_decay` times the one before) or triangles
 
-    Raises TrainingError for an unknown name, and for a warm-up or stairs where the schedule has none.
+    Raises TrainingError for an unknown name, and for a warm-up or stairs that the schedule does not have.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Schedule:
         if self.name in ("one_cycle", "cyclic") and (self.warmup_epochs or self.epoch_stair):
             what = "a warm-up of its own" if self.warmup_epochs else "no stairs"
             flag = "--warmup_epochs 0" if self.warmup_epochs else "--lr_epoch_stair no"
-            raise TrainingError(f"scheduler {self.name} has {what}: give {flag}")
+            raise TrainingError(f"--scheduler {self.name} has {what}: give {flag}")
 
     def __call__(self, step: int) -> float:
         epoch = step // self.steps if self.epoch_stair else step / self.steps
