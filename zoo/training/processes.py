@@ -48,7 +48,7 @@ class Processes:
         return [row[:count].tobytes() for row, count in zip(rows, counts, strict=True)]
 
     def first(self, do: Callable[[], Result]) -> Result:
-        """Call `do` in process 0 first and then in the others, which find what it has downloaded; returns its result."""
+        """Call `do` in process 0 first and then in the others, which find what it has downloaded."""
         if self.rank:
             self.wait()
         result = do()
