@@ -17,7 +17,7 @@ from paddle import Tensor, nn
 from paddle.distributed.fleet.utils.hybrid_parallel_util import fused_allreduce_gradients
 
 from backends import training
-from backends.paddle.engines import autocast
+from backends.paddle.engines import autocast, compiled
 from backends.paddle.network import CONVENTION, Network, place
 from zoo.language.trace import parameters
 from zoo.training.optimizers import update
@@ -59,7 +59,7 @@ class Trainer(training.Trainer):
         self.heads = {path: layers[path] for path in self.dropouts}
         self.masked = {path: Masked(self.place) for path in self.dropouts}
         if plan.graph:
-            self.forward = paddle.jit.to_static(net.forward, full_graph=True)
+            self.forward = compiled(net)
         else:
             self.forward = paddle.DataParallel(net) if self.processes.size > 1 else net
 

@@ -254,3 +254,17 @@ def test_tensors_are_made_on_the_networks_device(monkeypatch):
     engines.classifier(net)(x)
     assert len(places) >= 6
     assert all(place == backend.place(net) for place in places)
+
+
+def test_operations_of_a_compiled_network_take_turns_on_a_cpu():
+    """Run at the same time, as Paddle does by default, they fight for the cores."""
+    flag = "FLAGS_new_executor_serial_run"
+    before = paddle.get_flags(flag)
+    try:
+        paddle.set_flags({flag: False})
+        engines.classifier(build(small()))
+        assert paddle.get_flags(flag) == {flag: False}
+        engines.classifier(build(small()), graph=True)
+        assert paddle.get_flags(flag) == {flag: True}
+    finally:
+        paddle.set_flags(before)
