@@ -1,11 +1,12 @@
-"""What reading and converting checkpoints costs, as ratios: `python benchmarks/checkpoints.py [--rounds N]`.
+"""The cost of reading and converting checkpoints, as ratios: `python benchmarks/checkpoints.py [--rounds N]`.
 
-Reading: a full Inception-v4 (for Keras, which has none, Inception-ResNet-v2) by `weights.read`, which also recognises,
-renames and checks it, against the publisher's own loader. Each load has a process of its own, imports done before the
-clock starts; ours and theirs take turns, and medians are compared. Memory is the peak of the whole process.
+Reading: `weights.read`, which also recognises, renames and checks tensors, is compared with the publisher's own
+loader on a full Inception-v4 (Inception-ResNet-v2 for Keras). Each load has a process of its own, with imports done
+before the clock starts. The two loaders take turns, and medians are compared. Memory is the peak of the whole
+process.
 
-Converting: every file into every other format, against reading it with `weights.read` and writing as many bytes as the
-result has, flushed to the disk; the three take turns in one process.
+Converting: each conversion is compared with reading the file with `weights.read` and writing as many bytes as the
+result has, flushed to the disk. The three take turns in one process.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from zoo.files import atomic_write
 from zoo.models import MODELS
 
 READ, CONVERT, MEMORY = 2.0, 1.5, 2.2
-"""The most that is allowed."""
+"""The largest ratios allowed."""
 
 LOADERS = {
     "torch": "import torch; load = lambda f: torch.load(f, weights_only=True)",
@@ -48,7 +49,7 @@ TARGETS = {"torch": "timm", "torch-legacy": "zhulf", "safetensors": "zoo", "mind
 
 
 def timed(setup, file):
-    """Seconds of one load, and the process's peak memory in bytes."""
+    """Seconds of one load, and the peak memory of its process in bytes."""
     code = (
         f"import sys, time\n{setup}\nbegin = time.perf_counter(); kept = load(sys.argv[1])\n"
         "print('took', time.perf_counter() - begin, flush=True)\n"
@@ -95,7 +96,7 @@ def converting(folder, rounds):
 
 
 def conversion(file, out, target, format_, rounds):
-    """Seconds of a conversion by those of reading and of writing as many bytes."""
+    """The time of a conversion relative to reading the file and writing as many bytes."""
     converts, reads, writes = [], [], []
     for _ in range(rounds):
         begin = time.perf_counter()
@@ -123,7 +124,7 @@ def main():
             weights.write(folder / file, arrays, model, to=source, format=format_)
         good = reading(folder, rounds)
         good &= converting(folder, rounds)
-    print(f"\n{'Within' if good else 'Beyond'} the bounds: reading {READ}, converting {CONVERT}, memory {MEMORY}.")
+    print(f"\n{'Within' if good else 'Outside'} the bounds: reading {READ}, converting {CONVERT}, memory {MEMORY}.")
     return 0 if good else 1
 
 

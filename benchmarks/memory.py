@@ -1,9 +1,9 @@
-"""Whether a long run keeps its memory: train.py for 2,000 steps in each framework, its resident memory step by step.
+"""Memory of a long run: the resident memory of train.py over 2,000 steps, in each framework.
 
     python benchmarks/memory.py [--backends torch,mindspore,paddle]
 
-With validation and a checkpoint after every epoch of 100 steps. Exit status 1 where the memory at the end is more than
-5% above that at step 200.
+The run validates and writes a checkpoint after every epoch of 100 steps. Exit status 1 if the memory at the end is more
+than 5% above that at step 200.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ FLAGS = (
 
 
 def resident(pid: int) -> float:
-    """Megabytes."""
+    """Resident memory of a process in megabytes."""
     text = Path(f"/proc/{pid}/status").read_text()
     return int(re.search(r"VmRSS:\s+(\d+) kB", text)[1]) / 1024
 
 
 def measure(backend: str) -> dict[int, float]:
-    """Megabytes after so many steps."""
+    """Megabytes of memory by the number of steps done."""
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         flags = f"{FLAGS} --backend {backend} --log_interval {EPOCH} --epoch_size {STEPS // EPOCH}".split()

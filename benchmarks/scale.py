@@ -1,10 +1,10 @@
-"""What a full run on ImageNet takes on 1, 8 and 64 devices: simulated from a device's and the loader's measured rates.
+"""Simulate a full ImageNet run on 1, 8 and 64 devices, from the measured rates of a device and of the loader.
 
     python benchmarks/scale.py [--rate 317] [--loader 250] [--cores 8] [--bandwidth 10] ...
 
-Step by step: every device waits for its next batch, which its own cores prepare ahead as `zoo.data.Loader` does; then
-for the slowest of all; then gradients go round a ring. Validation and checkpoints are added. docs/long_runs.md has the
-defaults' sources and what the result is worth.
+In each step, every device waits for its next batch, which its own cores prepare in advance as in `zoo.data.Loader`,
+then for the slowest device, and then gradients are reduced in a ring. Validation and checkpoints are added.
+docs/long_runs.md has the sources of the defaults and the limits of the result.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ TRAIN, VALIDATION = 1_281_167, 50_000
 """Images of ImageNet (ILSVRC 2012)."""
 
 SIMULATED = 2000
-"""Steps of an epoch that are simulated; the mean stands for the others."""
+"""Steps of an epoch that are simulated; their mean is used for the others."""
 
 FORWARD = 3
-"""Times faster than a training step is a step of validation: one pass of three."""
+"""Speed of a validation step relative to a training step: it has one of three passes."""
 
 
 def step_seconds(devices: int, compute: float, prepare: float, reduce: float, jitter: float) -> float:
@@ -52,17 +52,19 @@ def step_seconds(devices: int, compute: float, prepare: float, reduce: float, ji
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="inception_v4")
-    parser.add_argument("--devices", default="1,8,64", help="how many, separated by commas (1,8,64)")
-    parser.add_argument("--epochs", type=int, default=90, help="of the run (90)")
-    parser.add_argument("--batch", type=int, default=32, help="images a step on each device (32)")
-    parser.add_argument("--rate", type=float, default=317, help="images/s that a device trains on alone (317)")
-    parser.add_argument("--loader", type=float, default=250, help="images/s that a core prepares (250)")
+    parser.add_argument("--devices", default="1,8,64", help="numbers of devices, separated by commas (1,8,64)")
+    parser.add_argument("--epochs", type=int, default=90, help="epochs of the run (90)")
+    parser.add_argument("--batch", type=int, default=32, help="images in a batch, on each device (32)")
+    parser.add_argument("--rate", type=float, default=317, help="images/s that one device trains (317)")
+    parser.add_argument("--loader", type=float, default=250, help="images/s that one core prepares (250)")
     parser.add_argument("--cores", type=float, default=8, help="cores for each device (8)")
     parser.add_argument("--bandwidth", type=float, default=10, help="GB/s between two devices (10)")
-    parser.add_argument("--latency", type=float, default=20, help="microseconds of a message (20)")
-    parser.add_argument("--jitter", type=float, default=0.05, help="spread of the times of steps and batches (0.05)")
-    parser.add_argument("--disk", type=float, default=0.5, help="GB/s to the disk of checkpoints (0.5)")
-    parser.add_argument("--slots", type=int, default=3, help="arrays that a state holds beside the weights (3)")
+    parser.add_argument("--latency", type=float, default=20, help="microseconds for each message (20)")
+    parser.add_argument(
+        "--jitter", type=float, default=0.05, help="standard deviation of the logarithm of times (0.05)"
+    )
+    parser.add_argument("--disk", type=float, default=0.5, help="GB/s to the disk for checkpoints (0.5)")
+    parser.add_argument("--slots", type=int, default=3, help="arrays in a state in addition to the weights (3)")
     args = parser.parse_args()
     gigabytes = 4 * info(args.model)["parameters"] / 1e9
     columns = ("devices", "batch", "steps an epoch", "steps", "images/s", "efficiency", "hours")

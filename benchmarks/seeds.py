@@ -1,11 +1,12 @@
-"""Whole runs: the demo's recipe from several seeds in each framework, held-out accuracies side by side.
+"""Whole runs: the held-out accuracies of the demo's recipe with several seeds, in each framework.
 
-A seed is the initial weights, the order of the images and their augmentation, alike in every framework; from there
-rounding takes runs apart. Frameworks train alike if their accuracies differ no more than seeds make them differ.
+A seed determines the initial weights, the order of the images and their augmentation, the same in every framework;
+after that, rounding makes runs differ. Frameworks train alike if their accuracies differ by no more than those of
+seeds.
 
     python benchmarks/seeds.py [--seeds 5] [--backends torch,mindspore,paddle] [--recipe configs/digits.yaml]
 
-Some 25 minutes on two cores. Exit status 1 where two frameworks' ranges do not overlap.
+About 25 minutes on two cores. Exit status 1 if the ranges of two frameworks do not overlap.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What a training step costs: Inception-v4 at 299 pixels, batch 8, ours beside each publisher's own, as ratios.
+"""The cost of a training step relative to each publisher's own: Inception-v4 at 299 pixels, batch 8.
 
-Ours and theirs sit in a process each and take turns, step by step, so that a noisy machine slows both. Theirs is the
-publisher's class with the plain step its framework's documentation shows: cross-entropy, SGD with momentum 0.9. A
-second table has the loader alone.
+Ours and the publisher's run in a process each and take turns, step by step, so that other load on the machine slows
+both. The publisher's is its class with the plain training step of its framework's documentation: cross-entropy, SGD
+with momentum 0.9. A second table has the loader alone.
 
     python benchmarks/training.py [--size 299] [--batch 8] [--rounds 5] [--pairs torch,mindspore,paddle]
 """
@@ -60,7 +60,7 @@ def timm() -> Step:
 
 
 def mindcv() -> Step:
-    """In GRAPH mode, its default."""
+    """The network of mindcv, in GRAPH mode, its default."""
     import mindspore as ms
     from mindcv.loss import create_loss
     from mindcv.models import create_model
@@ -74,7 +74,7 @@ def mindcv() -> Step:
 
 
 def paddleclas() -> Step:
-    """In dygraph, as its engine trains by default."""
+    """PaddleClas's network in dygraph, as its engine trains by default."""
     from publishers import import_paddleclas
 
     import_paddleclas()
@@ -106,7 +106,7 @@ MAKERS: dict[str, Callable[[], Step]] = {
 
 
 class Worker:
-    """A process that takes a step when told to."""
+    """A process that makes a training step on request."""
 
     def __init__(self, name: str, size: int, batch: int) -> None:
         command = [sys.executable, __file__, "--worker", name, "--size", str(size), "--batch", str(batch)]
@@ -142,7 +142,7 @@ def work(name: str, size: int, batch: int) -> None:
 
 
 def loading(size: int, consumed: float) -> None:
-    """What the loader alone delivers, of JPEGs of ImageNet's usual size, beside what the fastest network consumes."""
+    """Measure the loader alone, on JPEGs of ImageNet's usual size, relative to the fastest network."""
     import tempfile
 
     from PIL import Image

@@ -1,10 +1,10 @@
-"""Train a quarter of Inception-v4 on scikit-learn's digits in one framework, and judge the file in all three.
+"""Train a quarter of Inception-v4 on scikit-learn's digits in one framework, and evaluate the file in all three.
 
     python examples/demo.py [--backend torch|mindspore|paddle] [--out demo]
 
-No network and no GPU are needed; two cores take two to four minutes. Each step is a command of train.py or validate.py,
-which is printed. Leaves OUT/demo.png and the run's own files; exit status 1 if the held-out third is not classified to
-97%, or if two frameworks differ in the prediction for any image.
+It needs no network and no GPU, and takes two to four minutes on two cores. Each step is a command of train.py or
+validate.py, which is printed. It writes OUT/demo.png and the files of the run. Exit status 1 if fewer than 97% of the
+held-out third are classified correctly, or if two frameworks differ in the prediction for any image.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from zoo.training.report import Epoch, draw  # noqa: E402
 
 BACKENDS = ("torch", "mindspore", "paddle")
 LEAST = 97.0
-"""Percent of the held-out images."""
+"""Percent of the held-out images that must be classified correctly."""
 
 Rows = list[dict[str, str]]
 
 
 def call(*words: str | Path, quiet: bool = False) -> None:
-    """Run one of the project's scripts, and stop where it fails."""
+    """Run one of the project's scripts, and exit if it fails."""
     shown = [str(word.relative_to(ROOT)) if isinstance(word, Path) and ROOT in word.parents else word for word in words]
     print("\n$ python", *shown, flush=True)
     output = subprocess.DEVNULL if quiet else None
@@ -41,8 +41,8 @@ def call(*words: str | Path, quiet: bool = False) -> None:
         sys.exit(done.returncode)
 
 
-def judge(backend: str, checkpoint: Path, out: Path) -> tuple[dict[str, Any], Rows]:
-    """validate.py's figures and its prediction for every image."""
+def evaluate(backend: str, checkpoint: Path, out: Path) -> tuple[dict[str, Any], Rows]:
+    """The figures of validate.py, and its prediction for every image."""
     figures, predictions = out / f"{backend}.json", out / f"{backend}.csv"
     flags = ["-c", ROOT / "configs" / "digits.yaml", "--backend", backend, "--ckpt_path", checkpoint]
     call(ROOT / "validate.py", *flags, "--json", figures, "--predictions", predictions, quiet=True)
@@ -51,7 +51,7 @@ def judge(backend: str, checkpoint: Path, out: Path) -> tuple[dict[str, Any], Ro
 
 
 def picture(path: Path, run: Path, rows: dict[str, Rows]) -> None:
-    """The run's curves, and the 15 digits with the largest loss, each with what the frameworks took it for."""
+    """Draw the run's curves, and the 15 digits with the largest loss with the predictions of the frameworks."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 6.5), layout="constrained")
@@ -63,9 +63,11 @@ def picture(path: Path, run: Path, rows: dict[str, Rows]) -> None:
     hardest = sorted(range(len(one)), key=lambda k: -float(one[k]["loss"]))[:15]
     for axis, k in zip(right.subplots(3, 5).flat, hardest, strict=True):
         axis.imshow(digits.image(k), cmap="gray")
-        taken = [theirs[k]["predicted"] for theirs in rows.values()]
-        wrong = {prediction != one[k]["class"] for prediction in taken} != {False}
-        axis.set_title(f"a {one[k]['class']}: " + " ".join(taken), color="#d55e00" if wrong else "#009e73", fontsize=11)
+        predicted = [row[k]["predicted"] for row in rows.values()]
+        wrong = {prediction != one[k]["class"] for prediction in predicted} != {False}
+        axis.set_title(
+            f"a {one[k]['class']}: " + " ".join(predicted), color="#d55e00" if wrong else "#009e73", fontsize=11
+        )
         axis.axis("off")
     right.suptitle(f"The hardest of {len(one)} others, by {', '.join(rows)}", fontweight="bold")
     figure.savefig(path, dpi=110)
@@ -73,8 +75,8 @@ def picture(path: Path, run: Path, rows: dict[str, Rows]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--backend", default="torch", choices=BACKENDS, help="the framework that trains (torch)")
-    parser.add_argument("--out", default="demo", type=Path, help="folder for everything (demo)")
+    parser.add_argument("--backend", default="torch", choices=BACKENDS, help="framework that trains (torch)")
+    parser.add_argument("--out", default="demo", type=Path, help="folder for all files (demo)")
     args = parser.parse_args()
     run = args.out / args.backend
     recipe = ROOT / "configs" / "digits.yaml"
@@ -82,11 +84,11 @@ def main() -> int:
     last = max(run.glob("inception_v4-*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
 
     order = (args.backend, *(name for name in BACKENDS if name != args.backend))
-    found = {backend: judge(backend, last, args.out) for backend in order}
+    found = {backend: evaluate(backend, last, args.out) for backend in order}
     rows = {backend: theirs for backend, (_, theirs) in found.items()}
     theirs = {backend: [row["predicted"] for row in its] for backend, its in rows.items()}
     same = {b: sum(map(str.__eq__, its, theirs[args.backend])) for b, its in theirs.items()}
-    table = console.new("judged by", ">top-1", ">top-5", ">loss", ">images/s", f">predictions as {args.backend}'s")
+    table = console.new("evaluated by", ">top-1", ">top-5", ">loss", ">images/s", f">predictions as {args.backend}'s")
     for backend, (figures, its) in found.items():
         table.add_row(
             f"{backend} {figures['version']}",
@@ -100,7 +102,7 @@ def main() -> int:
     picture(args.out / "demo.png", run, rows)
     top1 = found[args.backend][0]["summary"]["Top_1_Accuracy"]
     agree = all(count == len(rows[args.backend]) for count in same.values())
-    print(f"{top1:.2f}% of the held-out third are right; {'every' if agree else 'NOT every'} prediction is the same in")
+    print(f"{top1:.2f}% of the held-out third are correct; {'all' if agree else 'NOT all'} predictions are the same in")
     print(f"{', '.join(order)}. The picture: {args.out / 'demo.png'}")
     return int(top1 < LEAST or not agree)
 

@@ -1,10 +1,11 @@
-"""Kill a training run again and again, at random moments, and compare what it ends with to an undisturbed run's.
+"""Kill a training run repeatedly, at random moments, and compare its result with that of an uninterrupted run.
 
     python tests/frameworks/kills.py [--backends torch,mindspore,paddle] [--kills 20] [--seed 0] [--out FOLDER]
 
-SIGKILL comes at a random time after the run has begun to train; every second time, about, at a random time after it has
-begun to write a file. After each, the newest state must be readable, and `--resume` must go on from it. At the end
-weights, optimizer, average and every epoch's figures must be the undisturbed run's, bit for bit; else exit status 1.
+SIGKILL is sent at a random time after the run has started to train, and about every second time at a random time
+after it has started to write a file. After each, the newest state must be readable, and `--resume` must resume from
+it. At the end weights, optimizer, average and the figures of every epoch must be bit-identical; otherwise the exit
+status is 1.
 """
 
 from __future__ import annotations
@@ -32,15 +33,15 @@ FLAGS = (
     "--opt momentum --warmup_epochs 0 --aux_factor 0.3 --mixup 0.2 --ema --ema_decay 0.9 --val_while_train "
     "--num_parallel_workers 2 --recovery_interval 1 --keep_checkpoint_max 2 --progress none"
 )
-"""A run that uses all there is to a state: momentum, average, dropout, mixing, a schedule, validation."""
+"""A run that uses everything in a state: momentum, average, dropout, mixing, a schedule, validation."""
 
 SPAN = 1.5
-"""Seconds of training, at most, to the next kill."""
+"""Seconds of training until the next kill, at most."""
 
 
 @dataclass
 class Ordeal:
-    """What came of one backend's run: how often it was killed while it saved; where it went on from; what differs."""
+    """The result for one backend: kills, kills while it saved, positions it resumed from, what differs."""
 
     backend: str
     kills: int = 0
@@ -51,7 +52,7 @@ class Ordeal:
 
 
 def ordeal(backend: str, folder: Path, kills: int, epochs: int, seed: int = 0) -> Ordeal:
-    """Two runs of so many epochs, one of them killed so often. Raises AssertionError where a run does not go on."""
+    """Make two runs of `epochs`, one of them killed `kills` times. Raises AssertionError if a run does not resume."""
     begun, chance, result = time.perf_counter(), random.Random(seed), Ordeal(backend)
     whole, broken = folder / "whole", folder / "broken"
     _end(_start(backend, whole, epochs))
@@ -87,7 +88,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def _until_it_trains(process: subprocess.Popen[str], folder: Path) -> None:
-    """Until it has written its first state since it began."""
+    """Wait until it has written its first state."""
     file = folder / f"optim_{MODEL}.ckpt"
     before = file.stat().st_mtime_ns if file.exists() else 0
     until = time.monotonic() + 300
@@ -126,12 +127,12 @@ def _figures(row: Epoch) -> tuple[object, ...]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backends", default="torch,mindspore,paddle", help="separated by commas (all three)")
-    parser.add_argument("--kills", type=int, default=20, help="of each backend's run (20)")
-    parser.add_argument("--epochs", type=int, default=60, help="of each run (60)")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments (0)")
+    parser.add_argument("--kills", type=int, default=20, help="kills of each backend's run (20)")
+    parser.add_argument("--epochs", type=int, default=60, help="epochs of each run (60)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments (0)")
     parser.add_argument("--out", type=Path, help="folder for the runs (a temporary one)")
     args = parser.parse_args()
-    table = console.new("backend", ">kills", ">while it saved", "went on from", "weights, state, figures", ">seconds")
+    table = console.new("backend", ">kills", ">while it saved", "resumed from", "weights, state, figures", ">seconds")
     failed = False
     with tempfile.TemporaryDirectory() as temporary:
         for backend in args.backends.split(","):

@@ -310,19 +310,11 @@ class Device:
 def test_losses_are_read_only_when_they_are_due(run, monkeypatch, tmp_path):
     """At the first and the last step, every --log_interval, and before a state is saved: else the GPU would idle."""
     device = Device(monkeypatch, [1.0] * 32)
-    run("a", "--epoch_size", "1", "--batch_size", "1", "--image_resize", "64", "--log_interval", "10")
+    single = ("--epoch_size", "1", "--batch_size", "1", "--image_resize", "64")
+    run("a", *single, "--log_interval", "10")
     assert device.reads == [1] + [10] * 9 + [20] * 10 + [30] * 10 + [32] * 2
     device.reads, device.steps = [], 0
-    run(
-        "b",
-        "--epoch_size",
-        "1",
-        "--batch_size",
-        "1",
-        "--image_resize",
-        "64",
-        *"--log_interval 100 --recovery_interval 8".split(),
-    )
+    run("b", *single, "--log_interval", "100", "--recovery_interval", "8")
     assert device.reads == [1] + [8] * 7 + [16] * 8 + [24] * 8 + [32] * 8
     assert len(read_state(tmp_path / "b" / "optim_googlenet.ckpt").losses) == 32
 
@@ -332,11 +324,11 @@ def test_a_loss_that_is_not_finite_is_reported_with_its_own_step_and_nothing_is_
 ):
     device = Device(monkeypatch, [1.0] * 5 + [float("nan")] + [2.0] * 26)
     words = f"{FLAGS} --backend {framework} --ckpt_save_dir {tmp_path} --epoch_size 1 --batch_size 1 --image_resize 64"
-    more = "--log_interval 100 --recovery_interval 4 --shuffle no --drop_remainder no".split()
+    words += " --log_interval 100 --recovery_interval 4 --shuffle no --drop_remainder no"
     with pytest.raises(
         TrainingError, match=r"epoch 1, batch 6: the loss is nan: .*; the batch: train/00005; the last .*batch 4\)"
     ):
-        train.main([*words.split(), *more])
+        train.main(words.split())
     assert device.steps == 8
     assert newest(tmp_path, "googlenet").position == (1, 4)
 
@@ -377,7 +369,7 @@ MODEL = Model(
     "little", stages(stem=Conv(8, 3, stride=2), body=Conv(16)), Head(), Preprocess(48), size=48, num_classes=10
 )
 """
-LITTLE = "--dataset digits --num_samples 32 --batch_size 16 --warmup_epochs 0 --num_parallel_workers 2 --mode 1".split()
+LITTLE = "--dataset digits --num_samples 32 --batch_size 16 --warmup_epochs 0 --num_parallel_workers 2 --mode 1"
 
 
 @pytest.mark.parametrize("kind", ["module", "document", "checkpoint"])
@@ -389,7 +381,7 @@ def test_a_network_of_one_s_own_is_trained_resumed_and_evaluated(framework, tmp_
     Path("mine.py").write_text(MODULE)
     Path("net.json").write_text(to_json(OWN))
     weights.write("net.safetensors", arrays, OWN)
-    words = [*LITTLE, "--backend", framework, "--ckpt_save_dir", "run", "--lr", "0", "--opt", "sgd"]
+    words = [*LITTLE.split(), "--backend", framework, "--ckpt_save_dir", "run", "--lr", "0", "--opt", "sgd"]
     assert train.main([*words, "--model", given, "--epoch_size", "1", "--weight_decay", "0"]) == 0
     names = {path.name for path in Path("run").iterdir()}
     assert names >= {"little.yaml", "little.json", "little-1_2.ckpt", "optim_little.ckpt"}
