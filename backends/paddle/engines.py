@@ -11,7 +11,7 @@ import paddle
 from numpy.typing import NDArray
 from paddle import Tensor
 
-from backends.paddle.network import Network, place
+from backends.paddle.network import Network, modes_kept, place
 from zoo.errors import UnavailableError
 
 
@@ -44,8 +44,8 @@ def classifier(
 
     @paddle.no_grad()
     def classify(x: NDArray[np.float32]) -> NDArray[np.float32]:
-        net.eval()
-        with autocast(net) if half else nullcontext():
+        with modes_kept(net), autocast(net) if half else nullcontext():
+            net.eval()
             logits = forward(paddle.to_tensor(x, place=place(net)))
         return logits.astype("float32").numpy()
 

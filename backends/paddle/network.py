@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -248,17 +249,24 @@ def train(net: Network) -> None:
     net.train()
 
 
+@contextmanager
+def modes_kept(net: nn.Layer) -> Iterator[None]:
+    """Put each layer back into its mode, training or inference, on exit."""
+    modes = [(layer, layer.training) for layer in net.sublayers(include_self=True)]
+    try:
+        yield
+    finally:
+        for layer, training in modes:
+            layer.training = training
+
+
 def predict(net: Network, x: NDArray[np.float32], tape: bool = False) -> dict[str, NDArray[np.float32]]:
     """Run a batch [N, C, H, W] in eval mode: {"logits": [N, classes]}, or each tap's feature map by stage name.
 
     With `tape`: every stage's output, "logits", and every auxiliary head's logits.
     """
-    training = net.training
-    net.eval()
-    try:
-        with paddle.no_grad():
-            batch = paddle.to_tensor(float32(x), place=place(net))
-            outputs = record(net, batch) if tape else net.spec.named(net(batch))
-    finally:
-        (net.train if training else net.eval)()
+    with modes_kept(net), paddle.no_grad():
+        net.eval()
+        batch = paddle.to_tensor(float32(x), place=place(net))
+        outputs = record(net, batch) if tape else net.spec.named(net(batch))
     return {name: value.numpy() for name, value in outputs.items()}

@@ -1,12 +1,9 @@
-"""Paddle: gradients by autograd, updates by the rules of `zoo.training.optimizers`.
-
-`paddle.optimizer` is not used.
-"""
+"""Paddle: gradients by autograd; updates by our own rules, `zoo.training.optimizers`, not by `paddle.optimizer`."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +15,7 @@ from paddle.distributed.fleet.utils.hybrid_parallel_util import fused_allreduce_
 
 from backends import training
 from backends.paddle.engines import autocast, compiled
-from backends.paddle.network import CONVENTION, Network, place
+from backends.paddle.network import CONVENTION, Network, modes_kept, place
 from zoo.language.trace import parameters
 from zoo.training.optimizers import update
 from zoo.training.plan import Plan, trainable
@@ -30,8 +27,9 @@ Array = NDArray[np.float32]
 class Trainer(training.Trainer):
     """See `backends.training.Trainer`.
 
-    The trainer sets `stop_gradient` on the network's parameters: False on those that the plan trains, True on the
-    others. It does not reset them. Everything else of the network is as before after each step, in training mode.
+    Between steps the network is the caller's, except for its weights and running statistics: each layer's mode,
+    `stop_gradient` and dropout are set for a step and then put back. Gradients that the parameters hold when the
+    trainer is made are dropped.
     """
 
     backend = "paddle"
@@ -46,42 +44,53 @@ class Trainer(training.Trainer):
         state = net.state_dict()
         self.tensors: dict[str, Tensor] = {name: state[CONVENTION.rename(name)] for name in self.everything()}
         self.layouts = parameters(self.spec)
-        for name in trainable(self.spec):  # Paddle computes gamma's gradient only together with beta's
-            norm = name.rpartition(".")[0]
-            computed = {f"{norm}.weight", f"{norm}.bias"} if norm.endswith(".bn") else {name}
-            self.tensors[name].stop_gradient = plan.groups.keys().isdisjoint(computed)
         self.parameters = [self.tensors[name] for name in self.names]
         self.held = {
             slot: [paddle.full_like(p, value) for p in self.parameters] for slot, value in plan.optimizer.slots.items()
         }
         self.ema = [tensor.detach().clone() for tensor in self.tensors.values()] if plan.ema is not None else []
-        layers = dict(net.named_sublayers())
-        self.heads = {path: layers[path] for path in self.dropouts}
+        self.heads = {path: net.get_sublayer(path) for path in self.dropouts}
         self.masked = {path: Masked(self.place) for path in self.dropouts}
-        if plan.graph:
-            self.forward = compiled(net)
-        else:
-            self.forward = paddle.DataParallel(net) if self.processes.size > 1 else net
+        self.clear()
+        self.forward = compiled(net) if plan.graph else net
+        if self.processes.size > 1 and not plan.graph:
+            with self._set_for_training():  # it looks for the parameters that have gradients
+                self.forward = paddle.DataParallel(net)
+
+    @contextlib.contextmanager
+    def _set_for_training(self) -> Iterator[None]:
+        """Set modes and `stop_gradient` as the plan requires, and put them back on exit."""
+        before = [(self.tensors[name], self.tensors[name].stop_gradient) for name in trainable(self.spec)]
+        with modes_kept(self.net):
+            self.net.train()
+            for path in self.frozen_norms():
+                self.net.get_sublayer(path).eval()
+            for name in trainable(self.spec):
+                norm = name.rpartition(".")[0]  # Paddle computes gamma's gradient only together with beta's
+                computed = {f"{norm}.weight", f"{norm}.bias"} if norm.endswith(".bn") else {name}
+                self.tensors[name].stop_gradient = self.plan.groups.keys().isdisjoint(computed)
+            try:
+                yield
+            finally:
+                for tensor, flag in before:
+                    tensor.stop_gradient = flag
 
     def backward(self, images: Array, targets: Array, scale: float) -> Tensor:
-        self.net.train()
-        layers = dict(self.net.named_sublayers())
-        for path in self.frozen_norms():
-            layers[path].eval()
         x, t = (paddle.to_tensor(array, place=self.place) for array in (images, targets))
-        with self.given_masks(len(images)), autocast(self.net) if self.plan.half else contextlib.nullcontext():
-            outputs = self.forward(x)
-        loss = self.loss(outputs if isinstance(outputs, list | tuple) else [outputs], t)
-        (loss if scale == 1 else loss * scale).backward()
+        with self._set_for_training():
+            with self.given_masks(len(images)), autocast(self.net) if self.plan.half else contextlib.nullcontext():
+                outputs = self.forward(x)
+            loss = self.loss(outputs if isinstance(outputs, list | tuple) else [outputs], t)
+            (loss if scale == 1 else loss * scale).backward()
         if self.plan.graph and self.processes.size > 1:  # DataParallel cannot be compiled: average by hand
             fused_allreduce_gradients(self.parameters, None)
         return loss.detach()
 
     def differentiate(self, part: str, x: Array, upstream: Array) -> dict[str, Array]:
-        self.net.train()
         inputs = paddle.to_tensor(x, place=self.place, stop_gradient=False)
-        output = getattr(self.net, part)(inputs)
-        output.backward(paddle.to_tensor(upstream, place=self.place))
+        with self._set_for_training():
+            output = getattr(self.net, part)(inputs)
+            output.backward(paddle.to_tensor(upstream, place=self.place))
         assert inputs.grad is not None
         results = {"output": output.numpy(), "input": inputs.grad.numpy()}
         results |= {f"gradient/{n}": g for n, g in self.gradients().items()}
@@ -115,10 +124,9 @@ class Trainer(training.Trainer):
     @paddle.no_grad()
     def apply(self, factor: float, lr: float, numbers: tuple[float, ...]) -> None:
         for i, (name, p) in enumerate(zip(self.names, self.parameters, strict=True)):
-            group, g = self.plan.groups[name], p.grad
-            assert g is not None
-            if factor != 1:
-                g = g * factor
+            if p.grad is None:  # as paddle.optimizer does
+                continue
+            group, g = self.plan.groups[name], p.grad if factor == 1 else p.grad * factor
             slots = tuple(held[i] for held in self.held.values())
             new, slots = update(Rules, self.plan.optimizer, p, g, slots, lr * group.scale, group.decay, numbers)
             paddle.assign(new, p)
@@ -159,7 +167,7 @@ class Trainer(training.Trainer):
 
 
 class Masked(nn.Layer):
-    """Multiplies by a given dropout mask, in training.
+    """Dropout by a given mask.
 
     There is one buffer for each batch size: a compiled graph reads the buffer that it was traced with.
     """
@@ -178,7 +186,7 @@ class Masked(nn.Layer):
         self.register_buffer("mask", buffer, persistable=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.mask if self.training else x
+        return x * self.mask
 
 
 class Rules:
