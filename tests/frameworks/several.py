@@ -1,9 +1,10 @@
-"""What test_processes.py has one process do, or two: a first step's loss and gradients, and the weights after 20.
+"""The script that test_processes.py runs in one process and in two: loss and gradients of a first step, and the weights
+after 20 steps.
 
     LAUNCHER several.py FRAMEWORK FOLDER SPLIT GRAPH
 
-SPLIT batches make an update. Batch norm normalises by running statistics; dropout is on. Then the first layer's running
-mean after a step in which it does not. Process 0 writes FOLDER/N.npz, N being the number of processes.
+SPLIT batches make an update. Batch norm is frozen and dropout is on. Then the running mean of the first layer after a
+step in which batch norm is trained. Process 0 writes FOLDER/N.npz, where N is the number of processes.
 """
 
 import sys
@@ -15,22 +16,24 @@ import numpy as np
 
 import weights
 from backends import get
-from backends.processes import LAUNCHERS, Processes, join
+from backends.processes import join
 from backends.training import trainer
 from zoo.commands.entry_point import run
 from zoo.data import Augment, Loader, open_dataset
 from zoo.data.loader import at_position
+from zoo.frameworks import FRAMEWORKS
 from zoo.language.model import Model, configure
 from zoo.models import MODELS
 from zoo.training.optimizers import Optimizer
 from zoo.training.plan import Plan, groups
+from zoo.training.processes import Processes
 
 BATCH, STEPS, RATE = 16, 20, 1e-4
 
 
 def main(framework: str, folder: str, split: int, graph: bool) -> int:
     backend = get(framework)
-    processes = join(framework, LAUNCHERS[framework].started() > 1)
+    processes = join(framework, FRAMEWORKS[framework].launcher.started() > 1)
     model = configure(MODELS["googlenet"], width=0.125, num_classes=10)
     net = backend.build(model)
     arrays = weights.initial(model, 0)

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import train
-from backends.processes import LAUNCHERS
 from zoo.errors import TrainingError
+from zoo.frameworks import FRAMEWORKS
 from zoo.training.run_folder import newest
 
 ROOT = Path(__file__).parents[2]
@@ -156,7 +156,7 @@ def command_line(pid):
 
 def second(launcher, framework):
     """The process of rank 1."""
-    wanted = f"{LAUNCHERS[framework].rank}=1".encode()
+    wanted = f"{FRAMEWORKS[framework].launcher.rank}=1".encode()
     for pid in processes():
         try:
             environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
@@ -169,10 +169,10 @@ def second(launcher, framework):
 
 def test_a_launcher_and_the_flag_go_together(framework, tmp_path, monkeypatch):
     words = [*FLAGS.split(), "--backend", framework, "--ckpt_save_dir", str(tmp_path), "--distribute"]
-    name = LAUNCHERS[framework].command.split(" --")[0]
+    name = FRAMEWORKS[framework].launcher.command.split(" --")[0]
     with pytest.raises(TrainingError, match=f"none were started; {framework}'s own are started by `{name} .* train.py"):
         train.main(words)
-    monkeypatch.setenv(LAUNCHERS[framework].rank, "1")
-    monkeypatch.setenv(LAUNCHERS[framework].size, "2")
+    monkeypatch.setenv(FRAMEWORKS[framework].launcher.rank, "1")
+    monkeypatch.setenv(FRAMEWORKS[framework].launcher.size, "2")
     with pytest.raises(TrainingError, match="started as one of 2 processes: give --distribute too"):
         train.main(words[:-1])
