@@ -159,6 +159,12 @@ def test_what_the_server_does_not_have(server, tmp_path):
     assert names(tmp_path) == []
 
 
+def test_a_name_with_brackets_is_shown_as_it_is(server, tmp_path, monkeypatch, capsys):
+    serve(server, monkeypatch, "odd", "[final]a[/].bin", DATA)
+    download.fetch("odd", tmp_path)
+    assert "[final]a[/].bin" in capsys.readouterr().out
+
+
 def test_a_server_that_is_down(server, tmp_path):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))

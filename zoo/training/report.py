@@ -312,7 +312,7 @@ def draw(figure: Any, title: str, epochs: Sequence[Epoch], rates: Sequence[tuple
         axes[-1].plot(*zip(*rates, strict=True), color="#666666", lw=1.8)
         axes[-1].set_ylabel("learning rate")
         axes[-1].set_ylim(0, 1.1 * max(rate for _, rate in rates) or 1)
-        axes[-1].ticklabel_format(axis="y", style="sci", scilimits=(-2, 2), useMathText=True, useOffset=False)
+        axes[-1].ticklabel_format(axis="y", style="sci", scilimits=(-2, 2), useMathText=True)
     for axis in axes:
         axis.grid(color="#e4e4e4", lw=0.8)
         axis.set_axisbelow(True)
