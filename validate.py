@@ -2,9 +2,9 @@
 
     python validate.py --model inception_v4 --dataset imagenet --data_dir DIR --ckpt_path FILE_OR_FOLDER ...
 
-`python validate.py --help` lists all flags. It takes checkpoints of any source, and preprocesses images as the publisher
-does, or as the run that wrote the checkpoint. --study evaluates the weights in four networks, in which ports of a
-network most often differ: batch norm with eps 1e-3 or 1e-5, the border of average pools counted or not.
+`python validate.py --help` lists all flags. It takes checkpoints of any source, and preprocesses images as the
+publisher does, or as the run that wrote the checkpoint. --study evaluates the weights in four networks, in which ports
+of a network most often differ: batch norm with eps 1e-3 or 1e-5, the border of average pools counted or not.
 """
 
 from __future__ import annotations

@@ -373,7 +373,9 @@ LITTLE = "--dataset digits --num_samples 32 --batch_size 16 --warmup_epochs 0 --
 
 
 @pytest.mark.parametrize("kind", ["module", "document", "checkpoint"])
-def test_a_network_of_one_s_own_is_trained_resumed_and_evaluated(framework, tmp_path, monkeypatch, capsys, kind):
+def test_a_network_of_one_s_own_is_trained_resumed_and_evaluated(
+    framework, tmp_path, monkeypatch, capsys, caplog, kind
+):
     """Its files are called by its own name; the run resumes from its own recipe, even without what it was given."""
     monkeypatch.chdir(tmp_path)
     arrays = weights.initial(OWN, 7)
@@ -394,6 +396,7 @@ def test_a_network_of_one_s_own_is_trained_resumed_and_evaluated(framework, tmp_
         Path(path).unlink()
     assert train.main(["-c", "run/little.yaml", "--resume", "--epoch_size", "2"]) == 0
     assert newest("run", "little").position == (2, 2)
+    assert "--model" not in caplog.text  # networks are compared, not their names
     capsys.readouterr()
     judge = ["--dataset", "digits", "--num_samples", "20", "--mode", "1", "--backend", framework]
     assert validate.main([*judge, "--model", "run/little-2_2.ckpt"]) == 0

@@ -182,7 +182,8 @@ class Network:
     """Model and checkpoints"""
 
     model: str = flag("", TEXT, "network, required: a name of `zoo list`, package.module:NAME, a .json document or a "
-                      "checkpoint", synonyms=("arch", "net"))
+                      "checkpoint",
+                      learning=False, synonyms=("arch", "net"))
     num_classes: int | None = flag(None, optional(COUNT), "number of classes", "the dataset's")
     in_channels: int = flag(3, COUNT, "channels of the input")
     width: float | None = flag(None, optional(number("(0, 16]")), "factor on all channel counts",
