@@ -20,7 +20,7 @@ def float32(x: Any) -> NDArray[np.float32]:
 
 
 def tape(net: Any, x: Any) -> dict[str, Any]:
-    """Every stage's output by name, then "logits", then every auxiliary head's logits by its name."""
+    """Run the network stage by stage: the outputs of its stages, "logits", and auxiliary logits, each by name."""
     outputs = {}
     for stage in net.spec.stages:
         x = outputs[stage.name] = getattr(net, stage.name)(x)

@@ -1,12 +1,13 @@
-"""The judge of training: PyTorch in float64. What goes into each part of a network, and what must come out of it.
+"""The reference for training: PyTorch in float64, on the CPU.
 
-A whole training step of such a network proves nothing at float32: rounding, amplified from layer to layer, fills any
-tolerance (docs/training.md). So every part is judged alone, given the same input and the same gradient of its output.
+In float32, gradients of a whole network cannot be compared: rounding errors grow from layer to layer beyond any useful
+tolerance (docs/training.md). So each stage and head is compared alone, given the same input and the same gradient with
+respect to its output. This module makes those inputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,14 @@ from backends.torch.network import ConvNormAct, Network, PreActivation, Sum
 from zoo.language.model import Model
 
 Array = NDArray[Any]
+Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor | None]
 
 CLEARANCE = 0.02
-"""How far from 0 a gap between a channel's values may be looked for; they have a standard deviation of about 1."""
+"""How far from 0 to look for a gap between a channel's values, whose standard deviation is about 1."""
 
 
 def double(model: Model, arrays: Mapping[str, Array]) -> Network:
-    """The network in float64."""
+    """The network in float64, with the given weights."""
     net = backend.build(model)
     backend.load(net, arrays)
     return net.double()
@@ -33,28 +35,29 @@ def double(model: Model, arrays: Mapping[str, Array]) -> Network:
 
 @torch.no_grad()
 def inputs(net: Network, images: Array) -> dict[str, tuple[Array, tuple[int, ...]]]:
-    """Each part's input in a training pass, rounded to float32, and the shape of its output."""
+    """Run the network in training mode; returns each stage's and head's input as float32, and its output's shape."""
     net.train()
-    seen: dict[str, tuple[Array, tuple[int, ...]]] = {}
+    recorded: dict[str, tuple[Array, tuple[int, ...]]] = {}
 
-    def keep(part: str) -> Any:
-        def hook(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-            seen[part] = (inputs[0].float().numpy(), tuple(output.shape))
+    def record(part: str) -> Hook:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            recorded[part] = (inputs[0].float().numpy(), tuple(output.shape))
 
         return hook
 
     for part in net.spec.parts:
-        net.get_submodule(part).register_forward_hook(keep(part))
+        net.get_submodule(part).register_forward_hook(record(part))
     net(torch.from_numpy(images).double())
-    return seen
+    return recorded
 
 
 @torch.no_grad()
-def clear_of_kinks(model: Model, arrays: Mapping[str, Array], given: Mapping[str, Array]) -> dict[str, Array]:
-    """The weights with biases shifted, by a hundredth or so, until no value in front of a ReLU is near 0.
+def clear_of_kinks(model: Model, arrays: Mapping[str, Array], part_inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Shift biases, by about a hundredth, until no input of a ReLU is near 0; returns the new weights.
 
-    At a kink the derivative is 0 on one side and 1 on the other, and of millions of values some always lie within
-    float32's rounding of it. Each channel's bias moves so that 0 falls into the middle of the widest gap near it.
+    The derivative of ReLU jumps from 0 to 1 at 0, and among millions of values some always lie so close to 0 that
+    float32 rounding decides their sign. Each channel's bias moves so that 0 falls into the middle of the widest gap
+    between the channel's values near 0.
     """
     net = double(model, arrays)
     net.train()
@@ -63,37 +66,42 @@ def clear_of_kinks(model: Model, arrays: Mapping[str, Array], given: Mapping[str
             layer: nn.Module = module.bn
             if isinstance(module, ConvNormAct) and not isinstance(module.bn, nn.BatchNorm2d):
                 layer = module.conv
-            layer.register_forward_hook(_shift_bias(layer, 1.0))
+            layer.register_forward_hook(_shift_bias(layer))
         elif isinstance(module, Sum) and isinstance(module.act, nn.ReLU):
             last = [layer for layer in module.body.modules() if isinstance(layer, nn.Conv2d | nn.BatchNorm2d)][-1]
-            _before_sum(module, last)
-    for part, x in given.items():
+            module.register_forward_hook(_shift_last_bias(last))
+    for part, x in part_inputs.items():
         net.get_submodule(part)(torch.from_numpy(x).double())
-    moved = backend.dump(net)
-    return {n: a if n.endswith((".bn.mean", ".bn.var")) else moved[n].astype(np.float32) for n, a in arrays.items()}
+    shifted = backend.dump(net)
+    return {n: a if n.endswith((".bn.mean", ".bn.var")) else shifted[n].astype(np.float32) for n, a in arrays.items()}
 
 
-def _shift_bias(layer: nn.Module, scale: float) -> Any:
-    def hook(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
-        return output + _move(layer, output, scale)[:, None, None]
+def _shift_bias(layer: nn.Module) -> Hook:
+    """A hook of a layer that feeds a ReLU."""
+
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return output + _shift(layer, output, 1.0)[:, None, None]
 
     return hook
 
 
-def _before_sum(module: Sum, last: nn.Module) -> None:
-    """The sum's own output is past its ReLU: take it again from its two terms."""
+def _shift_last_bias(last: nn.Module) -> Hook:
+    """A hook of a residual sum with a ReLU, whose body ends with the layer `last`.
 
-    def hook(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+    The output that the hook receives is past the ReLU, so the hook computes the sum again.
+    """
+
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         assert isinstance(module, Sum)
         x = inputs[0]
         before = module.shortcut(x) + module.scale * module.body(x)
-        return torch.relu(before + _move(last, before, module.scale)[:, None, None])
+        return torch.relu(before + _shift(last, before, module.scale)[:, None, None])
 
-    module.register_forward_hook(hook)
+    return hook
 
 
-def _move(layer: nn.Module, values: Tensor, scale: float) -> Tensor:
-    """Move the layer's bias; returns by how much its `values` [N, C, H, W] move for it, [C]."""
+def _shift(layer: nn.Module, values: Tensor, scale: float) -> Tensor:
+    """Shift the layer's bias, which is added to `values` [N, C, H, W] times `scale`; returns their shift, [C]."""
     bias = layer.bias
     assert isinstance(bias, Tensor)
     old = bias.double().clone()
@@ -105,5 +113,5 @@ def _move(layer: nn.Module, values: Tensor, scale: float) -> Tensor:
             edges = torch.cat([near.new_tensor([-CLEARANCE]), near, near.new_tensor([CLEARANCE])])
             widest = (edges[1:] - edges[:-1]).argmax()
             shifts[channel] = -(edges[widest] + edges[widest + 1]) / 2
-    bias.copy_((old + shifts / scale).float())  # float32 must hold it too
+    bias.copy_((old + shifts / scale).float())  # a value that float32 holds exactly
     return (bias.double() - old) * scale

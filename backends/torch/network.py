@@ -130,15 +130,21 @@ class SameMaxPool2d(nn.MaxPool2d):
 
 
 class Branches(nn.Module):
-    """Runs its children on the same input and concatenates their outputs along the channels."""
+    """Runs its branches on the same input and concatenates their outputs along the channels.
+
+    `concat` is where torch.ao's eager-mode quantisation observes the concatenation; until then it is torch.cat.
+    """
 
     def __init__(self, branches: dict[str, nn.Module]) -> None:
         super().__init__()
+        self.names = tuple(branches)
         for name, branch in branches.items():
             self.add_module(name, branch)
+        self.concat = FloatFunctional()
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([branch(x) for branch in self.children()], 1)
+        y: Tensor = self.concat.cat([getattr(self, name)(x) for name in self.names], 1)
+        return y
 
 
 class Sum(nn.Module):

@@ -1,4 +1,4 @@
-"""PyTorch's processes: torchrun, torch.distributed over NCCL on GPUs and gloo on CPUs."""
+"""PyTorch: several processes, started by torchrun, that communicate by torch.distributed over NCCL or gloo."""
 
 from __future__ import annotations
 
@@ -40,4 +40,5 @@ class Processes(processes.Processes):
             tensor.copy_(part.view_as(tensor))
 
     def leave(self) -> None:
-        dist.barrier()  # destroy_process_group aborts now and then, by threads that DistributedDataParallel has left
+        # Not destroy_process_group: it sometimes aborts because of threads that DistributedDataParallel leaves running.
+        dist.barrier()
