@@ -1,4 +1,4 @@
-"""MindSpore's fast inference."""
+"""MindSpore: fast inference."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from mindspore import Tensor
 from numpy.typing import NDArray
 
-from backends.mindspore.network import Network
+from backends.mindspore.network import Network, modes_kept
 
 
 def mixed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function in MindSpore's mixed precision: convolutions and products in float16."""
+    """The function in MindSpore's automatic mixed precision: convolutions and matrix products in float16."""
     return ms.amp.auto_mixed_precision(function, "auto", ms.float16)
 
 
@@ -30,7 +30,8 @@ def classifier(
     forward = ms.jit(forward) if graph else forward
 
     def classify(x: NDArray[np.float32]) -> NDArray[np.float32]:
-        net.set_train(False)
-        return forward(Tensor(x)).astype(ms.float32).asnumpy()
+        with modes_kept(net):
+            net.set_train(False)
+            return forward(Tensor(x)).astype(ms.float32).asnumpy()
 
     return classify

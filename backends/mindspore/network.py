@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import mindspore as ms
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from backends.assemble import Kit, assemble
 from backends.device import Device
+from backends.mindspore.pools import AvgPool2d, MaxPool2d
 from backends.predict import float32
 from backends.predict import tape as record
 from weights.manifest import check
@@ -20,7 +22,7 @@ from zoo.errors import BackendError, UnavailableError
 from zoo.frameworks import FRAMEWORKS
 from zoo.language.geometry import pair, reach
 from zoo.language.model import Model, Norm
-from zoo.language.nodes import AdaptiveAvgPool, AvgPool, Box, Head, MaxPool, Residual
+from zoo.language.nodes import AdaptiveAvgPool, Box, Head, Residual
 from zoo.language.trace import InputCheck, parameters
 
 CONVENTION = FRAMEWORKS["mindspore"].convention
@@ -67,37 +69,46 @@ class Network(nn.Cell):
 
 
 class ConvNormAct(nn.Cell):
+    """Convolution, batch norm, ReLU: a box of the papers' figures."""
+
     def __init__(self, node: Box, inputs: int, outputs: int, groups: int, norm: Norm | None) -> None:
         super().__init__()
         height, width = reach(node)
-        half = node.padding == "half"
+        pad_mode: str = node.padding
+        padding = (0, 0, 0, 0)
+        if node.padding == "half" and node.stride == height % 2 == width % 2 == 1:
+            pad_mode = "same"  # the same border, which MindSpore's ONNX exporter gets right for 1x7 kernels too
+        elif node.padding == "half":
+            pad_mode, padding = "pad", (height // 2, height // 2, width // 2, width // 2)
         self.conv = nn.Conv2d(
             inputs,
             outputs,
             pair(node.kernel),
             node.stride,
-            pad_mode="pad" if half else node.padding,
-            padding=(height // 2, height // 2, width // 2, width // 2) if half else 0,
+            pad_mode=pad_mode,
+            padding=padding,
             dilation=node.dilation,
             group=groups,
             has_bias=node.bias,
             weight_init="zeros",
         )
         self.bn = _norm(outputs, norm) if node.norm else nn.Identity()
-        self.act = node.act
+        self.act = nn.ReLU() if node.act else nn.Identity()
 
     def construct(self, x: Tensor) -> Tensor:
-        x = self.bn(self.conv(x))
-        return F.relu(x) if self.act else x
+        return self.act(self.bn(self.conv(x)))
 
 
 class PreActivation(nn.Cell):
+    """Batch norm, ReLU."""
+
     def __init__(self, channels: int, norm: Norm | None) -> None:
         super().__init__()
         self.bn = _norm(channels, norm)
+        self.act = nn.ReLU()
 
     def construct(self, x: Tensor) -> Tensor:
-        return F.relu(self.bn(x))
+        return self.act(self.bn(x))
 
 
 class Branches(nn.Cell):
@@ -117,21 +128,23 @@ class Branches(nn.Cell):
 
 
 class Sum(nn.Cell):
-    """shortcut(x) + scale * body(x)."""
+    """shortcut(x) + scale * body(x), then ReLU if the node has one."""
 
     def __init__(self, node: Residual, branches: dict[str, nn.Cell]) -> None:
         super().__init__()
-        self.body, self.shortcut = branches["body"], branches.get("shortcut")
-        self.scale, self.act = node.scale, node.act
+        self.body = branches["body"]
+        self.shortcut = branches["shortcut"] if "shortcut" in branches else nn.Identity()
+        self.scale = node.scale
+        self.act = nn.ReLU() if node.act else nn.Identity()
 
     def construct(self, x: Tensor) -> Tensor:
         y = self.body(x)
-        y = (x if self.shortcut is None else self.shortcut(x)) + (y if self.scale == 1 else y * self.scale)
-        return F.relu(y) if self.act else y
+        y = y if self.scale == 1 else y * self.scale
+        return self.act(self.shortcut(x) + y)
 
 
 class Dropout(nn.Cell):
-    """nn.Dropout, whose masks ms.set_seed does not repeat; this one's it does, in eager mode."""
+    """`nn.Dropout` whose masks are repeatable in PyNative mode: they follow `ms.set_seed`, which MindSpore's do not."""
 
     def __init__(self, p: float) -> None:
         super().__init__()
@@ -142,36 +155,23 @@ class Dropout(nn.Cell):
 
 
 class Classifier(nn.Cell):
+    """Global average pool or flatten, a hidden layer if any, dropout, linear."""
+
     def __init__(self, node: Head, features: int, classes: int) -> None:
         super().__init__()
-        self.pool, self.act = node.pool, node.act
-        self.hidden = nn.Dense(features, node.hidden, weight_init="zeros") if node.hidden else None
+        self.pool = node.pool
+        self.hidden = nn.Dense(features, node.hidden, weight_init="zeros") if node.hidden else nn.Identity()
+        self.act = nn.ReLU() if node.hidden and node.act else nn.Identity()
         self.dropout = Dropout(node.dropout)
         self.fc = nn.Dense(node.hidden or features, classes, weight_init="zeros")
 
     def construct(self, x: Tensor) -> Tensor:
         x = x.mean((2, 3)) if self.pool else F.flatten(x)
-        if self.hidden is not None:
-            x = self.hidden(x)
-            x = F.relu(x) if self.act else x
-        return self.fc(self.dropout(x))
+        return self.fc(self.dropout(self.act(self.hidden(x))))
 
 
 def _norm(channels: int, norm: Norm | None) -> nn.Cell:
     return nn.BatchNorm2d(channels, norm.eps, norm.decay) if norm else nn.Identity()
-
-
-def _max_pool(node: MaxPool) -> nn.Cell:
-    if node.padding == "same":
-        return nn.MaxPool2d(node.kernel, node.stride, pad_mode="same")
-    half = node.kernel // 2 if node.padding == "half" else 0
-    return nn.MaxPool2d(node.kernel, node.stride, pad_mode="pad", padding=half, ceil_mode=node.padding == "ceil")
-
-
-def _avg_pool(node: AvgPool) -> nn.Cell:
-    half = node.kernel // 2 if node.padding == "half" else 0
-    include = node.count_include_pad
-    return nn.AvgPool2d(node.kernel, node.stride, pad_mode="pad", padding=half, count_include_pad=include)
 
 
 def _adaptive_avg_pool(node: AdaptiveAvgPool) -> nn.Cell:
@@ -186,8 +186,8 @@ KIT: Kit[nn.Cell] = Kit(
     box=ConvNormAct,
     norm_relu=PreActivation,
     relu=nn.ReLU,
-    max_pool=_max_pool,
-    avg_pool=_avg_pool,
+    max_pool=MaxPool2d,
+    avg_pool=AvgPool2d,
     adaptive_avg_pool=_adaptive_avg_pool,
     classifier=Classifier,
     chain=_chain,
@@ -201,43 +201,48 @@ def version() -> str:
 
 
 def gpus() -> int:
-    """How many MindSpore sees; it is asked only where there may be one, as it answers no with a page of warnings."""
-    there = any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists()
-    return ms.hal.device_count("GPU") if there and ms.hal.is_available("GPU") else 0
+    """The number of GPUs that MindSpore sees."""
+    # Without a driver there is none, and MindSpore would answer with a page of warnings.
+    driver = any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists()
+    return ms.hal.device_count("GPU") if driver and ms.hal.is_available("GPU") else 0
 
 
 def build(model: Model, device: Device | None = None) -> Network:
-    """The network in eval mode, with weights yet to be loaded; a device is set for the whole process.
+    """The network in eval mode, its weights not yet loaded. MindSpore sets `device` for the whole process.
 
     Raises UnavailableError when there is no such GPU, BackendError when MindSpore already runs on another device.
     """
-    if device is not None and (device.kind.upper(), device.index) != _current_device():
-        if device.kind == "gpu" and device.index >= gpus():
-            raise UnavailableError(
-                f"mindspore: no device {device}: this build of mindspore {version()} sees {gpus()} GPUs"
-            )
-        try:
-            ms.set_device(device.kind.upper(), device.index)
-        except RuntimeError:
-            raise BackendError(
-                f"mindspore: device {device} asked for, but this process already runs on {_current_device()[0].lower()}"
-            ) from None
+    if device is not None:
+        set_device(device)
     net = Network(model)
     net.set_train(False)
     return net
 
 
-def _current_device() -> tuple[str, int]:
-    return ms.get_context("device_target"), ms.get_context("device_id")
+def set_device(device: Device) -> None:
+    """Run this process on a device. Raises as `build` does."""
+    current = Device(ms.get_context("device_target").lower(), ms.get_context("device_id"))
+    if device == current:
+        return
+    if device.kind == "gpu" and device.index >= gpus():
+        raise UnavailableError(f"mindspore: no device {device}: this build of mindspore {version()} sees {gpus()} GPUs")
+    try:
+        ms.set_device(device.kind.upper(), device.index)
+    except RuntimeError:
+        raise BackendError(
+            f"mindspore: device {device} asked for, but this process already runs on {current}, and MindSpore cannot "
+            "change the device of a process: start another one"
+        ) from None
 
 
 def load(net: Network, arrays: Mapping[str, NDArray[np.generic]]) -> None:
     """Copy canonical weights in. Raises WeightsError, leaving the network unchanged, when they do not fit.
 
-    They are assigned: what `set_data` puts there, a graph that is compiled already does not see.
+    Tensors are assigned in place: graphs compiled earlier do not see what `set_data` does.
     """
     check(arrays, net.spec)
-    state = dict(net.parameters_and_names())  # paths: a cell around the network prefixes its parameters' names
+    # Paths, not the parameters' own names: a cell that contains the network puts a prefix before those.
+    state = dict(net.parameters_and_names())
     for name in parameters(net.spec):
         F.assign(state[CONVENTION.rename(name)], Tensor(np.asarray(arrays[name], np.float32)))
 
@@ -246,6 +251,19 @@ def dump(net: Network) -> dict[str, NDArray[np.float32]]:
     """Copies of the network's weights as canonical arrays."""
     state = dict(net.parameters_and_names())
     return {name: state[CONVENTION.rename(name)].asnumpy().copy() for name in parameters(net.spec)}
+
+
+@contextmanager
+def modes_kept(net: nn.Cell) -> Iterator[None]:
+    """On exit, put every cell back into the mode, training or eval, that it was in."""
+    modes = [(cell, cell.training) for _, cell in net.cells_and_names()]
+    try:
+        yield
+    finally:
+        net.set_train(modes[0][1])
+        for cell, training in modes:
+            if cell.training != training:
+                cell.add_flags(training=training)
 
 
 def train(net: Network) -> None:
@@ -258,11 +276,8 @@ def predict(net: Network, x: NDArray[np.float32], tape: bool = False) -> dict[st
 
     With `tape`: every stage's output, "logits", and every auxiliary head's logits.
     """
-    training = net.training
-    net.set_train(False)
-    try:
+    with modes_kept(net):
+        net.set_train(False)
         batch = Tensor(float32(x))
         outputs = record(net, batch) if tape else net.spec.named(net(batch))
-    finally:
-        net.set_train(training)
     return {name: value.asnumpy() for name, value in outputs.items()}

@@ -1,15 +1,16 @@
-"""MindSpore's processes: msrun, over NCCL on GPUs, HCCL on Ascends, and its own collectives on CPUs."""
+"""MindSpore's processes: started by msrun; collectives over NCCL on GPUs, and MindSpore's own on CPUs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, communication
 from mindspore import ops as F
 from numpy.typing import NDArray
 
+from backends.device import Device
+from backends.mindspore.network import set_device
 from backends.processes import local_rank
 from zoo.training import processes
 
@@ -19,8 +20,7 @@ class Processes(processes.Processes):
 
     def __init__(self, gpu: bool) -> None:
         self.gpu = gpu
-        if gpu:
-            ms.set_device("GPU", local_rank("mindspore"))
+        set_device(Device("gpu", local_rank("mindspore")) if gpu else Device("cpu"))
         communication.init()
         self.rank, self.size = communication.get_rank(), communication.get_group_size()
         self.sum = F.AllReduce()

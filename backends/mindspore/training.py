@@ -1,8 +1,12 @@
-"""MindSpore: gradients by `value_and_grad`, under `jit` in GRAPH mode; updates by primitives or the written rule."""
+"""MindSpore: gradients by `value_and_grad`; updates by its primitives where their definition is ours, else by our rule.
+
+With `Plan.graph`, gradients, updates and the moving average are compiled by `jit`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import mindspore as ms
@@ -13,7 +17,7 @@ from numpy.typing import NDArray
 
 from backends import training
 from backends.mindspore.engines import mixed
-from backends.mindspore.network import CONVENTION, Network
+from backends.mindspore.network import CONVENTION, Network, modes_kept
 from zoo.training.optimizers import Optimizer, update
 from zoo.training.plan import Plan, trainable
 from zoo.training.processes import Processes
@@ -22,7 +26,11 @@ Array = NDArray[np.float32]
 
 
 class Trainer(training.Trainer):
-    """See `backends.training.Trainer`."""
+    """See `backends.training.Trainer`.
+
+    Between steps the network is the caller's, except for its weights and running statistics: each cell's mode,
+    `requires_grad` and dropout are set for a step and then put back.
+    """
 
     backend = "mindspore"
 
@@ -30,8 +38,6 @@ class Trainer(training.Trainer):
         super().__init__(net, plan, processes)
         state = dict(net.parameters_and_names())
         self.tensors: dict[str, Parameter] = {name: state[CONVENTION.rename(name)] for name in self.everything()}
-        for name in trainable(self.spec):
-            self.tensors[name].requires_grad = name in plan.groups
         self.parameters = ParameterTuple([self.tensors[name] for name in self.names])
         self.held = {
             slot: ParameterTuple(
@@ -45,18 +51,18 @@ class Trainer(training.Trainer):
         self.ema = (
             [Parameter(p.copy(), name=f"ema/{n}") for n, p in self.tensors.items()] if plan.ema is not None else []
         )
-        cells = dict(net.cells_and_names())
-        self.heads = {path: cells[path] for path in self.dropouts}
+        self.cells: dict[str, nn.Cell] = dict(net.cells_and_names())
+        self.heads = {path: self.cells[path] for path in self.dropouts}
         self.masked = {path: Masked(path) for path in self.dropouts}
         self.average_all = ms.jit(self._average()) if plan.graph else self._average()
-        self.gathered: list[Tensor] = []
+        self.accumulated: list[Tensor] = []
         native = None if plan.graph else NATIVE.get(plan.optimizer.name, lambda o: None)(plan.optimizer)
         self.update_all = ms.jit(self._rule()) if plan.graph else self._rule() if native is None else self._own(native)
         aux_factor, mean = plan.aux_factor, plan.reduction == "mean"
-        losses_of = cross_entropy if plan.loss == "CE" else binary_cross_entropy
+        loss_of_each = cross_entropy if plan.loss == "CE" else binary_cross_entropy
 
-        def one(z: Tensor, t: Tensor) -> Tensor:
-            losses = losses_of(z.astype(ms.float32), t)
+        def loss_of(z: Tensor, t: Tensor) -> Tensor:
+            losses = loss_of_each(z.astype(ms.float32), t)
             return losses.mean() if mean else losses.sum()
 
         def run(x: Tensor) -> Tensor | tuple[Tensor, ...]:
@@ -67,11 +73,11 @@ class Trainer(training.Trainer):
         def forward(x: Tensor, t: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
             outputs = predict(x)
             if isinstance(outputs, tuple):
-                loss = one(outputs[0], t)
+                loss = loss_of(outputs[0], t)
                 for z in outputs[1:]:
-                    loss = loss + aux_factor * one(z, t)
+                    loss = loss + aux_factor * loss_of(z, t)
             else:
-                loss = one(outputs, t)
+                loss = loss_of(outputs, t)
             return loss * scale, loss
 
         gradient = ms.value_and_grad(forward, None, self.parameters, has_aux=True)
@@ -86,54 +92,66 @@ class Trainer(training.Trainer):
         else:
             self.gradient = ms.jit(gradient) if plan.graph else gradient
 
+    @contextmanager
+    def _set_for_training(self) -> Iterator[None]:
+        """Set modes and `requires_grad` as the plan requires, and put them back on exit."""
+        wrong = [n for n in trainable(self.spec) if self.tensors[n].requires_grad != (n in self.plan.groups)]
+        with modes_kept(self.net):
+            self.net.set_train(True)
+            for path in self.frozen_norms():
+                self.cells[path].set_train(False)
+            for name in wrong:
+                self.tensors[name].requires_grad = name in self.plan.groups
+            try:
+                yield
+            finally:
+                for name in wrong:
+                    self.tensors[name].requires_grad = name not in self.plan.groups
+
     def backward(self, images: Array, targets: Array, scale: float) -> Tensor:
-        self.net.set_train(True)
-        cells = dict(self.net.cells_and_names())
-        for path in self.frozen_norms():
-            cells[path].set_train(False)
-        with self.given_masks(len(images)):
+        with self._set_for_training(), self.given_masks(len(images)):
             (_, loss), gradients = self.gradient(Tensor(images), Tensor(targets), Tensor(scale, ms.float32))
-        self._gather(gradients)
+        self._accumulate(gradients)
         return loss
 
     def differentiate(self, part: str, x: Array, upstream: Array) -> dict[str, Array]:
-        self.net.set_train(True)
         names = [name for name in self.names if name.partition(".")[0] == part]
-        module, given, weights = getattr(self.net, part), Tensor(x), ParameterTuple([self.tensors[n] for n in names])
+        cell, parameters = getattr(self.net, part), ParameterTuple([self.tensors[n] for n in names])
 
-        def forward(given: Tensor, upstream: Tensor) -> tuple[Tensor, Tensor]:
-            output = module(given)
+        def forward(x: Tensor, upstream: Tensor) -> tuple[Tensor, Tensor]:
+            output = cell(x)
             return (output * upstream).sum(), output
 
-        function = ms.value_and_grad(forward, 0, weights, has_aux=True)
+        function = ms.value_and_grad(forward, 0, parameters, has_aux=True)
         function = ms.jit(function) if self.plan.graph else function
-        (_, output), (at_input, gradients) = function(given, Tensor(upstream))
-        found = {"output": _array(output), "input": _array(at_input)}
-        found |= {f"gradient/{n}": _array(g) for n, g in zip(names, gradients, strict=True)}
-        return found | {f"statistic/{n}": _array(self.tensors[n]) for n in training.statistics(self.spec, part)}
+        with self._set_for_training():
+            (_, output), (at_input, gradients) = function(Tensor(x), Tensor(upstream))
+        results = {"output": _array(output), "input": _array(at_input)}
+        results |= {f"gradient/{n}": _array(g) for n, g in zip(names, gradients, strict=True)}
+        return results | {f"statistic/{n}": _array(self.tensors[n]) for n in training.statistics(self.spec, part)}
 
-    def _gather(self, gradients: Any) -> None:
-        self.gathered = (
-            [a + b for a, b in zip(self.gathered, gradients, strict=True)] if self.gathered else list(gradients)
+    def _accumulate(self, gradients: Any) -> None:
+        self.accumulated = (
+            [a + b for a, b in zip(self.accumulated, gradients, strict=True)] if self.accumulated else list(gradients)
         )
 
     def feed(self, gradients: Mapping[str, Array]) -> None:
-        self._gather([Tensor(gradients[name]) for name in self.names])
+        self._accumulate([Tensor(gradients[name]) for name in self.names])
 
     def gradients(self) -> dict[str, Array]:
-        return {name: gradient.asnumpy().copy() for name, gradient in zip(self.names, self.gathered, strict=True)}
+        return {name: gradient.asnumpy().copy() for name, gradient in zip(self.names, self.accumulated, strict=True)}
 
     def gradient_norm(self) -> float:
-        return float(F.sqrt(F.addn([F.reduce_sum(g * g) for g in self.gathered])).asnumpy())
+        return float(F.sqrt(F.addn([F.reduce_sum(g * g) for g in self.accumulated])).asnumpy())
 
     def apply(self, factor: float, lr: float, numbers: tuple[float, ...]) -> None:
-        gradients = self.gathered if factor == 1 else [g * factor for g in self.gathered]
+        gradients = self.accumulated if factor == 1 else [g * factor for g in self.accumulated]
         self.update_all(*(Tensor(number, ms.float32) for number in (lr, *numbers)), *gradients)
 
     def _rule(self) -> Callable[..., Tensor]:
-        """A function of the learning rate, the update's numbers and all gradients: the update by the written rule.
+        """An update of all parameters by our own rule: a function of the learning rate, the numbers, the gradients.
 
-        It is compiled in GRAPH mode: one parameter after another takes six times as long.
+        It is one map over all parameters, so that `jit` compiles it: it then takes a sixth of the time.
         """
         optimizer, parameters, each = self.plan.optimizer, self.parameters, F.HyperMap()
         count = len(optimizer.numbers(1))
@@ -141,7 +159,7 @@ class Trainer(training.Trainer):
         decays = tuple(self.plan.groups[name].decay for name in self.names)
         scales = tuple(self.plan.groups[name].scale for name in self.names)
 
-        def one(
+        def update_one(
             lr: Tensor,
             numbers: tuple[Tensor, ...],
             p: Parameter,
@@ -150,32 +168,32 @@ class Trainer(training.Trainer):
             decay: float,
             *held: Parameter,
         ) -> bool:
-            new, fresh = update(Rules, optimizer, p, g, held, lr * scale, decay, numbers)
+            new, new_slots = update(Rules, optimizer, p, g, held, lr * scale, decay, numbers)
             F.assign(p, new)
-            for slot, value in zip(held, fresh):  # noqa: B905, MindSpore's compiler knows no strict=
+            for slot, value in zip(held, new_slots):  # noqa: B905, MindSpore's compiler does not know strict=
                 F.assign(slot, value)
             return True
 
         def update_all(lr: Tensor, *rest: Tensor) -> Any:
-            return each(F.partial(one, lr, rest[:count]), parameters, rest[count:], scales, decays, *slots)
+            return each(F.partial(update_one, lr, rest[:count]), parameters, rest[count:], scales, decays, *slots)
 
         return update_all
 
     def _average(self) -> Callable[[Tensor, Tensor], Any]:
-        """A function of the decay and what is left to 1, compiled in GRAPH mode as the update is."""
+        """An update of the moving average: a function of the decay and of 1 - decay, for `jit` as `_rule`'s."""
         averages, tensors, each = ParameterTuple(self.ema), ParameterTuple(list(self.tensors.values())), F.HyperMap()
 
-        def one(decay: Tensor, rest: Tensor, average: Parameter, tensor: Parameter) -> bool:
+        def average_one(decay: Tensor, rest: Tensor, average: Parameter, tensor: Parameter) -> bool:
             F.assign(average, decay * average + rest * tensor)
             return True
 
         def average_all(decay: Tensor, rest: Tensor) -> Any:
-            return each(F.partial(one, decay, rest), averages, tensors)
+            return each(F.partial(average_one, decay, rest), averages, tensors)
 
         return average_all
 
     def _own(self, native: Update) -> Callable[..., None]:
-        """The same by MindSpore's own primitives."""
+        """The same function as `_rule`'s, by MindSpore's own primitives."""
 
         def update_all(lr: Tensor, *gradients: Tensor) -> None:
             for i, (name, p, g) in enumerate(zip(self.names, self.parameters, gradients, strict=True)):
@@ -186,7 +204,7 @@ class Trainer(training.Trainer):
         return update_all
 
     def clear(self) -> None:
-        self.gathered = []
+        self.accumulated = []
 
     def average(self, decay: float) -> None:
         self.average_all(Tensor(decay, ms.float32), Tensor(1 - decay, ms.float32))
@@ -204,8 +222,9 @@ class Trainer(training.Trainer):
 
 
 class Masked(nn.Cell):
-    """Dropout by a mask that is given: a parameter for each size of a batch, as a compiled graph holds on to its own,
-    and takes other tensors for constants.
+    """Dropout by a given mask.
+
+    Masks are parameters, one for each batch size, because a graph takes any other tensor of a cell for a constant.
     """
 
     def __init__(self, path: str) -> None:
@@ -214,19 +233,19 @@ class Masked(nn.Cell):
         self.masks: dict[int, Parameter] = {}
 
     def set(self, mask: Array) -> None:
-        given, count = Tensor(mask), len(mask)
+        tensor, count = Tensor(mask), len(mask)
         if count not in self.masks:
-            self.masks[count] = Parameter(given, requires_grad=False)
+            self.masks[count] = Parameter(tensor, requires_grad=False)
         self.mask = self.masks[count]
         self.mask.name = f"{self.path}.mask.{count}"
-        F.assign(self.mask, given)
+        F.assign(self.mask, tensor)
 
     def construct(self, x: Tensor) -> Tensor:
-        return x * self.mask if self.training else x
+        return x * self.mask
 
 
 class Rules:
-    """What the written rules compute with."""
+    """The functions that the rules of `zoo.training.optimizers` call."""
 
     sqrt, sign, where = F.sqrt, F.sign, F.where
 
@@ -255,18 +274,18 @@ NATIVE: dict[str, Callable[[Optimizer], Update | None]] = {
     "momentum": _momentum,
     "adagrad": _adagrad,
 }
-"""MindSpore's primitives of the written meaning. What others do on the CPU in 2.8.0, by measurement: ApplyMomentum
-takes no notice of use_nesterov; ApplyRMSProp has epsilon inside the root in tensors of up to 7 numbers and outside it
-in others; Adam computes 1 - beta2 in float32, 1.3e-5 off."""
+"""MindSpore's primitives whose definition is ours. The others differ on a CPU in MindSpore 2.8.0, as measured:
+ApplyMomentum ignores use_nesterov; ApplyRMSProp adds epsilon inside the square root for tensors of up to 7 elements,
+outside it for larger ones; Adam computes 1 - beta2 in float32, an error of 1.3e-5."""
 
 
 def cross_entropy(z: Tensor, t: Tensor) -> Tensor:
-    """Of each image [N], over soft targets t [N, classes]."""
+    """The loss of each image, [N], from logits z and soft targets t, both [N, classes]."""
     return -(t * F.log_softmax(z, 1)).sum(1)
 
 
 def binary_cross_entropy(z: Tensor, t: Tensor) -> Tensor:
-    """Of each logit [N, classes]: max(z, 0) - z t + log(1 + exp(-|z|))."""
+    """The loss of each logit, [N, classes]: max(z, 0) - z t + log(1 + exp(-|z|))."""
     return F.relu(z) - z * t + F.log(1 + F.exp(-F.abs(z)))
 
 

@@ -1,4 +1,4 @@
-"""What only MindSpore can show: GRAPH mode, its optimizer, and mindcv's own classes."""
+"""MindSpore only: GRAPH mode, its pools, its ONNX exporter, its own optimizers and devices, and mindcv's classes."""
 
 import mindspore as ms
 import numpy as np
@@ -8,11 +8,21 @@ from support import CONCEPTS, FULL, GRAPHS, batch, calibrated, error, expected
 
 import weights
 import zoo
+from backends import deploys
+from backends.device import Device
 from backends.mindspore import network as backend
+from backends.mindspore.pools import AvgPool2d, MaxPool2d
+from backends.mindspore.processes import Processes
+from backends.training import trainer
 from weights import SOURCES
+from zoo.errors import BackendError, UnavailableError
+from zoo.language.interpreter import avg_pool, windows
 from zoo.language.model import configure
+from zoo.language.nodes import AvgPool, MaxPool
 from zoo.language.trace import parameters
 from zoo.models import MODELS
+from zoo.training.optimizers import Optimizer
+from zoo.training.plan import Plan, groups
 
 
 @pytest.fixture
@@ -31,14 +41,14 @@ def build(model, arrays):
 @pytest.mark.parametrize("name", GRAPHS)
 @pytest.mark.parametrize("taps", [(), ("mixed_5b", "mixed_4b", "block2", "block35")], ids=["logits", "features"])
 def test_graph_mode(name, taps, request):
-    whole = configure(MODELS[name], width=0.25, aux=False)
-    taps = tuple(tap for tap in taps if tap in {stage.name for stage in whole.stages})
-    model = configure(whole, taps=taps)
-    net = build(model, weights.restrict(calibrated(whole), model, whole))
+    complete = configure(MODELS[name], width=0.25, aux=False)
+    taps = tuple(tap for tap in taps if tap in {stage.name for stage in complete.stages})
+    model = configure(complete, taps=taps)
+    net = build(model, weights.restrict(calibrated(complete), model, complete))
     x = batch(model, 160, count=2)
     eager = backend.predict(net, x)
     request.getfixturevalue("graph_mode")
-    graph = build(model, weights.restrict(calibrated(whole), model, whole))
+    graph = build(model, weights.restrict(calibrated(complete), model, complete))
     compiled = backend.predict(graph, x)
     assert graph.compile_cache, "nothing was compiled"
     assert not net.compile_cache
@@ -48,7 +58,7 @@ def test_graph_mode(name, taps, request):
 
 
 def test_graph_mode_inside_another_cell_and_in_training(graph_mode):
-    """As in a training script: the network within a cell with the loss, auxiliary heads included."""
+    """As in a training script: the network inside a cell that computes the loss, auxiliary heads included."""
     model = configure(MODELS["inception_v3"], width=0.25, num_classes=10, drop_rate=0.0)
     net = build(model, calibrated(model))
     step = nn.TrainOneStepCell(Loss(net), nn.SGD(net.trainable_params(), 0.01)).set_train()
@@ -102,6 +112,149 @@ def test_cell_paths_and_parameter_names_are_the_specs_names():
     assert len(set(names)) == len(names)
 
 
+@pytest.mark.parametrize(("name", "kind"), [("inception_resnet_v2", "Sum"), ("xception41p", "PreActivation")])
+def test_relus_are_cells_and_absent_parts_are_identities(name, kind):
+    net = backend.build(configure(MODELS[name], width=0.25, aux=False))
+    cells = {type(cell).__name__: cell for _, cell in net.cells_and_names()}
+    assert isinstance(cells[kind].act, nn.ReLU | nn.Identity)
+    assert {"ReLU", "Identity"} <= cells.keys()
+    assert isinstance(net.head.hidden, nn.Identity)
+    assert isinstance(net.head.act, nn.Identity)
+    sums = [cell for _, cell in net.cells_and_names() if type(cell).__name__ == "Sum"]
+    assert any(isinstance(cell.shortcut, nn.Identity) for cell in sums)
+
+
+WINDOWS = ((3, 1), (3, 2), (2, 2), (2, 1), (5, 3))
+POOLS = [MaxPool(k, s, padding) for k, s in WINDOWS for padding in ("half", "valid", "same", "ceil")] + [
+    AvgPool(k, s, padding, include) for k, s in WINDOWS for padding in ("half", "valid") for include in (False, True)
+]
+
+
+@pytest.mark.parametrize("mode", ["pynative", "graph"])
+@pytest.mark.parametrize("node", POOLS, ids=str)
+def test_pools_have_the_border_of_their_node(node, mode, request):
+    """At even and odd sizes, where different operations run; against float64."""
+    if mode == "graph":
+        request.getfixturevalue("graph_mode")
+    cell = (MaxPool2d if isinstance(node, MaxPool) else AvgPool2d)(node)
+    for height, width in ((14, 15), (12, 12), (13, 13)):
+        x = np.random.default_rng(0).standard_normal((2, 3, height, width)).astype(np.float32) - 3
+        exact = x.astype(np.float64)
+        exact = avg_pool(exact, node) if isinstance(node, AvgPool) else windows(exact, node, -np.inf).max((-2, -1))
+        assert error(cell(ms.Tensor(x)).asnumpy(), exact) <= 1e-6
+
+
+def unusable(*_):
+    raise AssertionError("the slower operation ran")
+
+
+@pytest.mark.parametrize("node", [MaxPool(3, 2, "valid"), MaxPool(3, 2, "half"), AvgPool(), AvgPool(3, 1, "valid")])
+def test_each_mode_runs_its_faster_pooling_operation(node):
+    x = ms.Tensor(np.ones((1, 2, 14, 14), np.float32))
+    eager, compiled = ((MaxPool2d if isinstance(node, MaxPool) else AvgPool2d)(node) for _ in range(2))
+    eager.pool3d = unusable
+    assert eager(x).shape[:2] == (1, 2)
+    compiled.valid = compiled.same = compiled.every = unusable
+
+    def run(x):
+        return compiled(x)
+
+    assert ms.jit(run)(x).shape[:2] == (1, 2)
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_mindspores_own_onnx_export(name, tmp_path):
+    """At the native size. What the file computes was compared by hand with ONNX Runtime."""
+    net = zoo.build(name, "mindspore", width=0.25)
+    x = ms.Tensor(batch(net.spec, net.spec.size))
+    net(x)
+    ms.export(net, x, file_name=str(tmp_path / "net.onnx"), file_format="ONNX")
+    for _, cell in net.cells_and_names():  # the exporter writes (top, bottom, left, right) in another order
+        assert not isinstance(cell, nn.Conv2d) or cell.pad_mode != "pad" or len(set(cell.padding)) == 1
+    assert (tmp_path / "net.onnx").stat().st_size > 4 * sum(p.count for p in parameters(net.spec).values())
+
+
+# The caller's network
+
+
+@pytest.mark.parametrize("graph", [False, True], ids=["pynative", "graph"])
+def test_a_trainer_leaves_the_network_as_it_was(graph):
+    model = configure(MODELS["googlenet"], width=0.25, num_classes=10, aux=False)
+    net = build(model, weights.initial(model, 0))
+    net.mixed_3b.set_train(True)
+    net.head.fc.weight.requires_grad = False
+    dropout, modes, flags = net.head.dropout, *state(net)
+    plan = Plan(Optimizer(), {name: g for name, g in groups(model).items() if "conv2d_1a" not in name}, graph=graph)
+    training = trainer("mindspore", net, plan)
+    assert state(net) == (modes, flags)
+    x, targets = batch(model, 64, count=4), np.eye(10, dtype=np.float32)[[1, 3, 5, 7]]
+    fixed, trained = net.conv2d_1a_7x7.conv.weight.asnumpy().copy(), net.head.fc.weight.asnumpy().copy()
+    for _ in range(2):
+        training.step(x, targets, 0.1)
+    assert state(net) == (modes, flags)
+    assert net.head.dropout is dropout
+    assert np.array_equal(net.conv2d_1a_7x7.conv.weight.asnumpy(), fixed)
+    assert not np.array_equal(net.head.fc.weight.asnumpy(), trained)
+    net.set_train(True)
+    outputs = [net(ms.Tensor(x[:3])).asnumpy() for _ in range(2)]
+    assert outputs[0].shape == (3, 10)
+    assert not np.array_equal(*outputs), "the network's own dropout draws new masks"
+
+
+def state(net):
+    """Every cell's mode and every parameter's `requires_grad`."""
+    modes = {path: cell.training for path, cell in net.cells_and_names()}
+    return modes, {path: parameter.requires_grad for path, parameter in net.parameters_and_names()}
+
+
+def test_inference_leaves_the_mode_of_every_cell():
+    model = configure(MODELS["googlenet"], width=0.25, aux=False)
+    net = build(model, weights.initial(model, 0))
+    net.mixed_3b.set_train(True)
+    before, x = state(net), batch(model, 64)
+    backend.predict(net, x)
+    deploys("mindspore").classifier(net)(x)
+    assert state(net) == before
+
+
+# Devices: MindSpore has one for the whole process
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    """A process on gpu:0 of two, whose device MindSpore refuses to change; gives the devices asked for."""
+    asked = []
+
+    def set_device(target, index):
+        asked.append((target, index))
+        raise RuntimeError("the device cannot be changed")
+
+    monkeypatch.setattr(backend, "gpus", lambda: 2)
+    monkeypatch.setattr(ms, "get_context", {"device_target": "GPU", "device_id": 0}.__getitem__)
+    monkeypatch.setattr(ms, "set_device", set_device)
+    return asked
+
+
+def test_every_device_reaches_mindspore_or_is_refused(two_gpus):
+    backend.set_device(Device("gpu", 0))
+    assert two_gpus == []
+    for device, call in ((Device("gpu", 1), ("GPU", 1)), (Device("cpu"), ("CPU", 0))):
+        with pytest.raises(BackendError, match=f"device {device} asked for, but this process already runs on gpu:0"):
+            backend.build(MODELS["googlenet"], device)
+        assert two_gpus.pop() == call
+    with pytest.raises(UnavailableError, match=r"no device gpu:2: .* sees 2 GPUs"):
+        backend.build(MODELS["googlenet"], Device("gpu", 2))
+
+
+def test_several_processes_set_their_device_before_they_meet(two_gpus, monkeypatch):
+    """On CPUs too, where MindSpore would otherwise take a GPU that it sees."""
+    monkeypatch.setenv("DEVICE_ID", "1")
+    for gpu, call in ((True, ("GPU", 1)), (False, ("CPU", 0))):
+        with pytest.raises(BackendError):
+            Processes(gpu)
+        assert two_gpus.pop() == call
+
+
 # mindcv's own classes
 
 PEERS = {
@@ -145,7 +298,7 @@ def test_mindcvs_tensors_are_read_back_bit_for_bit(name):
 
 
 def test_mindcvs_auxiliary_heads():
-    """Without batch norm, and with dropout off, training is a function: theirs are logits, aux2, aux1."""
+    """In training mode, deterministic without batch norm and dropout. Theirs return logits, aux2, aux1."""
     model = MODELS["googlenet.mindcv"]
     theirs = peer(model.name).set_train()
     for _, cell in theirs.cells_and_names():
