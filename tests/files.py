@@ -42,4 +42,4 @@ def write(path, format_):
 
 def tensors(contents):
     """The file's tensors by name."""
-    return unwrap(contents.tree)[0]
+    return unwrap(contents.tree).tensors

@@ -35,7 +35,7 @@ class Runs:
 
 
 def read_everything(path):
-    return {name: np.asarray(tensor) for name, tensor in unwrap(formats.read(path).tree)[0].items()}
+    return {name: np.asarray(tensor) for name, tensor in unwrap(formats.read(path).tree).tensors.items()}
 
 
 def attempt(path):

@@ -256,10 +256,10 @@ def _described(metadata: Mapping[str, str], tensors: Mapping[str, Tensor], sourc
     names = metadata.get("names", store.FORMAT)
     if names not in all_sources():
         raise WeightsError(
-            f"its metadata say that its names are {names[:80]!r}'s, expected one of {', '.join(all_sources())}"
+            f"its metadata say that its names are those of {names[:80]!r}, expected one of {', '.join(all_sources())}"
         )
     if source not in (None, names):
-        raise WeightsError(f"its metadata say that its names are {names}'s, not {source}'s: leave out source (--from)")
+        raise WeightsError(f"its metadata say that its names are those of {names}, not {source}: leave out --from")
     model = store.described(metadata)
     try:
         naming = all_sources()[names].naming(model)

@@ -11,6 +11,7 @@ import weights
 import zoo
 from weights import formats
 from weights.wrappers import unwrap
+from zoo.errors import WeightsError
 
 MODEL = narrow("xception.mindcv")
 
@@ -120,7 +121,7 @@ def test_what_the_framework_saves_is_read_exactly(framework, save, tmp_path, dty
         tensors["a.part"] = tensors["a.weight"][1:, :, 2:4]
     for name in FILES[framework]:
         save(tensors, tmp_path / name)
-        read, _ = unwrap(formats.read(tmp_path / name).tree)
+        read = unwrap(formats.read(tmp_path / name).tree).tensors
         assert {tensor.dtype for tensor in read.values()} == {dtype}
         for key, expected in as_double(framework, tensors).items():
             np.testing.assert_array_equal(np.asarray(read[key]), expected)
@@ -183,6 +184,21 @@ def test_what_we_write_is_loaded_by_the_network_itself(framework, tmp_path):
     from backends import get
 
     assert all(np.array_equal(array, arrays[key]) for key, array in get(framework).dump(net).items())
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_torchscript_is_refused_with_the_command_that_helps(framework, tmp_path):
+    if framework != "torch":
+        pytest.skip("a format of PyTorch's")
+    import torch
+
+    net = zoo.build(MODEL.name, "torch", width=0.25, seed=3)
+    module = torch.nn.Sequential(net.conv1.conv)  # any module: the whole network would take long to compile
+    torch.jit.script(module).save(tmp_path / "w.pt")
+    with pytest.raises(WeightsError, match=r"a TorchScript archive.*torch\.save\(torch\.jit\.load\(FILE\)\.state_dict"):
+        formats.read(tmp_path / "w.pt")
+    torch.save(torch.jit.load(tmp_path / "w.pt").state_dict(), tmp_path / "weights.pth")
+    assert unwrap(formats.read(tmp_path / "weights.pth").tree).tensors.keys() == module.state_dict().keys()
 
 
 def test_a_checkpoint_is_read_before_the_framework_is_imported(framework, tmp_path):
