@@ -151,7 +151,9 @@ def test_an_identity_shortcut_whose_channels_are_in_another_order():
         made = (replace(MODELS["inception_v4"].stages[0], name="block", node=block >> Residual(Conv(24))),)
         return replace(MODELS["inception_v4"], name=str(figures), stages=made)
 
-    with pytest.raises(WeightsError, match=r"block\.1: what it adds comes in another order of channels"):
+    with pytest.raises(
+        WeightsError, match=r"block\.1: the body and the shortcut have their channels in different orders"
+    ):
         transfer(weights.initial(model(True)), model(True), model(False))
 
 

@@ -1,7 +1,7 @@
-"""What a network has learned: checkpoints of every source, the canonical store, initial weights.
+"""Weights: checkpoints of every source, canonical files, initial weights, published weights.
 
 Canonical weights are a flat `dict[str, numpy.ndarray]` under spec names, OIHW, float32 (float64 where a file has it).
-Importing this imports no framework, and reading a file runs nothing that is in it.
+Importing this package imports no framework, and reading a file runs nothing that the file contains.
 """
 
 from weights import published

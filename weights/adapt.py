@@ -1,4 +1,4 @@
-"""A file's weights for a variant of its network: other classes or input channels, with or without auxiliary heads."""
+"""Adapting weights to a variant of their network: other classes, other input channels, auxiliary heads."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ IMAGENET = 1000
 
 
 def usual_classes(held: Model) -> int:
-    """How many classes to build weights for that have `held.num_classes`: as many, but 1000 for 1001."""
+    """The number of classes to build a network with for weights of `held`: the same, but 1000 for 1001."""
     return IMAGENET if held.num_classes == IMAGENET + 1 else held.num_classes
 
 
 def adapt(arrays: Mapping[str, Array], held: Model, wanted: Model, seed: int = 0) -> tuple[dict[str, Array], list[str]]:
-    """The weights of `held` for its variant `wanted`, and what was done: a line each.
+    """The weights of `held` adapted to its variant `wanted`, and a line for each thing that was done.
 
-    1001 classes become 1000 without the first, background. For any other number of classes the classifiers, auxiliary
-    ones too, are made anew from `seed`, as are auxiliary heads that `held` lacks. Raises WeightsError for another width
-    and for input channels that cannot be adapted.
+    1001 classes become 1000 by removing the first, background. For any other number of classes all classifiers,
+    auxiliary ones too, are new, made from `seed`; so are auxiliary heads that `held` does not have. Raises WeightsError
+    for another width and for input channels that cannot be adapted.
     """
     result, done = restrict(arrays, wanted, held), []
-    if held.width != wanted.width and not _as_wide(held, wanted):
+    if held.width != wanted.width and not _same_channels(held, wanted):
         raise WeightsError(
             f"{held.name}: the weights have width {held.width:g}, not {wanted.width:g}: pass width={held.width:g}"
         )
@@ -62,8 +62,8 @@ def adapt(arrays: Mapping[str, Array], held: Model, wanted: Model, seed: int = 0
     return result, done
 
 
-def _as_wide(held: Model, wanted: Model) -> bool:
-    """Whether two widths come to the same: channel counts are multiples of 8."""
+def _same_channels(held: Model, wanted: Model) -> bool:
+    """Whether two widths give the same channel counts, which are rounded to multiples of 8."""
     same = replace(wanted, num_classes=held.num_classes, in_channels=held.in_channels)
     ours, theirs = parameters(held), parameters(same)
     return all(theirs[name].shape == ours[name].shape for name in theirs if name in ours)
@@ -72,8 +72,8 @@ def _as_wide(held: Model, wanted: Model) -> bool:
 def adapt_channels(weight: Array, channels: int) -> Array:
     """The first convolution's weight [out, 3, height, width] for other input channels, as timm's adapt_input_conv.
 
-    For one channel the three are added up: a grey image then gives what it gives as three equal channels. For more,
-    they are repeated in turn and scaled by 3 / channels. Raises WeightsError when there are not three.
+    For one channel the three are summed: a grey image then gives the same output as its three equal channels did. For
+    other numbers they are repeated in turn and scaled by 3 / channels. Raises WeightsError when there are not three.
     """
     held = weight.shape[1]
     if channels == 1:

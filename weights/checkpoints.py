@@ -145,7 +145,7 @@ def open_checkpoint(
 
     Raises WeightsError, with the path, for a file that holds no such weights.
     """
-    path = Path(path)
+    path, wanted = Path(path), None if model is None else resolve(model)
     if num_classes is not None:
         num_classes = integer(num_classes, "num_classes")
     files = hub.read(path)
@@ -164,7 +164,7 @@ def open_checkpoint(
         if preprocess_from:
             candidates = [_described(metadata, tensors, source)]
         else:
-            tensors, candidates = recognise_part(tensors, removed, source, num_classes, prefix)
+            tensors, candidates = recognise_part(tensors, removed, source, num_classes, prefix, wanted)
             candidates, metadata, preprocess_from = _with_config(files.config, candidates, metadata, notes)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
@@ -179,8 +179,8 @@ def open_checkpoint(
         notes.append("it also holds a moving average of the weights: ema=True (--ema) takes that")
     if len({candidate.model.name for candidate in candidates}) == 1:
         opened.chosen = candidates[0]
-    if model is not None:
-        _read_for(opened, resolve(model))
+    if wanted is not None:
+        _read_for(opened, wanted)
     return opened
 
 

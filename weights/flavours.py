@@ -1,8 +1,8 @@
-"""From one flavour of a network to another, where the outputs stay the same in inference; or why they would not.
+"""Converting weights from one flavour of a network to another with the same outputs in inference.
 
-The two specs are walked side by side. Tensors of another name are renamed; branches that are concatenated in another
-order permute the input channels of whatever reads them; an epsilon of batch norm moves into the variance. All else
-that differs (borders, kernels, dilation, the place of a ReLU) no weights can make up for.
+The two specs are walked side by side. Tensors are renamed; where branches are concatenated in another order, the input
+channels of the next layers are permuted; an epsilon of batch norm moves into the variances. No weights make up for any
+other difference (padding, kernels, dilation, the position of a ReLU): then the reasons are given.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from zoo.language.trace import parameters
 
 Array = NDArray[Any]
 Order = NDArray[np.intp]
-"""For each channel of the second network's feature map, the channel of the first one's that it is."""
+"""For each channel of the second network's feature map, its index in the first network's."""
 
 
 def transfer(arrays: Mapping[str, Array], first: Model, second: Model) -> tuple[dict[str, Array], list[str]]:
-    """The weights of `first` as weights of `second`, and what was done to them.
+    """The weights of `first` as weights of `second`, and a line for each thing that was done to them.
 
-    Auxiliary heads are for training: they go along where the second network has the same. Raises WeightsError with the
-    reasons when no weights of the second network compute what the first does.
+    Auxiliary heads, which only training uses, are kept where the second network has the same. Raises WeightsError with
+    the reasons when no weights of the second network compute what the first does.
     """
     walk = pair(first, second)
     result = {
@@ -49,7 +49,7 @@ def transfer(arrays: Mapping[str, Array], first: Model, second: Model) -> tuple[
 
 
 def pair(first: Model, second: Model) -> _Walk:
-    """Which tensors of `first` are which of `second`; no arrays are needed. Raises WeightsError as `transfer` does."""
+    """Match the tensors of `second` with those of `first`; needs no arrays. Raises WeightsError as `transfer` does."""
     walk = _Walk(first, second)
     walk.networks()
     if walk.reasons:
@@ -64,7 +64,12 @@ def pair(first: Model, second: Model) -> _Walk:
 
 @dataclass
 class _Walk:
-    """Pairs up two networks; `tensors` are, by the second's names, the first's, and how to permute them."""
+    """A walk over two networks that matches their tensors.
+
+    tensors   for each tensor's name in the second network, its name in the first and an index that permutes it, or None
+    reasons   why weights cannot be converted, and the places where that is so
+    permuted  number of tensors whose input channels are permuted
+    """
 
     first: Model
     second: Model
@@ -73,7 +78,7 @@ class _Walk:
     permuted: int = 0
 
     def networks(self) -> None:
-        """Pair stage with stage, head with head, and auxiliary heads that both have."""
+        """Match the stages in order, the heads, and the auxiliary heads that both networks have."""
         a, b = self.first, self.second
         if (a.norm is None) != (b.norm is None):
             self.refuse("", "one has batch norm, and the other none")
@@ -90,7 +95,7 @@ class _Walk:
                 self.pair(aux.node, aux.node, aux.name, aux.name, orders[aux.after])
 
     def pair(self, a: Node, b: Node, ours: str, theirs: str, order: Order) -> Order:
-        """Pair the tensors of two nodes that read the same features; returns the order of what they yield."""
+        """Match the tensors of two nodes with the same input; returns the order of the channels of their output."""
         match a, b:
             case Chain(), Chain() if len(a.nodes) == len(b.nodes):
                 for i, (one, other) in enumerate(zip(a.nodes, b.nodes, strict=True)):
@@ -104,7 +109,7 @@ class _Walk:
                 if a.shortcut is not None and b.shortcut is not None:
                     straight = self.pair(a.shortcut, b.shortcut, f"{ours}.shortcut", f"{theirs}.shortcut", order)
                 if not np.array_equal(body, straight):
-                    self.refuse(ours, "what it adds comes in another order of channels than what it adds to")
+                    self.refuse(ours, "the body and the shortcut have their channels in different orders")
                 return body
             case Conv(), Conv() if a == b:
                 self.box(ours, theirs, "conv.weight", order)
@@ -116,7 +121,7 @@ class _Walk:
                 if a.pool or _plain(order):
                     self.box(ours, theirs, "fc.weight" if a.hidden is None else "hidden.weight", order)
                 else:
-                    self.refuse(ours, "pixels and channels in another order")
+                    self.refuse(ours, "its input is flattened with the channels in another order")
                 return order
             case _ if a == b:
                 return order
@@ -137,8 +142,10 @@ class _Walk:
         return np.concatenate([parts[i] + starts[i] for i in sorted(places, key=lambda i: places[i])])
 
     def box(self, ours: str, theirs: str, inputs: str, order: Order) -> None:
-        """Pair the tensors below two paths: `inputs` has the feature map's channels along its second axis; with no
-        such tensor, all have them along their first.
+        """Match the tensors below two paths.
+
+        `inputs` names the tensor whose second axis is the input's channels; without one, the first axis of all tensors
+        is.
         """
         for name in parameters(self.second):
             tail = name.removeprefix(f"{theirs}.")
@@ -150,11 +157,11 @@ class _Walk:
 
 
 def _places(paths: list[str]) -> str:
-    """The first of them, and how many more."""
+    """The first path, and how many more there are."""
     more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
     return f"{paths[0]}{more}: " if paths[0] else ""
 
 
 def _plain(order: Order) -> bool:
-    """Whether the channels are in the order they have in the first network."""
+    """Whether the channels are in the same order as in the first network."""
     return bool(np.array_equal(order, np.arange(len(order))))

@@ -1,4 +1,4 @@
-"""Do these arrays fit this model? One place that says, for files, for naming tables and for every backend."""
+"""Checking that arrays fit a model: used for files, for naming tables and by every backend."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from zoo.language.trace import parameters
 
 Array = NDArray[np.generic]
 SHOWN = 3
-"""How many tensors of each kind of problem a message names; the count is always given."""
+"""How many tensors a message names for each kind of problem; it always gives their count."""
 
 
 def check(arrays: Mapping[str, Array], model: Model) -> None:
-    """Raise WeightsError unless `arrays` are exactly the model's tensors: names, shapes, float32 or float64, finite."""
+    """Raise WeightsError unless `arrays` have the model's names and shapes, are float32 or float64, and finite."""
     problems = matches(arrays, {name: parameter.shape for name, parameter in parameters(model).items()})
     if not problems:
         wrong = [f"{name} {a.dtype}" for name, a in arrays.items() if a.dtype not in (np.float32, np.float64)]
@@ -33,19 +33,19 @@ def check(arrays: Mapping[str, Array], model: Model) -> None:
 
 
 def _finite(array: Array) -> bool:
-    """Whether all elements are finite as float32. A sum is faster, and finite only where they are."""
+    """Whether all elements are finite as float32. A finite sum proves it, and is faster to compute."""
     total = np.add.reduce(array, axis=None, dtype=np.float32)
     return math.isfinite(total) or bool(np.isfinite(array.astype(np.float32)).all())
 
 
 def restrict(arrays: Mapping[str, Array], model: Model, published: Model) -> dict[str, Array]:
-    """`arrays` without those that `published` has and its variant `model` does not: auxiliary heads, deeper stages."""
+    """`arrays` without those of parts of `published` that its variant `model` lacks: auxiliary heads, later stages."""
     unused = parameters(published).keys() - parameters(model).keys()
     return {name: array for name, array in arrays.items() if name not in unused}
 
 
 def matches(arrays: Mapping[str, Array | Tensor], shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """What keeps `arrays` from having these names and shapes; empty when nothing does."""
+    """The differences between the names and shapes of `arrays` and these, as texts; empty when there are none."""
     missing = [name for name in shapes if name not in arrays]
     surplus = [name for name in arrays if name not in shapes]
     wrong = [

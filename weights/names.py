@@ -1,8 +1,8 @@
-"""What publishers call a tensor: tables, read both ways.
+"""Naming tables: what publishers call each tensor, used for reading and for writing.
 
-A *source* is a publisher: for each network a *table* of rows that rename module paths, and the arithmetic that its
-files need. Its framework's *convention* (zoo.frameworks) has the last component of names and the order of axes. A
-*naming* is all of that for one model: the value that is handed on to whatever reads or writes tensors.
+A *source* is a publisher. For each of its networks it has a *table*: rows that rename module paths, and the arithmetic
+that its files need. Its framework's *convention* (zoo.frameworks) gives the last component of names and the order of
+axes. A *naming* is the table and the convention for one model; it is passed to whatever reads or writes tensors.
 """
 
 from __future__ import annotations
@@ -29,20 +29,19 @@ Array = NDArray[Any]
 Row = tuple[str, str]
 BRACE = r"\{(.*?)\}"
 EXACT = (np.float16, np.float32)
-"""What float32 holds exactly; bfloat16 is float32 when it comes."""
+"""Types that float32 holds exactly; bfloat16 has become float32 by the time it is read."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """One model's tensors as a publisher has them.
+    """How a publisher names and stores the tensors of one model.
 
-    A row is (publisher's path, canonical path). Braces expand in step on both sides: ("features.{6..9}",
-    "mixed_5{b..e}") is four rows. A row claims everything below its path unless a longer row does.
-
-    `scale` are factors on canonical tensors when they are read: PaddleClas's dropout multiplies by 1 - p in
-    inference, so its classifier's weights are worth that much less. `without` are ends of canonical names that the
-    publisher does not have because they are 1: gammas. `order` are the publisher's layers in the order of its files,
-    where that is not the order of execution.
+    rows     pairs (publisher's path, canonical path). Braces expand in step on both sides: ("features.{6..9}",
+             "mixed_5{b..e}") is four rows. A row claims all tensors below its path that no longer row claims
+    scale    factors by which canonical tensors are multiplied on reading. PaddleClas's dropout multiplies by 1 - p in
+             inference, so its classifier's weights are multiplied by 1 - p here
+    without  ends of canonical names that the publisher does not store because they are 1: gammas
+    order    the publisher's layers in the order of its files, where that is not the order of execution
     """
 
     rows: tuple[Row, ...]
@@ -53,7 +52,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Naming:
-    """How a publisher names and keeps the tensors of `model`: its framework's convention and its table."""
+    """How a publisher names and stores the tensors of `model`: its framework's convention and its table."""
 
     framework: str
     table: Table
@@ -69,7 +68,7 @@ class Naming:
 
     @cached_property
     def keys(self) -> dict[str, str]:
-        """The publisher's key for each canonical name that its files have. Do not change it.
+        """The publisher's key for each canonical name that its files have; do not modify it.
 
         Raises WeightsError where the rows do not fit the model.
         """
@@ -95,10 +94,10 @@ class Naming:
         return {key: self.convention.shape(schema[name]) for name, key in self.keys.items()}
 
     def read(self, arrays: Mapping[str, Array | Tensor]) -> dict[str, Array]:
-        """The publisher's tensors as canonical arrays of their own, one read at a time.
+        """The publisher's tensors as canonical arrays, copied one at a time.
 
         float16 and bfloat16 become float32, which holds them exactly; float64 stays. Raises WeightsError when a tensor
-        is missing, surplus, of another shape, not of floating point, or not finite.
+        is missing, surplus, of another shape, not floating-point, or not finite.
         """
         table, convention, keys = self.table, self.convention, self.keys
         found = {key: a for key, a in arrays.items() if not key.endswith(convention.ignored)}
@@ -120,10 +119,10 @@ class Naming:
         return result
 
     def write(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
-        """Canonical arrays under the publisher's names, in its framework's layout and order; views where they can be.
+        """Canonical arrays under the publisher's names, in its framework's layout and order; views where possible.
 
-        PyTorch's counters of batches are among them, at 0. Gammas that the publisher does not have are multiplied into
-        the convolutions before them, which is exact in inference. Raises WeightsError when the arrays do not fit.
+        PyTorch's counters of batches are added, as 0. Gammas that the publisher does not store are multiplied into the
+        convolutions before them, which is exact in inference. Raises WeightsError when the arrays do not fit.
         """
         check(arrays, self.model)
         table, convention = self.table, self.convention
@@ -144,7 +143,7 @@ class Naming:
 
 @dataclass(frozen=True)
 class Source:
-    """A publisher: its framework, and a table for each network, by the name that the network has here."""
+    """A publisher: its framework, and a table for each of its networks, by the network's name in this project."""
 
     framework: str
     tables: Mapping[str, Table]
@@ -169,7 +168,7 @@ class Source:
 
 
 def expand(row: Row) -> Iterator[Row]:
-    """The rows a row with braces stands for; the k-th brace of either side goes with the k-th of the other."""
+    """The rows that a row with braces stands for; the k-th braces of both sides expand together."""
     if "{" not in row[0] + row[1]:
         yield row
         return

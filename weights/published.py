@@ -1,9 +1,9 @@
-"""Where publishers keep their trained weights, and fetching them; nothing here is needed to read a file one has.
+"""Addresses of the publishers' trained weights, and downloading them.
 
 Addresses and digests are those in the publishers' own sources: torchvision, timm (its files on the Hugging Face hub),
-pretrained-models.pytorch, mindcv, PaddleClas, Keras. A name like googlenet-1378be20.pth begins its SHA-256 with those
-digits, by PyTorch's convention; Keras gives MD5 sums; files without either are known by their contents alone, which
-`weights.open_checkpoint` holds to the network.
+pretrained-models.pytorch, mindcv, PaddleClas, Keras. By PyTorch's convention, a name such as googlenet-1378be20.pth has
+the first digits of the file's SHA-256; Keras gives MD5 sums. Other files are only checked by `weights.open_checkpoint`,
+against the network's names and shapes.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ URLS: dict[str, dict[str, str]] = {
         for depth, tail in (("41", ""), ("65", ""), ("71", ""), ("41", "_deeplab"), ("65", "_deeplab"))
     },
 }
-"""For each network its publishers, the default first."""
+"""For each network, the address of each publisher's weights, the default first."""
 
 MD5 = {
     "inception_v3_weights_tf_dim_ordering_tf_kernels.h5": "9a0d58056eeedaa3f26cb7ebd46da564",
@@ -71,13 +71,13 @@ MD5 = {
 
 
 def fetch(model: str, source: str | bool = True, folder: str | Path | None = None) -> Path:
-    """The file of a network's published weights, fetched unless it is there already.
+    """The path of a network's published weights, downloaded unless they are in the cache.
 
-    source   a publisher; True: the first of `URLS`
-    folder   by default $ZOO_CACHE, or the user's cache folder
+    source   a publisher; True: the first in `URLS`
+    folder   the cache, by default $ZOO_CACHE or the user's cache folder
 
-    What is half loaded is gone on with the next time. Raises WeightsError when the network has no such publisher, and
-    when the file cannot be had or is damaged; the message says how to give a file instead.
+    An interrupted download is continued the next time. Raises WeightsError when the network has no such publisher, or
+    when the file cannot be downloaded or is damaged; the message says how to use a file of your own instead.
     """
     import pooch
 
@@ -103,5 +103,7 @@ def fetch(model: str, source: str | bool = True, folder: str | Path | None = Non
         raise WeightsError(f"{model}: {error}") from None
     if digits and not pooch.file_hash(str(path)).startswith(digits[1]):
         path.unlink()
-        raise WeightsError(f"{model}: {url}: what came does not begin its SHA-256 with {digits[1]}; {instead}")
+        raise WeightsError(
+            f"{model}: {url}: the SHA-256 of the downloaded file does not begin with {digits[1]}; {instead}"
+        )
     return path

@@ -14,12 +14,23 @@ from weights.formats.tensors import Tensor
 from weights.manifest import matches
 from weights.names import Naming, Table, expand
 from weights.sources import all_sources
+from weights.sources.native import Native, identity
 from weights.wrappers import some
 from zoo.catalogue import models
 from zoo.errors import SpecError, WeightsError
 from zoo.language.diff import same_network
 from zoo.language.model import Model, configure
-from zoo.language.nodes import Conv, Head
+from zoo.language.nodes import (
+    AdaptiveAvgPool,
+    AvgPool,
+    Conv,
+    Depthwise,
+    Head,
+    MaxPool,
+    NormRelu,
+    Relu,
+    assert_never,
+)
 from zoo.language.trace import Op, parameters, trace
 
 LONGEST = 200
@@ -69,29 +80,30 @@ class Candidate:
 
 
 def recognise(
-    tensors: Mapping[str, Tensor], source: str | None = None, num_classes: int | None = None
+    tensors: Mapping[str, Tensor],
+    source: str | None = None,
+    num_classes: int | None = None,
+    wanted: Model | None = None,
 ) -> list[Candidate]:
     """All candidates: every name must fit, and one choice of classes, channels and width must explain all shapes.
 
     Of networks that compute the same function, each source contributes one. With `num_classes`, a file without the
     network's classifier fits too, for a new one with that many classes, and other tensors beside the trunk are ignored.
-    Raises NotRecognised, with the nearest match, when nothing fits.
+    `wanted` is a network that need not be registered: a file with its own paths as names may hold it. Raises NotRecognised, with the nearest match, when nothing fits.
     """
     if source is not None and source not in all_sources():
         raise WeightsError(f"unknown source {source!r}: expected one of {', '.join(all_sources())}")
     paths = {path for name in tensors if len(name) < LONGEST for path in _paths(name)}
-    known = models()
-    tables = [
-        (name, model, table)
-        for name in (all_sources() if source is None else [source])
-        for model, table in all_sources()[name].models.items()
-        if model in known
-    ]
+    tables: list[tuple[str, Model, Table]] = []
+    for name in all_sources() if source is None else [source]:
+        own = {wanted.name: wanted} if wanted and isinstance(all_sources()[name], Native) else {}
+        known = {**models(), **own}
+        named = {**all_sources()[name].models, **{model: identity(one) for model, one in own.items()}}
+        tables += [(name, known[model], table) for model, table in named.items() if model in known]
     found: list[Candidate] = []
     trunks: list[Candidate] = []
     problems: dict[tuple[str, str], str] = {}
-    for name, model, table in tables:
-        published = known[model]
+    for name, published, table in tables:
         if any(c.source == name and same_network(c.published, published) for c in found):
             continue
         naming = all_sources()[name].naming(published)
@@ -99,7 +111,7 @@ def recognise(
             try:
                 found.append(Candidate(name, published, variant(tensors, naming)))
             except (SpecError, WeightsError) as error:
-                problems[name, model] = str(error)
+                problems[name, published.name] = str(error)
         if not found and published.head and all(_rows_present(table, published, paths, head=False)):
             trunks += _trunk(tensors, name, naming, num_classes)
     if found:
@@ -115,8 +127,8 @@ def recognise(
             1.0,
         )
     shares = {
-        (name, model): float(np.mean([*_rows_present(table, known[model], paths)] or [False]))
-        for name, model, table in tables
+        (name, published.name): float(np.mean([*_rows_present(table, published, paths)] or [False]))
+        for name, published, table in tables
     }
     nearest = max(problems or shares, key=shares.__getitem__)
     if shares[nearest] < LEAST_SHARE:
@@ -126,13 +138,19 @@ def recognise(
             f"{source or 'any known source'}; `zoo list` shows the networks and their publishers",
             shares[nearest],
         )
-    name, model = nearest
-    problem = problems.get(nearest) or _problem(tensors, all_sources()[name].naming(known[model]))
+    name = nearest[0]
+    published = next(one for source_name, one, _ in tables if (source_name, one.name) == nearest)
+    problem = problems.get(nearest) or _problem(tensors, all_sources()[name].naming(published))
     raise NotRecognised(f"not a file of any known source; the nearest is {name}'s {problem}", shares[nearest])
 
 
 def recognise_part(
-    tensors: dict[str, Tensor], removed: list[str], source: str | None, num_classes: int | None, prefix: str | None
+    tensors: dict[str, Tensor],
+    removed: list[str],
+    source: str | None,
+    num_classes: int | None,
+    prefix: str | None,
+    wanted: Model | None = None,
 ) -> tuple[dict[str, Tensor], list[Candidate]]:
     """As `recognise`, for a file that may hold a larger module that the network is a part of.
 
@@ -142,7 +160,7 @@ def recognise_part(
     nearest: NotRecognised | None = None
     if prefix is None:
         try:
-            return tensors, recognise(tensors, source, num_classes)
+            return tensors, recognise(tensors, source, num_classes, wanted)
         except NotRecognised as error:
             nearest = error
     found: dict[str, tuple[dict[str, Tensor], list[Candidate]]] = {}
@@ -151,7 +169,7 @@ def recognise_part(
             continue  # a part of a network that was found
         part = {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
         try:
-            found[start] = part, recognise(part, source, num_classes)
+            found[start] = part, recognise(part, source, num_classes, wanted)
         except NotRecognised as error:
             if nearest is None or error.share > nearest.share:
                 nearest = NotRecognised(f"below the prefix {start!r}: {error}", error.share)
@@ -253,8 +271,13 @@ def variant(tensors: Mapping[str, Tensor], naming: Naming) -> Naming:
         match op.node:
             case Conv(channels=channels):
                 yield channels, dimension(f"{op.path}.conv.weight", 0)
-            case Head(hidden=int() as hidden):
-                yield hidden, dimension(f"{op.path}.hidden.weight", 0)
+            case Head(hidden=hidden):
+                if hidden is not None:
+                    yield hidden, dimension(f"{op.path}.hidden.weight", 0)
+            case Depthwise() | NormRelu() | Relu() | MaxPool() | AvgPool() | AdaptiveAvgPool():
+                pass
+            case _:
+                assert_never(op.node)
 
     traced = trace(naming.model)
     first = traced.first_conv

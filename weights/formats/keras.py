@@ -1,8 +1,8 @@
-"""Keras's files: .weights.h5 and .keras (a zip archive around one) of Keras 3, and the .h5 of all versions before.
+"""Keras's files: .weights.h5 and .keras (a zip archive with one inside) of Keras 3, and the .h5 of earlier versions.
 
-All become "layer/variable". Layers that nobody named are counted through a session, "conv2d_7", and files are loaded by
-position: here the count begins anew, so that the same network has the same names (saving_lib.py and
-legacy_h5_format.py of 3.15).
+Tensors are called "layer/variable". Keras numbers unnamed layers through a whole session, as conv2d_7, and loads files
+by position. Here the numbers start from 0 in each file, so that the same network always has the same names. Source:
+saving_lib.py and legacy_h5_format.py of 3.15.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from zoo.errors import WeightsError
 
 COUNTED = re.compile(r"(conv2d|batch_normalization|dense|separable_conv2d)(?:_(\d{1,9}))?")
 PATIENCE = 20
-"""Seconds until a process that reads an index is given up, however busy the machine."""
+"""Seconds to wait for the process that reads an index, on a busy machine too."""
 
 
 def read_archive(file: Mapped) -> Contents:
@@ -84,14 +84,14 @@ def _layers(arrays: Mapping[str, Array]) -> dict[str, dict[str, Array]]:
 
 
 def kind_of(variables: Mapping[str, Any]) -> str:
-    """What Keras calls a layer with these variables."""
+    """Keras's name for the kind of layer that has these variables."""
     if "kernel" in variables:
         return "dense" if len(variables["kernel"].shape) == 2 else "conv2d"
     return "separable_conv2d" if "depthwise_kernel" in variables else "batch_normalization"
 
 
 def _start(file: Mapped, data: memoryview) -> int:
-    """Where in the file a view of it begins."""
+    """The offset in the file at which a view of it begins."""
     whole, part = (np.frombuffer(view, np.uint8).ctypes.data for view in (file.bytes, data))
     return int(part - whole)
 
@@ -118,7 +118,7 @@ def _read(file: Mapped, data: memoryview, start: int) -> tuple[str, dict[str, Te
 
 
 def _index(path: Path, start: int, length: int) -> Any:
-    """What hdf5.py says, in a process of its own. Raises WeightsError with its error, or with what it died of."""
+    """The output of hdf5.py, in a separate process. Raises WeightsError with its error, or the signal it died by."""
     command = [sys.executable, hdf5.__file__, str(path.absolute()), str(start), str(length)]
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     try:
@@ -138,7 +138,7 @@ def _end(run: subprocess.CompletedProcess[str]) -> str:
 
 
 def _renumbered(layers: list[str]) -> dict[str, str]:
-    """Names for layers that a session counted, counted from 0: conv2d, conv2d_1, ..."""
+    """New names for layers that Keras numbered, counted from 0: conv2d, conv2d_1, ..."""
     counted: dict[str, set[int]] = {}
     for layer in layers:
         if match := COUNTED.fullmatch(layer):

@@ -1,6 +1,6 @@
 """Paddle's .pdparams: a pickled dictionary of NumPy arrays, and Paddle's own names for them.
 
-As paddle/framework/io.py of 3.3 has it; bfloat16 is kept as uint16.
+Source: paddle/framework/io.py of version 3.3. bfloat16 is stored as uint16.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Pickles as data: a reader that runs nothing, and the few operations that writing needs.
+"""A pickle parser that runs nothing, and the few operations that writing needs.
 
-A pickle is a program for a stack machine. This machine knows the operations that build plain values, and calls nothing
-but the functions that its caller allows by name; importing is not among the things it can do. Every count and length is
-checked against the file before memory is taken for it.
+A pickle is a program for a stack machine. This machine implements the operations that build plain values, calls only
+the functions that its caller allows by name, and cannot import. Every count and length is checked against the file
+before memory is allocated for it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ MOST_OPERATIONS = 500_000
 """More than any training checkpoint of the family has (Inception-ResNet-v2 with Adam and EMA: 200,000)."""
 
 LONGEST_INTEGER = 1024
-"""Bytes; what Python writes out in decimals without complaint."""
+"""Bytes; Python still prints an integer of this length in decimal."""
 
 LONG_TEXT = 1 << 16
-"""Bytes above which a text is kept as bytes until someone asks: Python needs up to four times as much for it."""
+"""Bytes above which a text is not decoded until needed: a Python string takes up to four times the memory."""
 
 STAND_INS = (
     "argparse.Namespace",
@@ -44,7 +44,7 @@ STAND_INS = (
     "torch.device",
     "types.SimpleNamespace",
 )
-"""What training loops keep beside the weights: an empty stand-in takes its place, and nobody looks for the class."""
+"""Classes of objects that training loops store beside the weights: an empty stand-in replaces them, unimported."""
 
 
 class Function:
@@ -55,7 +55,7 @@ class Function:
 
 
 class StandIn(dict[Any, Any]):
-    """In the place of an object that is of no use here; takes any state, and keeps none."""
+    """Replaces an object that is not needed here; it accepts any state, and keeps none."""
 
     def __setitem__(self, key: Any, value: Any) -> None:
         pass
@@ -78,7 +78,7 @@ class NumpyType:
 
 
 class NumpyArray:
-    """A numpy.ndarray, whose state comes after it; without a tensor where its elements are no numbers."""
+    """A numpy.ndarray, whose state follows in the pickle; it gets no tensor where its elements are not numbers."""
 
     tensor: Tensor
 
@@ -136,7 +136,7 @@ def _ordered(pairs: Any = ()) -> dict[Any, Any]:
 
 
 def as_tuple(values: Any = ()) -> tuple[Any, ...]:
-    """A list or tuple as a tuple; nothing else, as a text of a million bytes would become a million texts."""
+    """A list or tuple as a tuple; not a string, as one of a million characters would become a million strings."""
     if not isinstance(values, list | tuple):
         raise TypeError(f"a {type(values).__name__} where a list was expected")
     return tuple(values)
@@ -179,7 +179,7 @@ PLAIN: dict[str, Any] = {
     **{name: Function(_stand_in) for name in STAND_INS},
     **{f"numpy.{core}.{name}": Function(call) for core in ("core", "_core") for name, call in NUMPY.items()},
 }
-"""What any pickle may name: containers, NumPy's arrays, stand-ins."""
+"""What any pickle may refer to: containers, NumPy's arrays, stand-ins."""
 
 
 def load(
@@ -187,8 +187,10 @@ def load(
 ) -> tuple[Any, int]:
     """The value of the pickle that starts at byte `at`, and where it ends.
 
-    `functions` are what it may name besides `PLAIN`, a `Function` where it may call it; `persistent` gives the value of
-    a persistent id. Raises WeightsError, saying why, for all else.
+    functions   what it may refer to besides `PLAIN`; a `Function` may also be called
+    persistent  returns the value of a persistent id
+
+    Raises WeightsError, with the reason, for any other pickle.
     """
     machine = _Machine(data, at, {**PLAIN, **functions}, persistent)
     try:
@@ -227,7 +229,7 @@ class _Machine:
             elif operation in ACT:
                 ACT[operation](self)
             else:
-                self.fail(f"operation {bytes([operation])!r} has no place in a checkpoint")
+                self.fail(f"operation {bytes([operation])!r} is not used in checkpoints")
         self.fail(f"more than {MOST_OPERATIONS:,} operations")
 
     def fail(self, reason: str) -> NoReturn:
@@ -304,7 +306,7 @@ class _Machine:
         self.stack.append(function.call(*arguments, **(names or {})))
 
     def spend(self, values: Any) -> None:
-        """What functions may copy, all calls together, is about as much as the file has: a value can be named often."""
+        """Limit what all calls together may copy to about the file's size: a value can be referred to many times."""
         if isinstance(values, tuple):
             sized = (value.data if isinstance(value, LongText) else value for value in values)
             self.credit -= sum(len(value) for value in sized if isinstance(value, list | tuple | str | memoryview))
@@ -392,7 +394,7 @@ ACT = _operations(
         b"Q": lambda m: m.persist(m.stack.pop()),
     }
 )
-"""Operations that change what is there."""
+"""Operations that change values on the stack."""
 
 
 def emit(value: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""Tensors in a file that are not yet read, and the file itself, mapped into memory."""
+"""Lazy tensors, whose elements are read from a file on demand, and the file itself, mapped into memory."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ ITEMSIZE = {
     "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "bool": 1,
     "int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint64": 8, "uint32": 4, "uint16": 2, "uint8": 1,
 }  # fmt: skip
-"""Bytes an element takes, for each type we read."""
+"""Bytes of an element, for each type that is read."""
 
 MOST_SIZES = 64
-"""Of a tensor's shape and strides together; NumPy allows 32 axes."""
+"""Most entries of a tensor's shape and strides together; NumPy allows 32 axes."""
 
 
 @dataclass(frozen=True)
 class Tensor:
     """A tensor whose elements are read when NumPy asks for them: `np.asarray(tensor)`.
 
-    `dtype` is as in the file; bfloat16, which NumPy lacks, comes as float32. What comes may be a read-only view of the
-    mapped file.
+    `dtype` is the file's; bfloat16, which NumPy does not have, is read as float32. The array may be a read-only view
+    of the mapped file.
     """
 
     shape: tuple[int, ...]
@@ -50,7 +50,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file holds: nested dictionaries with tensors and plain values as leaves, and its metadata."""
+    """The contents of a file: nested dictionaries with tensors and plain values as leaves, and metadata."""
 
     format: str
     tree: dict[Any, Any]
@@ -58,7 +58,7 @@ class Contents:
 
 
 class Mapped:
-    """A file mapped into memory, read-only. Raises WeightsError unless it is a regular one with something in it."""
+    """A file mapped into memory, read-only. Raises WeightsError unless it is a regular file and not empty."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -80,12 +80,12 @@ class Mapped:
 
 
 def plain_sizes(numbers: tuple[Any, ...]) -> bool:
-    """Whether these are sizes as a tensor may have: few, whole, not negative, and no larger than any memory."""
+    """Whether a tensor may have these sizes: few integers, none negative, none larger than any memory."""
     return len(numbers) <= MOST_SIZES and all(isinstance(n, int) and 0 <= n < 2**48 for n in numbers)
 
 
 def from_buffer(buffer: Buffer, dtype: str, shape: tuple[int, ...], order: str = "<", fortran: bool = False) -> Tensor:
-    """The tensor that fills `buffer`. Raises ValueError when it does not, for an unknown type or a negative size."""
+    """The tensor whose bytes are `buffer`. Raises ValueError when its length does not fit the type and the shape."""
     if dtype not in ITEMSIZE:
         raise ValueError(f"elements of type {dtype}, expected one of {', '.join(ITEMSIZE)}")
     if not plain_sizes(shape) or prod(shape) * ITEMSIZE[dtype] != len(buffer):
@@ -94,7 +94,7 @@ def from_buffer(buffer: Buffer, dtype: str, shape: tuple[int, ...], order: str =
 
 
 def decode(buffer: Buffer, dtype: str, order: str = "<") -> Array:
-    """The elements of a buffer, of a length that fits; bfloat16 as float32, others as a view."""
+    """The elements of a buffer: bfloat16 converted to float32, little-endian types as a view."""
     if dtype == "bfloat16":
         return (np.frombuffer(buffer, f"{order}u2").astype(np.uint32) << 16).view(np.float32)
     array = np.frombuffer(buffer, np.dtype(dtype).newbyteorder("<" if order == "<" else ">"))
@@ -117,6 +117,6 @@ def release(array: Array) -> None:
 
 
 def encode(array: Array) -> memoryview:
-    """The bytes of an array in C order and little-endian, without a copy where it lies so already."""
+    """The bytes of an array in C order and little-endian; a copy only where the array is stored otherwise."""
     little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
     return little.reshape(-1).view(np.uint8).data

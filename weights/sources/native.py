@@ -9,16 +9,12 @@ from weights.names import Source, Table
 from zoo.catalogue import models
 from zoo.frameworks import FRAMEWORKS
 from zoo.language.model import Model
-from zoo.language.nodes import Conv, Depthwise, Head, NormRelu, leaves
+from zoo.language.trace import parameters
 
 
 def identity(model: Model) -> Table:
     """Every part that has tensors, under its own name."""
-    parts = [
-        name
-        for name, node in model.parts.items()
-        if any(isinstance(leaf, Conv | Depthwise | Head | NormRelu) for leaf in leaves(node))
-    ]
+    parts = dict.fromkeys(name.partition(".")[0] for name in parameters(model))
     return Table(tuple((part, part) for part in parts))
 
 
