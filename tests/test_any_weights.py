@@ -129,6 +129,21 @@ def test_a_spec_that_is_none_gets_one_line(tmp_path, case, suffix):
     assert len(str(caught.value)) < 600 + len(str(path))
 
 
+@pytest.mark.parametrize("to", ["torch", "paddle"])
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_a_frameworks_file_of_a_network_that_is_not_registered_opens_for_it(tmp_path, to, prefix):
+    """Saved by the framework itself, so that nothing says which network it is."""
+    arrays = weights.initial(OWN)
+    native = weights.all_sources()[to].naming(OWN).write(arrays)
+    path = tmp_path / f"w{SUFFIXES[to]}"
+    FORMATS[to].write(path, {f"{prefix}{key}": array for key, array in native.items()}, {})
+    with pytest.raises(WeightsError, match="do not have the names of a network"):
+        weights.open_checkpoint(path)
+    opened = weights.open_checkpoint(path, model=OWN)
+    assert opened.model == OWN
+    assert all(np.array_equal(array, arrays[key]) for key, array in opened.arrays().items())
+
+
 def test_a_source_that_nobody_has(tmp_path):
     FORMATS["safetensors"].write(tmp_path / "w.safetensors", weights.initial(OWN), store.describe(OWN) | {"names": "x"})
     with pytest.raises(WeightsError, match="its metadata say that its names are those of 'x', expected one of cadene"):

@@ -247,7 +247,7 @@ CKPT = {
     "an integer for a name": (b"\x0a\x07\x0a\x03a.b\x08\x01", "Value has an unknown field 1"),
     "fixed width": (b"\x0a\x0e\x0a\x03a.b\x11" + bytes(8), "field 2 has wire type 1: expected 0 or 2"),
     "beyond its value": (b"\x0a\x07\x0a\x03a.b\x12\x09", "cut short: field 2 has 9 bytes, and 0 are left"),
-    "65 bits": (b"\x0a\x0f\x0a\x03a.b" + b"\xff" * 9 + b"\x7f", "no integer of at most 64 bits"),
+    "65 bits": (b"\x0a\x12\x0a\x03a.b\x12\x0b\x08" + b"\xff" * 9 + b"\x7f", "no integer of at most 64 bits"),
     "another field": (value() + b"\x12\x02aa", "no value begins at byte"),
 }
 

@@ -89,7 +89,8 @@ def recognise(
 
     Of networks that compute the same function, each source contributes one. With `num_classes`, a file without the
     network's classifier fits too, for a new one with that many classes, and other tensors beside the trunk are ignored.
-    `wanted` is a network that need not be registered: a file with its own paths as names may hold it. Raises NotRecognised, with the nearest match, when nothing fits.
+    `wanted` is a network that need not be registered: a file under that network's own paths is recognised as it. Raises
+    NotRecognised, with the nearest match, when nothing fits.
     """
     if source is not None and source not in all_sources():
         raise WeightsError(f"unknown source {source!r}: expected one of {', '.join(all_sources())}")
