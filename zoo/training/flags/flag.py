@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from zoo.training.flags.types import FlagType
-
-if TYPE_CHECKING:
-    from zoo.training.flags.table import Arguments
 
 Script = Literal["train", "validate"]
 Value = TypeVar("Value")
@@ -21,7 +18,7 @@ class Condition(NamedTuple):
     `otherwise` is a format string that takes the names of flags: "with --opt {opt}".
     """
 
-    holds: Callable[[Arguments], bool]
+    holds: Callable[[Any], bool]
     otherwise: str
 
 
@@ -47,7 +44,7 @@ class Flag:
     script: Script | None
     learning: bool
     used: Condition | None
-    needs: Callable[[Arguments], str] | None
+    needs: Callable[[Any], str] | None
     synonyms: tuple[str, ...]
 
 
@@ -60,7 +57,7 @@ def flag(
     script: Script | None = None,
     learning: bool = True,
     used: Condition | None = None,
-    needs: Callable[[Arguments], str] | None = None,
+    needs: Callable[[Any], str] | None = None,
     synonyms: tuple[str, ...] = (),
 ) -> Value:
     """A field of `Arguments`: its default, and as metadata the row of the table (but for the name, the field's own)."""
