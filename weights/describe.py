@@ -6,14 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from weights.recognise import Candidate
 from zoo.language.diff import differences, matters, same_network
 from zoo.language.model import Model
-
-if TYPE_CHECKING:
-    from weights.checkpoints import Checkpoint
 
 
 def question(candidates: Sequence[Candidate]) -> str:
@@ -28,8 +25,8 @@ def flavours(candidates: Sequence[Candidate]) -> list[Model]:
     return list({candidate.model.name: candidate.model for candidate in candidates}.values())
 
 
-def describe(opened: Checkpoint) -> dict[str, Any]:
-    """What is known of the file, and of the arrays that are read from it.
+def describe(opened: Any) -> dict[str, Any]:
+    """What is known of the file of a `weights.Checkpoint`, and of the arrays that are read from it.
 
     `model` is the network that the arrays are for, `converted_from` the file's own where that is another flavour, and
     `possible` are the other flavours that its names fit. `preprocess_of` is what the preprocessing is from: "the file",
