@@ -16,6 +16,9 @@ from zoo.language.model import Model, configure
 from zoo.models import MODELS
 from zoo.parity import reference_logits
 
+SMALL = Path(__file__).with_name("small.json")
+"""A network of a second's work, with everything that a run keeps: norm, dropout, an auxiliary head. Its name: small."""
+
 FULL = reference_logits.NAMES
 """Tested at their published width; the others at a quarter of it, and at full width against their publishers."""
 

@@ -107,6 +107,21 @@ def test_the_moving_average_of_a_file(tmp_path):
     np.testing.assert_array_equal(net.weights["head.fc.weight"], average["head.fc.weight"].astype(np.float64))
 
 
+def test_a_backbone_without_its_classifier(tmp_path, caplog):
+    model = configure(MODELS["inception_v3"], width=0.25, aux=False)
+    arrays = weights.initial(model, 4)
+    native = weights.SOURCES["timm"].naming(model).write(arrays)
+    weights.FORMATS["torch"].write(tmp_path / "w.pth", {k: a for k, a in native.items() if not k.startswith("fc.")}, {})
+    with pytest.raises(zoo.WeightsError, match="give num_classes"):
+        zoo.build("inception_v3", "reference", checkpoint=tmp_path / "w.pth")
+    net = zoo.build("inception_v3", "reference", checkpoint=tmp_path / "w.pth", num_classes=5)
+    assert net.spec.num_classes == 5
+    assert "5 classes" in caplog.text
+    np.testing.assert_array_equal(net.weights["conv2d_1a_3x3.conv.weight"], arrays["conv2d_1a_3x3.conv.weight"])
+    features = zoo.build("inception_v3", "reference", checkpoint=tmp_path / "w.pth", out_indices=["mixed_7c"])
+    assert features.spec.taps == ("mixed_7c",)
+
+
 def test_a_registered_model_is_found_by_its_name(registry):
     assert zoo.register(OWN) is OWN
     zoo.register(OWN)  # again: the same

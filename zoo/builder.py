@@ -68,6 +68,7 @@ def build(
     that cannot be, BackendError when the framework or device is missing, WeightsError when the checkpoint does not fit.
     """
     wanted = None if model is None else weights.resolve(model)
+    taps_only = features_only or out_indices is not None
     if pretrained:
         if checkpoint is not None or wanted is None:
             raise SpecError("pretrained: expected a model, and no checkpoint beside it")
@@ -76,7 +77,10 @@ def build(
         checkpoint = model
     if checkpoint is None and wanted is None:
         raise SpecError("zoo.build: name a model, or give a checkpoint that says which it holds")
-    opened = None if checkpoint is None else weights.open_checkpoint(checkpoint, model=wanted, ema=ema)
+    opened = None
+    if checkpoint is not None:
+        classes = (num_classes or (wanted.num_classes if wanted else None)) if taps_only else num_classes
+        opened = weights.open_checkpoint(checkpoint, model=wanted, ema=ema, num_classes=classes)
     held = wanted if opened is None else opened.model
     assert held is not None
     if num_classes is None and opened is not None:
@@ -84,7 +88,7 @@ def build(
     full = variant(
         wanted or held, held, num_classes=num_classes, in_channels=in_channels, drop_rate=drop_rate, width=width
     )
-    taps = resolve_taps(full, out_indices) if features_only or out_indices is not None else ()
+    taps = resolve_taps(full, out_indices) if taps_only else ()
     if aux and (taps or not full.aux):
         raise SpecError(
             f"{full.name}: {'feature maps come without' if taps else 'it has no'} auxiliary heads: leave out aux=True"

@@ -27,9 +27,12 @@ from zoo.training.report import Epoch, reported  # noqa: E402
 from zoo.training.run_folder import newest  # noqa: E402
 from zoo.training.state import read_state  # noqa: E402
 
-MODEL = "googlenet"
+Network = tuple[str, str]
+"""A network's name, and the flags that choose it."""
+
+GOOGLENET: Network = "googlenet", "--model googlenet --width 0.125 --image_resize 64"
 FLAGS = (
-    f"--model {MODEL} --width 0.125 --image_resize 64 --dataset digits --num_samples 96 --batch_size 16 --lr 0.01 "
+    "--dataset digits --num_samples 96 --batch_size 16 --lr 0.01 "
     "--opt momentum --warmup_epochs 0 --aux_factor 0.3 --mixup 0.2 --ema --ema_decay 0.9 --val_while_train "
     "--num_parallel_workers 2 --recovery_interval 1 --keep_checkpoint_max 2 --progress none"
 )
@@ -51,14 +54,14 @@ class Ordeal:
     seconds: float = 0.0
 
 
-def ordeal(backend: str, folder: Path, kills: int, epochs: int, seed: int = 0) -> Ordeal:
+def ordeal(backend: str, folder: Path, kills: int, epochs: int, seed: int = 0, model: Network = GOOGLENET) -> Ordeal:
     """Make two runs of `epochs`, one of them killed `kills` times. Raises AssertionError if a run does not resume."""
     begun, chance, result = time.perf_counter(), random.Random(seed), Ordeal(backend)
-    whole, broken = folder / "whole", folder / "broken"
-    _end(_start(backend, whole, epochs))
+    whole, broken, (name, flags) = folder / "whole", folder / "broken", model
+    _end(_start(backend, whole, epochs, flags))
     while result.kills < kills:
-        process = _start(backend, broken, epochs, "--resume")
-        _until_it_trains(process, broken)
+        process = _start(backend, broken, epochs, flags, "--resume")
+        _until_it_trains(process, broken / f"optim_{name}.ckpt")
         time.sleep(chance.uniform(0, SPAN))
         if chance.random() < 0.5:
             _until_it_saves(process, broken, chance.uniform(0, 0.01))
@@ -69,15 +72,15 @@ def ordeal(backend: str, folder: Path, kills: int, epochs: int, seed: int = 0) -
         process.communicate()
         result.kills += 1
         result.saving += any(broken.glob(".*.part"))
-        result.positions.append(str(newest(broken, MODEL).position))
-    _end(_start(backend, broken, epochs, "--resume"))
-    result.different += _differences(whole, broken, epochs)
+        result.positions.append(str(newest(broken, name).position))
+    _end(_start(backend, broken, epochs, flags, "--resume"))
+    result.different += _differences(whole, broken, name, epochs)
     result.seconds = time.perf_counter() - begun
     return result
 
 
-def _start(backend: str, folder: Path, epochs: int, *more: str) -> subprocess.Popen[str]:
-    words = f"{FLAGS} --backend {backend} --epoch_size {epochs}".split()
+def _start(backend: str, folder: Path, epochs: int, flags: str, *more: str) -> subprocess.Popen[str]:
+    words = f"{flags} {FLAGS} --backend {backend} --epoch_size {epochs}".split()
     command = [sys.executable, str(ROOT / "train.py"), *words, "--ckpt_save_dir", str(folder), *more]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
@@ -87,9 +90,8 @@ def _end(process: subprocess.Popen[str]) -> None:
     assert process.returncode == 0, errors[-2000:]
 
 
-def _until_it_trains(process: subprocess.Popen[str], folder: Path) -> None:
+def _until_it_trains(process: subprocess.Popen[str], file: Path) -> None:
     """Wait until it has written its first state."""
-    file = folder / f"optim_{MODEL}.ckpt"
     before = file.stat().st_mtime_ns if file.exists() else 0
     until = time.monotonic() + 300
     while process.poll() is None and (not file.exists() or file.stat().st_mtime_ns == before):
@@ -104,13 +106,13 @@ def _until_it_saves(process: subprocess.Popen[str], folder: Path, delay: float) 
     time.sleep(delay)
 
 
-def _differences(whole: Path, broken: Path, epochs: int) -> list[str]:
+def _differences(whole: Path, broken: Path, name: str, epochs: int) -> list[str]:
     found = []
-    for path in sorted(whole.glob(f"{MODEL}*.ckpt")):
+    for path in sorted(whole.glob(f"{name}*.ckpt")):
         other = broken / path.name
         if not other.exists() or other.read_bytes() != path.read_bytes():
             found.append(path.name)
-    one, two = (read_state(folder / f"optim_{MODEL}.ckpt") for folder in (whole, broken))
+    one, two = (read_state(folder / f"optim_{name}.ckpt") for folder in (whole, broken))
     if one.position != two.position or one.losses != two.losses or one.arrays.keys() != two.arrays.keys():
         found.append("the state")
     found += [name for name, array in one.arrays.items() if array.tobytes() != two.arrays[name].tobytes()]

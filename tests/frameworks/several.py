@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import numpy as np
 
 import weights
+import zoo
 from backends import get
 from backends.processes import join
 from backends.training import trainer
@@ -22,19 +23,19 @@ from zoo.commands.entry_point import run
 from zoo.data import Augment, Loader, open_dataset
 from zoo.data.loader import at_position
 from zoo.frameworks import FRAMEWORKS
-from zoo.language.model import Model, configure
-from zoo.models import MODELS
+from zoo.language.model import Model
 from zoo.training.optimizers import Optimizer
 from zoo.training.plan import Plan, groups
 from zoo.training.processes import Processes
 
+SMALL = Path(__file__).parents[1] / "small.json"
 BATCH, STEPS, RATE = 16, 20, 1e-4
 
 
 def main(framework: str, folder: str, split: int, graph: bool) -> int:
     backend = get(framework)
     processes = join(framework, FRAMEWORKS[framework].launcher.started() > 1)
-    model = configure(MODELS["googlenet"], width=0.125, num_classes=10)
+    model = zoo.spec(SMALL)
     net = backend.build(model)
     arrays = weights.initial(model, 0)
     arrays["head.fc.bias"] = arrays["head.fc.weight"][:, 0].copy()  # not 0: errors are relative to an array's largest
@@ -44,7 +45,7 @@ def main(framework: str, folder: str, split: int, graph: bool) -> int:
     training = trainer(framework, net, plan, processes)
     loader = Loader(
         open_dataset("digits", ".", "train"),
-        Augment(64),
+        Augment(model.size),
         BATCH // processes.size,
         shuffle=True,
         workers=2,
@@ -82,7 +83,7 @@ def statistic(framework: str, model: Model, processes: Processes, loader: Loader
     training = trainer(framework, net, Plan(Optimizer("sgd", momentum=0.0), groups(model)), processes)
     batch = next(loader.epoch(0))
     training.step(batch.images, batch.targets, RATE)
-    return training.dumped()[f"{model.stages[0].name}.bn.mean"]
+    return training.dumped()["stem.0.bn.mean"]
 
 
 sys.exit(run(lambda: main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "1")))

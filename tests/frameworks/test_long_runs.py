@@ -15,7 +15,7 @@ import kills
 import numpy as np
 import pytest
 import spoilt
-from support import files_up_to
+from support import SMALL, files_up_to
 
 import train
 import validate
@@ -27,7 +27,7 @@ from zoo.training.run_folder import newest
 from zoo.training.state import read_state
 
 ROOT = Path(__file__).parents[2]
-MODEL = "--model googlenet --width 0.125 --image_resize 64 --num_parallel_workers 2 --warmup_epochs 0"
+MODEL = f"--model {SMALL} --num_parallel_workers 2 --warmup_epochs 0"
 FLAGS = (
     f"{MODEL} --dataset digits --num_samples 48 --batch_size 16 --lr 0.001 --opt momentum --scheduler constant --mode 1"
 )
@@ -68,7 +68,7 @@ def lines(errors):
 
 
 def test_killed_at_random_moments_a_run_ends_as_the_undisturbed_one(framework, tmp_path):
-    result = kills.ordeal(framework, tmp_path, kills=2, epochs=8)
+    result = kills.ordeal(framework, tmp_path, kills=2, epochs=20, model=("small", f"--model {SMALL}"))
     assert result.kills == 2
     assert result.different == []
 
@@ -76,16 +76,16 @@ def test_killed_at_random_moments_a_run_ends_as_the_undisturbed_one(framework, t
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_finishes_the_step_and_says_how_to_go_on(framework, tmp_path, number):
     run = script(*words(framework, tmp_path / "my run", "--epoch_size", "1000", flags=PROCESS))
-    until((tmp_path / "my run" / "optim_googlenet.ckpt").exists)
+    until((tmp_path / "my run" / "optim_small.ckpt").exists)
     run.send_signal(number)
     _, errors = run.communicate(timeout=60)
-    position = newest(tmp_path / "my run", "googlenet").position
+    position = newest(tmp_path / "my run", "small").position
     (line,) = lines(errors)
     if framework == "mindspore" and run.returncode == 128 + signal.SIGTERM:
         number = signal.SIGTERM  # which it makes of SIGINT while it runs a graph
     wanted = (
-        f"train.py: stopped by {number.name}; the last checkpoint is {tmp_path}/my run/optim_googlenet.ckpt "
-        f"({position}); to resume from it: python {ROOT}/train.py -c '{tmp_path}/my run/googlenet.yaml' --resume"
+        f"train.py: stopped by {number.name}; the last checkpoint is {tmp_path}/my run/optim_small.ckpt "
+        f"({position}); to resume from it: python {ROOT}/train.py -c '{tmp_path}/my run/small.yaml' --resume"
     )
     assert (line, run.returncode) == (wanted, 128 + number)
     if number == signal.SIGTERM and framework == "torch":  # the command does what it says
@@ -93,7 +93,7 @@ def test_a_signal_finishes_the_step_and_says_how_to_go_on(framework, tmp_path, n
             f"{wanted.rpartition(': ')[2]} --epoch_size {position.epoch}", shell=True, env=environment()
         )
         assert again.wait(120) == 0
-        assert newest(tmp_path / "my run", "googlenet").position == (position.epoch, 6)
+        assert newest(tmp_path / "my run", "small").position == (position.epoch, 6)
 
 
 def test_a_signal_in_validation_leaves_it_for_later(framework, tmp_path, monkeypatch, capsys):
@@ -145,13 +145,13 @@ def test_what_is_in_a_folder_where_another_run_goes_on_is_set_aside(framework, t
     few = ("--num_samples", "16", "--epoch_size")
     assert train.main(words(framework, tmp_path / "a", *few, "1")) == 0
     assert train.main(words(framework, tmp_path / "b", *few, "1", "--seed", "1")) == 0
-    file = tmp_path / "a" / "optim_googlenet.ckpt"
+    file = tmp_path / "a" / "optim_small.ckpt"
     before = {path.name: path.read_bytes() for path in (tmp_path / "b").glob("*.ckpt")}
     assert train.main(words(framework, tmp_path / "b", *few, "2", "--resume", str(file))) == 0
     assert {path.name: path.read_bytes() for path in (tmp_path / "b" / "earlier-1").glob("*.ckpt")} == before
     assert sorted(path.name for path in (tmp_path / "b").glob("*.ckpt")) == [
-        "googlenet-2_1.ckpt",
-        "optim_googlenet.ckpt",
+        "optim_small.ckpt",
+        "small-2_1.ckpt",
     ]
 
 
@@ -162,11 +162,11 @@ def test_a_run_goes_on_in_another_framework(framework, tmp_path):
     both = ("--epoch_size", "2", "--keep_state_max", "9")
     first = script(*words(other, tmp_path / "a", *both, flags=flags))
     assert first.wait(240) == 0, first.stderr.read()[-2000:]
-    files = {step: tmp_path / "a" / f"optim_googlenet-{step}.ckpt" for step in ("1_3", "2_1")}
+    files = {step: tmp_path / "a" / f"optim_small-{step}.ckpt" for step in ("1_3", "2_1")}
     resumed = words(framework, tmp_path / "b", *both, "--resume", str(files["1_3"]), flags=flags)
     assert train.main(resumed) == 0
     before, wanted = read_state(files["1_3"]), read_state(files["2_1"])
-    came = read_state(tmp_path / "b" / "optim_googlenet-2_1.ckpt")
+    came = read_state(tmp_path / "b" / "optim_small-2_1.ckpt")
     assert came.losses[0] == pytest.approx(wanted.losses[0], rel=1e-5)
     for name, array in wanted.arrays.items():
         scale = max(1e-30, np.abs(array).max())
@@ -222,9 +222,9 @@ def test_bad_images_are_left_out_and_listed(framework, folder, tmp_path, monkeyp
 
     report, figures = tmp_path / "bad.csv", tmp_path / "f.json"
     judge = (
-        f"--model googlenet --data_dir {folder.root} --val_split train --mode 1 --backend {framework} --json {figures}"
+        f"--model {SMALL} --data_dir {folder.root} --val_split train --mode 1 --backend {framework} --json {figures}"
     )
-    judge += f" --bad_images {report} --ckpt_path {tmp_path / 'a' / 'googlenet-1_15.ckpt'} --batch_size 32"
+    judge += f" --bad_images {report} --ckpt_path {tmp_path / 'a' / 'small-1_15.ckpt'} --batch_size 32"
     assert validate.main(judge.split()) == 0
     assert len(report.read_text().splitlines()) == 1 + len(folder.unreadable)
     assert f'"unreadable": {len(folder.unreadable)}' in figures.read_text()
@@ -245,12 +245,12 @@ def test_a_loss_that_is_no_number_names_the_batch_and_the_last_checkpoint(framew
     assert train.main(words(framework, tmp_path, "--epoch_size", "1")) == 0
     message = (
         r"epoch 2, batch \d: the loss is (nan|inf).*; the batch: train/\d+, train/\d+, train/\d+, \.\.\. \(16 in all: "
-        r".*failed_batch.csv\); the last checkpoint is .*optim_googlenet.ckpt \(epoch 1, batch 3\); to resume from it: "
+        r".*failed_batch.csv\); the last checkpoint is .*optim_small.ckpt \(epoch 1, batch 3\); to resume from it: "
     )
     with pytest.raises(TrainingError, match=message):
         train.main(words(framework, tmp_path, "--epoch_size", "2", "--lr", "1e30", "--resume"))
     assert len((tmp_path / "failed_batch.csv").read_text().splitlines()) == 17
-    assert newest(tmp_path, "googlenet").position == (1, 3)
+    assert newest(tmp_path, "small").position == (1, 3)
 
 
 def test_a_disk_that_fills_loses_nothing(framework, tmp_path, monkeypatch):
@@ -262,10 +262,10 @@ def test_a_disk_that_fills_loses_nothing(framework, tmp_path, monkeypatch):
             real(self, state)
 
     monkeypatch.setattr(train.Keeper, "save_state", fills)
-    message = r"optim_googlenet.ckpt: cannot write the state there: .*; the last checkpoint is .*\(epoch 2, batch 3\)"
+    message = r"optim_small.ckpt: cannot write the state there: .*; the last checkpoint is .*\(epoch 2, batch 3\)"
     with pytest.raises(TrainingError, match=message):
         train.main(words(framework, tmp_path, "--epoch_size", "9"))
-    assert newest(tmp_path, "googlenet").position == (2, 3)
+    assert newest(tmp_path, "small").position == (2, 3)
     assert not list(tmp_path.glob(".*.part"))
     assert train.main(words(framework, tmp_path, "--epoch_size", "3", "--resume")) == 0
 
@@ -280,15 +280,15 @@ def test_a_folder_that_turns_read_only_loses_nothing(framework, tmp_path, monkey
         return real(*arguments, dir=dir, **options)
 
     monkeypatch.setattr(zoo.files.tempfile, "mkstemp", read_only)
-    message = r"Read-only file system; the last checkpoint is .*optim_googlenet.ckpt \(epoch 2, batch 1\); to resume"
+    message = r"Read-only file system; the last checkpoint is .*optim_small.ckpt \(epoch 2, batch 1\); to resume"
     with pytest.raises(TrainingError, match=message):
         train.main(words(framework, tmp_path, "--num_samples", "16", "--epoch_size", "9"))
-    assert newest(tmp_path, "googlenet").position == (2, 1)
+    assert newest(tmp_path, "small").position == (2, 1)
 
 
 def test_of_two_runs_in_a_folder_the_second_waits_for_its_turn(framework, tmp_path):
     first = script(*words(framework, tmp_path, "--epoch_size", "1000", flags=PROCESS))
-    until((tmp_path / "optim_googlenet.ckpt").exists)
+    until((tmp_path / "optim_small.ckpt").exists)
     with pytest.raises(
         TrainingError, match=rf"process {first.pid} on .* is writing there: wait until it has ended, or choose"
     ):
@@ -297,7 +297,7 @@ def test_of_two_runs_in_a_folder_the_second_waits_for_its_turn(framework, tmp_pa
     first.kill()
     first.communicate()
     assert train.main(words(framework, tmp_path, "--epoch_size", "1")) == 0
-    assert newest(tmp_path / "earlier-1", "googlenet").position.epoch >= 1
+    assert newest(tmp_path / "earlier-1", "small").position.epoch >= 1
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), MemoryError("no more"), KeyError("a fault of the program")])

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import SMALL
 
 import train
 from zoo.errors import TrainingError
@@ -21,7 +22,7 @@ from zoo.training.run_folder import newest
 ROOT = Path(__file__).parents[2]
 SEVERAL = Path(__file__).with_name("several.py")
 FLAGS = (
-    "--model googlenet --width 0.125 --image_resize 64 --dataset digits --num_parallel_workers 2 --warmup_epochs 0 "
+    f"--model {SMALL} --dataset digits --num_parallel_workers 2 --warmup_epochs 0 "
     "--opt momentum --lr 0.001 --batch_size 8 --mode 1"
 )
 
@@ -90,20 +91,17 @@ def test_two_processes_train_and_judge_as_one_program(framework, tmp_path):
     until_it_saves(run, tmp_path)
     os.kill(second(run.pid, framework), signal.SIGTERM)
     run.wait(120)
-    position = newest(tmp_path / "run", "googlenet").position
-    assert (
-        f"train.py: stopped by SIGTERM; the last checkpoint is {tmp_path}/run/optim_googlenet.ckpt ({position})"
-        in said(tmp_path / "logs")
+    position = newest(tmp_path / "run", "small").position
+    assert f"train.py: stopped by SIGTERM; the last checkpoint is {tmp_path}/run/optim_small.ckpt ({position})" in said(
+        tmp_path / "logs"
     )
     assert (tmp_path / "logs" / "out").read_text().count("Epoch: [1/500], batch: [1/3], loss: ") == 1
     epochs = ["--epoch_size", str(position.epoch + 1)]
     on = [*FLAGS.replace("--batch_size 8", "--batch_size 16").split(), *more, *epochs, "--resume"]
     assert train.main(on) == 0
-    assert newest(tmp_path / "run", "googlenet").position == (position.epoch + 1, 3)
-    judge = (
-        f"--model googlenet --dataset digits --batch_size 64 --mode 1 --backend {framework} --num_samples 75".split()
-    )
-    judge += ["--ckpt_path", str(tmp_path / "run" / f"googlenet-{position.epoch + 1}_3.ckpt")]
+    assert newest(tmp_path / "run", "small").position == (position.epoch + 1, 3)
+    judge = f"--model {SMALL} --dataset digits --batch_size 64 --mode 1 --backend {framework} --num_samples 75".split()
+    judge += ["--ckpt_path", str(tmp_path / "run" / f"small-{position.epoch + 1}_3.ckpt")]
     figures, predictions = {}, {}
     for count in (2, 1):
         out = tmp_path / str(count)
@@ -128,7 +126,7 @@ def test_a_process_that_dies_ends_the_run(framework, tmp_path):
     until_it_saves(run, tmp_path)
     os.kill(second(run.pid, framework), signal.SIGKILL)
     assert run.wait(120) != 0
-    assert newest(tmp_path / "run", "googlenet").position.epoch >= 1
+    assert newest(tmp_path / "run", "small").position.epoch >= 1
     end = time.monotonic() + 30
     while left := [pid for pid in processes() if str(tmp_path).encode() in command_line(pid)]:
         assert time.monotonic() < end, f"{left} are left"
@@ -137,7 +135,7 @@ def test_a_process_that_dies_ends_the_run(framework, tmp_path):
 
 def until_it_saves(run, folder):
     end = time.monotonic() + 120
-    while not (folder / "run" / "optim_googlenet.ckpt").exists():
+    while not (folder / "run" / "optim_small.ckpt").exists():
         assert run.poll() is None, said(folder / "logs")[-3000:]
         assert time.monotonic() < end, "it does not begin"
         time.sleep(0.05)

@@ -47,10 +47,10 @@ and variances from 0.75 to 1.25), on two images of noise at the native size.
 
 Weights go through files ({KINDS}) and back. We write them as the publisher
 keeps them, without its framework; its own strict loader reads them, and its own saver writes them again; a process in
-which no framework can be imported recognises that file and reads canonical weights from it. *Weights* says whether those
-are the original ones (PaddleClas's classifiers are scaled). The last columns run them: the largest
-max |ours - theirs| / max |theirs| over the outputs named, in float32. The bound is {TOLERANCE:g}, and {MEMORY:g} GB for the
-process that builds and runs ours, with every stage's output kept.
+which no framework can be imported recognises that file and reads canonical weights from it. *Weights* says whether
+those are the original ones (PaddleClas's classifiers are scaled). The last columns run them: the largest
+max |ours - theirs| / max |theirs| over the outputs named, in float32. The bound is {TOLERANCE:g}, and {MEMORY:g} GB
+for the process that builds and runs ours, with every stage's output kept.
 
 """
 COLUMNS = ("publisher", "model", "outputs", "weights", *FRAMEWORKS)

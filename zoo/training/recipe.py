@@ -52,7 +52,10 @@ def network(a: Arguments, data: Dataset, checkpoint: str | Path | None = None) -
     if the flags, the file and the dataset do not go together.
     """
     wanted = weights.resolve(a.model)
-    opened = None if checkpoint is None else weights.open_checkpoint(checkpoint, model=wanted, ema=_averaged(a))
+    opened = None
+    if checkpoint is not None:
+        classes = a.num_classes if a.script == "train" else None
+        opened = weights.open_checkpoint(checkpoint, model=wanted, ema=_averaged(a), num_classes=classes)
     held = wanted if opened is None else opened.model
     classes = a.num_classes or len(data.classes)
     if a.script == "validate" and opened:
