@@ -91,7 +91,7 @@ class ConvNormAct(nn.Module):
         super().__init__()
         kernel, window = pair(node.kernel), reach(node)
         half = (window[0] // 2, window[1] // 2) if node.padding == "half" else (0, 0)
-        convolution = SameConv2d if node.padding == "same" else nn.Conv2d
+        convolution = SameConv2d if node.padding == "same" and max(window) > 1 else nn.Conv2d  # 1x1 needs no padding
         self.conv = convolution(inputs, outputs, kernel, node.stride, half, node.dilation, groups, bias=node.bias)
         self.bn = _norm(outputs, norm) if node.norm else nn.Identity()
         self.act = nn.ReLU() if node.act else nn.Identity()

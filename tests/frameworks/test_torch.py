@@ -236,6 +236,14 @@ def test_jit_trace_is_right_at_another_size(name):
     assert error(traced(other).numpy(), net(other).numpy()) <= 1e-6
 
 
+@torch.no_grad()
+def test_symbolic_trace_of_a_strided_1x1_with_same_padding():
+    model = Model("one", stages(node=Conv(4, 1, 2, "same")), None, Preprocess(16), size=16, taps=("node",))
+    net = build(model, weights.initial(model))
+    x = torch.from_numpy(batch(model, 15, 18))
+    assert torch.equal(torch.fx.symbolic_trace(net)(x)[0], net(x)[0])
+
+
 @pytest.mark.parametrize("name", TRACED)
 @torch.no_grad()
 def test_torchvision_extracts_features(name):
