@@ -240,6 +240,9 @@ class Masked(nn.Cell):
         self.mask.name = f"{self.path}.mask.{count}"
         F.assign(self.mask, tensor)
 
+    def update_parameters_name(self, prefix: str = "", recurse: bool = True) -> None:
+        """Keep the masks' names when a classifier takes this cell: a graph needs them unique and unchanging."""
+
     def construct(self, x: Tensor) -> Tensor:
         return x * self.mask
 

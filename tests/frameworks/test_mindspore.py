@@ -1,5 +1,7 @@
 """MindSpore only: GRAPH mode, its pools, its ONNX exporter, its own optimizers and devices, and mindcv's classes."""
 
+import time
+
 import mindspore as ms
 import numpy as np
 import pytest
@@ -144,13 +146,41 @@ def test_pools_have_the_border_of_their_node(node, mode, request):
         assert error(cell(ms.Tensor(x)).asnumpy(), exact) <= 1e-6
 
 
+@pytest.mark.parametrize("graph", [False, True], ids=["pynative", "graph"])
+@pytest.mark.parametrize("node", POOLS, ids=str)
+def test_gradients_of_pools(node, graph):
+    """Behind a ReLU, where PyNative mode fails for some slices; against MindSpore's pools with explicit padding."""
+    half = node.kernel // 2 if node.padding == "half" else 0
+    if isinstance(node, AvgPool):
+        cell, options = AvgPool2d(node), {"padding": half, "count_include_pad": node.count_include_pad}
+        reference = nn.AvgPool2d(node.kernel, node.stride, pad_mode="pad", **options)
+    elif node.padding == "same":
+        cell, reference = MaxPool2d(node), nn.MaxPool2d(node.kernel, node.stride, pad_mode="same")
+    else:
+        cell, options = MaxPool2d(node), {"padding": half, "ceil_mode": node.padding == "ceil"}
+        reference = nn.MaxPool2d(node.kernel, node.stride, pad_mode="pad", **options)
+
+    def gradient(pool, x, upstream):
+        def total(x):
+            return (pool(ms.ops.relu(x)) * upstream).sum()
+
+        function = ms.grad(total)
+        return (ms.jit(function) if graph else function)(x).asnumpy()
+
+    for height, width in ((14, 15), (12, 12), (13, 13)):
+        random = np.random.default_rng(0)
+        x = ms.Tensor(random.permutation(2 * 3 * height * width).reshape(2, 3, height, width).astype(np.float32) + 1)
+        upstream = ms.Tensor(random.standard_normal(reference(x).shape).astype(np.float32))
+        assert error(gradient(cell, x, upstream), gradient(reference, x, upstream)) <= 1e-6
+
+
 def unusable(*_):
     raise AssertionError("the slower operation ran")
 
 
 @pytest.mark.parametrize("node", [MaxPool(3, 2, "valid"), MaxPool(3, 2, "half"), AvgPool(), AvgPool(3, 1, "valid")])
 def test_each_mode_runs_its_faster_pooling_operation(node):
-    x = ms.Tensor(np.ones((1, 2, 14, 14), np.float32))
+    x = ms.Tensor(np.ones((1, 2, 13, 13), np.float32))
     eager, compiled = ((MaxPool2d if isinstance(node, MaxPool) else AvgPool2d)(node) for _ in range(2))
     eager.pool3d = unusable
     assert eager(x).shape[:2] == (1, 2)
@@ -199,6 +229,37 @@ def test_a_trainer_leaves_the_network_as_it_was(graph):
     outputs = [net(ms.Tensor(x[:3])).asnumpy() for _ in range(2)]
     assert outputs[0].shape == (3, 10)
     assert not np.array_equal(*outputs), "the network's own dropout draws new masks"
+
+
+@pytest.mark.parametrize("graph", [False, True], ids=["pynative", "graph"])
+def test_every_classifier_drops_features_by_its_own_mask(graph):
+    """From the first step on, and compiled once for each batch size: masks have unique names that do not change."""
+    model = configure(MODELS["googlenet"], width=0.125, num_classes=10)
+    training = trainer(
+        "mindspore",
+        build(model, weights.initial(model, 0)),
+        Plan(Optimizer(), groups(model), aux_factor=0.3, graph=graph),
+    )
+    x, targets = batch(model, 224, count=4), np.eye(10, dtype=np.float32)[[1, 3, 5, 7]]
+
+    def loss(seed, dropped=()):
+        training.seed(seed)
+        draw = training.masks
+        training.masks = lambda count: {p: m * 0 if p in dropped else m for p, m in draw(count).items()}
+        try:
+            return float(training.backward(x, targets, 1.0))
+        finally:
+            del training.masks
+
+    start = time.perf_counter()
+    first = loss(0)
+    compilation = time.perf_counter() - start
+    start = time.perf_counter()
+    others = [loss(1), *(loss(0, [path]) for path in training.heads)]
+    assert len({first, *others}) == 5
+    assert {cell.mask.name for cell in training.masked.values()} == {f"{path}.mask.4" for path in training.heads}
+    if graph:
+        assert time.perf_counter() - start < compilation
 
 
 def state(net):
