@@ -28,4 +28,5 @@ def quiet_progress():
     """Nothing in the suite talks to a terminal."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TERM", "dumb")
+        patch.delenv("COLUMNS", raising=False)
         yield

@@ -23,7 +23,8 @@ WRAPPED = 100
 """The same for tables of sentences, which are always wrapped."""
 
 LONGEST_WORDS = (40, 32, 24, 18, 12)
-"""Characters from which a word is broken: the first of these with which the table fits the terminal, or the last."""
+"""Characters from which a word is broken: the first of these with which the table fits the terminal. In a table that
+does not fit at all, the first: breaking names would not help."""
 
 BETWEEN = 3
 """Characters between two columns."""
@@ -62,10 +63,8 @@ def show(table: Table) -> None:
     rich = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
     limit, between = _limit(table.wrap), BETWEEN * len(table.columns)
     texts = [[_text(cell).plain for cell in cells] for cells in zip(table.columns, *table.rows, strict=True)]
-    for longest in LONGEST_WORDS:
-        widths = [_least_width(cells, longest) for cells in texts]
-        if sum(widths) + between <= limit:
-            break
+    choices = [[_least_width(cells, longest) for cells in texts] for longest in LONGEST_WORDS]
+    widths = next((widths for widths in choices if sum(widths) + between <= limit), choices[0])
     for title, width in zip(table.columns, widths, strict=True):
         figures = title.startswith(">")
         justify: Literal["left", "right"] = "right" if figures else "left"
