@@ -8,7 +8,13 @@ from backends import worker
 from zoo.models import MODELS
 
 
-@pytest.mark.parametrize("name", FULL)
+SUITE = ("inception_v4", "googlenet.mindcv")
+"""With batch norm and without; the others are run nightly."""
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in SUITE else pytest.param(name, marks=pytest.mark.nightly) for name in FULL]
+)
 def test_torch_paddle_mindspore_torch(name):
     model, start = MODELS[name], calibrated(MODELS[name])
     x = batch(model, model.size)
