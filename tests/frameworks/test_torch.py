@@ -256,10 +256,27 @@ def test_torchvision_extracts_features(name):
     assert torch.equal(extracted["logits"], net(x))
 
 
+@pytest.mark.parametrize("name", ["googlenet.mindcv", "xception.keras"])
+def test_export_with_dynamic_sizes(name):
+    """Symbolic sizes go through the padding of SAME borders."""
+    net, x, _ = traceable(name)
+    x = torch.from_numpy(batch(net.spec, 160, 160, 2))
+    sizes = {
+        0: torch.export.Dim("n", max=8),
+        2: torch.export.Dim("h", min=96, max=320),
+        3: torch.export.Dim("w", min=96, max=320),
+    }
+    exported = torch.export.export(net, (x,), dynamic_shapes=(sizes,)).module()
+    for height, width, count in ((171, 190, 3), (128, 131, 2)):
+        other = torch.from_numpy(batch(net.spec, height, width, count))
+        with torch.no_grad():
+            assert error(exported(other).numpy(), net(other).numpy()) <= 1e-6, (height, width)
+
+
 @pytest.mark.parametrize("name", SAME_BORDERS)
 def test_onnx_with_dynamic_sizes(name):
-    pytest.importorskip("onnx")
-    onnxruntime = pytest.importorskip("onnxruntime")
+    import onnxruntime
+
     net, x, _ = traceable(name)
     file = io.BytesIO()
     with warnings.catch_warnings():

@@ -45,8 +45,8 @@ def border(padding: PoolPadding, n: int, kernel: int, stride: int) -> tuple[int,
         case "valid":
             return 0, 0
         case "same":
-            # ceil(n / stride) windows; without a comparison where it can be, as tracers take n for a tensor
-            total = kernel - 1 - (n - 1) % stride
+            # ceil(n / stride) windows, written so that tracers can take n for a tensor or a symbol
+            total = (n - 1) // stride * stride + kernel - n
             total = total if kernel >= stride else max(total, 0)
             return total // 2, total - total // 2
         case "ceil":
