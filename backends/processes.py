@@ -12,26 +12,26 @@ from zoo.training.processes import Processes
 
 
 def rank(environment: Mapping[str, str] = os.environ) -> int:
-    """The number that a launcher has given this process; 0 without one."""
+    """The number, from 0, that a launcher gave this process; 0 without a launcher."""
     return max(int(environment.get(row.launcher.rank, 0)) for row in FRAMEWORKS.values())
 
 
 def local_rank(backend: str) -> int:
-    """Its number on its machine."""
+    """The number, from 0, of this process on its machine."""
     return int(os.environ.get(FRAMEWORKS[backend].launcher.local_rank, 0))
 
 
 def launch(backend: str, count: int, gpu: bool) -> str:
-    """The command that starts so many processes on one machine; a script and its flags follow."""
+    """The command that starts `count` processes on one machine; the script and its flags follow it."""
     launcher = FRAMEWORKS[backend].launcher
     words = launcher.command.format(count)
     return f"{words} {launcher.cpu_options}".rstrip() if not gpu else words
 
 
 def join(backend: str, distribute: bool, gpu: bool = False, script: str = "train.py") -> Processes:
-    """The processes that the launcher of a framework has started; without `distribute`, this one alone.
+    """The processes that the framework's launcher has started; without `distribute`, this one alone.
 
-    Raises TrainingError where the launcher is missing, or is there and was not expected.
+    Raises TrainingError when `distribute` is given without the launcher, or the launcher is used without it.
     """
     started = FRAMEWORKS[backend].launcher.started()
     if not distribute:
@@ -40,7 +40,7 @@ def join(backend: str, distribute: bool, gpu: bool = False, script: str = "train
         return Processes()
     if not started:
         other = next((row for row in FRAMEWORKS.values() if row.launcher.started()), None)
-        what = f"these were started by {other.launcher.command.split(' --')[0]}" if other else "none were started"
+        what = f"the processes were started by {other.launcher.command.split(' --')[0]}" if other else "no processes were started"
         command = f"{launch(backend, 2, gpu)} {script} --distribute ..."
         raise TrainingError(f"--distribute: {what}; {backend}'s own are started by `{command}`")
     try:
