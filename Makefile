@@ -34,7 +34,7 @@ parity: env
 # A process for each framework, as MindSpore and Paddle cannot share one; two at a time, the longest first.
 test: env
 	@set -e; export ZOO_TEST_WEIGHTS=$$(mktemp -d); trap 'rm -rf "$$ZOO_TEST_WEIGHTS"' EXIT; \
-	$(MAKE) --no-print-directory -j2 $(SYNC) test-mindspore test-core test-paddle test-torch
+	$(MAKE) --no-print-directory --keep-going -j2 $(SYNC) test-mindspore test-core test-paddle test-torch
 
 test-core: env
 	$(BIN)/pytest tests
