@@ -40,7 +40,11 @@ def join(backend: str, distribute: bool, gpu: bool = False, script: str = "train
         return Processes()
     if not started:
         other = next((row for row in FRAMEWORKS.values() if row.launcher.started()), None)
-        what = f"the processes were started by {other.launcher.command.split(' --')[0]}" if other else "no processes were started"
+        what = (
+            f"the processes were started by {other.launcher.command.split(' --')[0]}"
+            if other
+            else "no processes were started"
+        )
         command = f"{launch(backend, 2, gpu)} {script} --distribute ..."
         raise TrainingError(f"--distribute: {what}; {backend}'s own are started by `{command}`")
     try:
