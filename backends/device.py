@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from zoo.errors import BackendError
+from zoo.errors import BackendError, UnavailableError
 
 
 @dataclass(frozen=True)
@@ -27,3 +28,11 @@ def parse(name: str | None) -> Device | None:
     if isinstance(name, str) and (match := re.fullmatch(r"gpu(?::(\d+))?", name)):
         return Device("gpu", int(match[1] or 0))
     raise BackendError(f"unknown device {name!r}: expected 'cpu', 'gpu' or 'gpu:1'")
+
+
+def require(device: Device, framework: str, version: str, gpus: Callable[[], int]) -> None:
+    """Raise UnavailableError if `device` is a GPU beyond the `gpus()` that the framework sees."""
+    if device.kind == "gpu" and device.index >= gpus():
+        raise UnavailableError(
+            f"{framework}: no device {device}: this build of {framework} {version} sees {gpus()} GPUs"
+        )

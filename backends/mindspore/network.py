@@ -1,4 +1,7 @@
-"""MindSpore: a spec as an ordinary `nn.Cell` whose cell paths are the spec's names; PyNative and GRAPH mode."""
+"""MindSpore: builds a Model as an ordinary `nn.Cell` whose cell paths are the spec's names.
+
+It runs in PyNative and in GRAPH mode.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,12 @@ from mindspore import ops as F
 from numpy.typing import NDArray
 
 from backends.assemble import Kit, assemble
-from backends.device import Device
+from backends.device import Device, require
 from backends.mindspore.pools import AvgPool2d, MaxPool2d
 from backends.predict import float32
 from backends.predict import tape as record
 from weights.manifest import check
-from zoo.errors import BackendError, UnavailableError
+from zoo.errors import BackendError
 from zoo.frameworks import FRAMEWORKS
 from zoo.language.geometry import pair, reach
 from zoo.language.model import Model, Norm
@@ -29,10 +32,10 @@ CONVENTION = FRAMEWORKS["mindspore"].convention
 
 
 class Network(nn.Cell):
-    """Stages, head and auxiliary heads under their spec names.
+    """A network whose stages, head and auxiliary heads are attributes under their spec names.
 
-    Takes [N, C, H, W]; returns logits [N, classes], in training (logits, *aux) if there are auxiliary heads, or the
-    list of feature maps if the spec has taps.
+    It maps images [N, C, H, W] to logits [N, classes]. In training mode, a network with auxiliary heads returns
+    (logits, *auxiliary logits). A network whose spec has taps returns the list of their feature maps instead.
     """
 
     def __init__(self, model: Model) -> None:
@@ -69,7 +72,7 @@ class Network(nn.Cell):
 
 
 class ConvNormAct(nn.Cell):
-    """Convolution, batch norm, ReLU: a box of the papers' figures."""
+    """Convolution, batch norm, ReLU: one box of the papers' figures."""
 
     def __init__(self, node: Box, inputs: int, outputs: int, groups: int, norm: Norm | None) -> None:
         super().__init__()
@@ -112,7 +115,7 @@ class PreActivation(nn.Cell):
 
 
 class Branches(nn.Cell):
-    """Children side by side, joined along the channels."""
+    """Runs its branches on the same input and concatenates their outputs along the channels."""
 
     def __init__(self, branches: dict[str, nn.Cell]) -> None:
         super().__init__()
@@ -155,7 +158,7 @@ class Dropout(nn.Cell):
 
 
 class Classifier(nn.Cell):
-    """Global average pool or flatten, a hidden layer if any, dropout, linear."""
+    """Global average pooling or flattening, a hidden layer if the node has one, dropout, and a linear layer."""
 
     def __init__(self, node: Head, features: int, classes: int) -> None:
         super().__init__()
@@ -208,7 +211,7 @@ def gpus() -> int:
 
 
 def build(model: Model, device: Device | None = None) -> Network:
-    """The network in eval mode, its weights not yet loaded. MindSpore sets `device` for the whole process.
+    """The network in eval mode, before weights are loaded. MindSpore sets `device` for the whole process.
 
     Raises UnavailableError when there is no such GPU, BackendError when MindSpore already runs on another device.
     """
@@ -224,8 +227,7 @@ def set_device(device: Device) -> None:
     current = Device(ms.get_context("device_target").lower(), ms.get_context("device_id"))
     if device == current:
         return
-    if device.kind == "gpu" and device.index >= gpus():
-        raise UnavailableError(f"mindspore: no device {device}: this build of mindspore {version()} sees {gpus()} GPUs")
+    require(device, "mindspore", version(), gpus)
     try:
         ms.set_device(device.kind.upper(), device.index)
     except RuntimeError:
@@ -236,7 +238,9 @@ def set_device(device: Device) -> None:
 
 
 def load(net: Network, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-    """Copy canonical weights in. Raises WeightsError, leaving the network unchanged, when they do not fit.
+    """Copy canonical weights into the network.
+
+    Raises WeightsError, leaving the network unchanged, when they do not fit.
 
     Tensors are assigned in place: graphs compiled earlier do not see what `set_data` does.
     """

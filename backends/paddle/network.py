@@ -1,4 +1,4 @@
-"""Paddle: a spec as an ordinary `nn.Layer` whose sublayer paths are the spec's names."""
+"""Paddle: builds a Model as an ordinary `nn.Layer` whose sublayer paths are the spec's names."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from paddle import Tensor, nn
 
 from backends.assemble import Kit, assemble
-from backends.device import Device
+from backends.device import Device, require
 from backends.predict import float32
 from backends.predict import tape as record
 from weights.manifest import check
-from zoo.errors import UnavailableError
 from zoo.frameworks import FRAMEWORKS
 from zoo.language.geometry import pair, reach
 from zoo.language.model import Model, Norm
@@ -30,10 +29,10 @@ ZEROS = paddle.ParamAttr(initializer=nn.initializer.Constant(0.0))
 
 
 class Network(nn.Layer):
-    """Stages, head and auxiliary heads under their spec names.
+    """A network whose stages, head and auxiliary heads are attributes under their spec names.
 
-    Takes [N, C, H, W]; returns logits [N, classes], in training (logits, *aux) if there are auxiliary heads, or the
-    list of feature maps if the spec has taps.
+    It maps images [N, C, H, W] to logits [N, classes]. In training mode, a network with auxiliary heads returns
+    (logits, *auxiliary logits). A network whose spec has taps returns the list of their feature maps instead.
     """
 
     def __init__(self, model: Model) -> None:
@@ -64,7 +63,7 @@ class Network(nn.Layer):
 
 
 class ConvNormAct(nn.Layer):
-    """Convolution, batch norm, ReLU: a box of the papers' figures."""
+    """Convolution, batch norm, ReLU: one box of the papers' figures."""
 
     def __init__(self, node: Box, inputs: int, outputs: int, groups: int, norm: Norm | None) -> None:
         super().__init__()
@@ -115,7 +114,7 @@ class BatchNorm2D(nn.BatchNorm2D):
 
 
 class Branches(nn.Layer):
-    """Children side by side, joined along the channels."""
+    """Runs its branches on the same input and concatenates their outputs along the channels."""
 
     def __init__(self, branches: dict[str, nn.Layer]) -> None:
         super().__init__()
@@ -142,7 +141,7 @@ class Sum(nn.Layer):
 
 
 class Classifier(nn.Layer):
-    """Global average pool or flatten, a hidden layer if any, dropout, linear."""
+    """Global average pooling or flattening, a hidden layer if the node has one, dropout, and a linear layer."""
 
     def __init__(self, node: Head, features: int, classes: int) -> None:
         super().__init__()
@@ -214,7 +213,7 @@ def gpus() -> int:
 
 
 def build(model: Model, device: Device | None = None) -> Network:
-    """The network in eval mode, on the device, its weights not yet loaded.
+    """The network in eval mode, on the device, before weights are loaded.
 
     Raises UnavailableError when there is no such GPU.
     """
@@ -222,13 +221,15 @@ def build(model: Model, device: Device | None = None) -> Network:
     net.eval()
     if device is None:
         return net
-    if device.kind == "gpu" and device.index >= gpus():
-        raise UnavailableError(f"paddle: no device {device}: this build of paddle {version()} sees {gpus()} GPUs")
+    require(device, "paddle", version(), gpus)
     return net.to(device=str(device))
 
 
 def load(net: Network, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-    """Copy canonical weights in. Raises WeightsError, leaving the network unchanged, when they do not fit."""
+    """Copy canonical weights into the network.
+
+    Raises WeightsError, leaving the network unchanged, when they do not fit.
+    """
     check(arrays, net.spec)
     state = net.state_dict()
     for name, parameter in parameters(net.spec).items():
@@ -251,7 +252,7 @@ def train(net: Network) -> None:
 
 @contextmanager
 def modes_kept(net: nn.Layer) -> Iterator[None]:
-    """Put each layer back into its mode, training or inference, on exit."""
+    """On exit, put every layer back into the mode, training or eval, that it was in."""
     modes = [(layer, layer.training) for layer in net.sublayers(include_self=True)]
     try:
         yield

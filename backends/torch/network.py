@@ -14,11 +14,10 @@ from torch.ao.nn.quantized import FloatFunctional
 from torch.nn import functional as F
 
 from backends.assemble import Kit, assemble
-from backends.device import Device
+from backends.device import Device, require
 from backends.predict import float32
 from backends.predict import tape as record
 from weights.manifest import check
-from zoo.errors import UnavailableError
 from zoo.frameworks import FRAMEWORKS
 from zoo.language.geometry import border, pair, reach
 from zoo.language.model import Model, Norm
@@ -262,8 +261,7 @@ def build(model: Model, device: Device | None = None) -> Network:
     net = Network(model).eval()
     if device is None:
         return net
-    if device.kind == "gpu" and device.index >= gpus():
-        raise UnavailableError(f"torch: no device {device}: this build of torch {version()} sees {gpus()} GPUs")
+    require(device, "torch", version(), gpus)
     return net.to(f"cuda:{device.index}" if device.kind == "gpu" else "cpu")
 
 
