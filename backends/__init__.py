@@ -23,14 +23,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.device import Device
+from backends.engine import Engine, EngineOptions
 from zoo.errors import BackendError, UnavailableError
-from zoo.frameworks import FRAMEWORKS
+from zoo.frameworks import FRAMEWORKS, RUNTIMES, Runtime
 from zoo.language.model import Model
 
 Array = NDArray[np.generic]
 Float32 = NDArray[np.float32]
 
-BACKENDS = (*FRAMEWORKS, "reference")
+BACKENDS = (*FRAMEWORKS, *RUNTIMES, "reference")
 
 
 class Runs(Protocol):
@@ -62,7 +63,14 @@ class Runs(Protocol):
 
 
 class Deploys(Protocol):
-    """Runs a built network fast in inference."""
+    """Runs networks fast in inference."""
+
+    def deploy(self, model: Model, arrays: Mapping[str, Array], options: EngineOptions) -> Engine:
+        """The fastest way to run a network, made by `zoo.build(..., mode="deploy")`.
+
+        `arrays` are its canonical weights, float32. Raises UnavailableError when the device is missing, and
+        BackendError for options that the backend does not have.
+        """
 
     def classifier(self, net: Any, graph: bool = False, half: bool = False) -> Callable[[Float32], Float32]:
         """A function from a batch [N, C, H, W] to its logits [N, classes], in eval mode.
@@ -94,32 +102,35 @@ def load(name: str, module: str) -> Any:
         raise BackendError(f"unknown backend {name!r}: expected one of {', '.join(BACKENDS)}")
     if importlib.util.find_spec(f"backends.{name}.{module}") is None:
         raise BackendError(f"backend {name} runs networks only: it has no {module}; use {' or '.join(FRAMEWORKS)}")
-    if name in FRAMEWORKS:
-        _import_framework(name)
+    if row := _row(name):
+        _import_framework(row)
     return importlib.import_module(f"backends.{name}.{module}")
 
 
-def installed(name: str) -> bool:
-    """Whether a framework is there to be imported."""
-    return name in sys.modules or importlib.util.find_spec(name) is not None
+def installed(package: str) -> bool:
+    """Whether a package is there to be imported."""
+    return package in sys.modules or importlib.util.find_spec(package) is not None
 
 
-def _import_framework(name: str) -> None:
-    if name in sys.modules:
+def _row(name: str) -> Runtime | None:
+    return FRAMEWORKS.get(name) or RUNTIMES.get(name)
+
+
+def _import_framework(row: Runtime) -> None:
+    if row.package in sys.modules:
         return
-    row = FRAMEWORKS[name]
-    if not installed(name):
-        raise UnavailableError(f"{name} is not installed: pip install '{row.requirement}'")
+    if not installed(row.package):
+        raise UnavailableError(f"{row.name} is not installed: pip install '{row.requirement}'")
     for other in row.aborts_after:
         if other in sys.modules:
             raise BackendError(
-                f"{name}: this process has imported {other}, after which importing {row.title} aborts it; import "
-                f"{name} first, or run each framework in a process of its own as `zoo parity` does"
+                f"{row.name}: this process has imported {other}, after which importing {row.title} aborts it; import "
+                f"{row.name} first, or run each framework in a process of its own as `zoo parity` does"
             )
     for variable, value in row.environment().items():
         os.environ.setdefault(variable, value)
     try:
         with contextlib.redirect_stderr(io.StringIO()) if row.quiet_import else contextlib.nullcontext():
-            importlib.import_module(name)
+            importlib.import_module(row.package)
     except (ImportError, OSError) as error:
-        raise BackendError(f"{name} is installed but cannot be imported: {error}") from error
+        raise BackendError(f"{row.name} is installed but cannot be imported: {error}") from error

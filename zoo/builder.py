@@ -6,11 +6,15 @@ import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, SupportsIndex
+from typing import Any, Literal, SupportsIndex
+
+import numpy as np
+from numpy.typing import NDArray
 
 import weights
-from backends import get
+from backends import deploys, get
 from backends.device import parse
+from backends.engine import Dtype, EngineOptions
 from zoo.errors import SpecError
 from zoo.language.geometry import levels
 from zoo.language.model import Model, configure
@@ -35,15 +39,25 @@ def build(
     device: str | None = None,
     train: bool = False,
     ema: bool = False,
+    mode: Literal["module", "deploy"] = "module",
+    dtype: Dtype = "fp32",
+    threads: int | None = None,
+    compiler: str = "",
+    calibration: NDArray[np.float32] | None = None,
+    verify: bool = False,
 ) -> Any:
     """Build a network in the backend's own framework: an `nn.Module`, `nn.Cell` or `nn.Layer`, in eval mode.
+
+    With `mode="deploy"`, an engine instead (`backends.engine.Engine`): the fastest way that the backend has to run the
+    network, called on NumPy float32 [N, C, H, W], returning NumPy float32 [N, num_classes].
 
     It maps float32 [N, in_channels, height, width] to logits [N, num_classes]; in training with `aux=True` to
     (logits, aux...) in order of depth. Its module paths are the spec's names.
 
     model          a name as in `zoo.list_models()`, a Model, "package.module:NAME", a .json document, or a checkpoint;
                    by default the network that `checkpoint` holds
-    backend        "torch", "mindspore", "paddle", or "reference" (float64 NumPy, inference only)
+    backend        "torch", "mindspore", "paddle"; in inference only "onnx" (ONNX Runtime), "openvino" and "reference"
+                   (float64 NumPy)
     pretrained     True: start from the publisher's weights, downloaded unless they are in the cache; or the name of
                    one of several publishers, e.g. "cadene" (weights.published)
     checkpoint     a file of any format and source that `weights.open_checkpoint` takes, of this network or of a
@@ -63,6 +77,13 @@ def build(
     train          return it in training mode. Frameworks that keep the mode they find (Lightning from 2.2) would
                    otherwise fine-tune with fixed batch-norm statistics and without dropout
     ema            take the moving average of the weights in `checkpoint`
+    mode           "module", or "deploy" for an engine, which the options below are for
+    dtype          "fp32", "tf32" (GPU), "bf16", "fp16" or "int8", as far as the backend has them
+    threads        of the processor; by default as many as this process may use
+    compiler       for torch: "compile" (torch.compile) or "aot" (AOTInductor); by default nothing needs compiling
+    calibration    for int8: some images as the network takes them, to measure the ranges of activations on
+    verify         compare the engine with the float64 reference, and with itself on repeated, single and resized
+                   images, and raise BackendError if it is outside its tolerance (`zoo.parity.engines`)
 
     What was made anew or adapted is logged as a warning by the logger "zoo". Raises SpecError for a model or option
     that cannot be, BackendError when the framework or device is missing, WeightsError when the checkpoint does not fit.
@@ -95,6 +116,13 @@ def build(
         )
     result = configure(full, aux=aux, taps=taps)
     native_device = parse(device)
+    if mode not in ("module", "deploy"):
+        raise SpecError(f"mode: expected 'module' or 'deploy', not {mode!r}")
+    options = EngineOptions(dtype, native_device, threads, compiler, calibration)
+    if mode == "module" and (options != EngineOptions(device=native_device) or verify):
+        raise SpecError("dtype, threads, compiler, calibration and verify are for engines: add mode='deploy'")
+    if mode == "deploy" and (train or aux):
+        raise SpecError("an engine runs in inference only: leave out train and aux, or mode='deploy'")
     framework = get(backend)
     if opened is None:
         arrays = weights.initial(result, seed)
@@ -102,6 +130,13 @@ def build(
         arrays, done = opened.arrays_for(result, seed)
         for line in done:
             logger.warning("%s: %s", checkpoint, line)
+    if mode == "deploy":
+        engine = deploys(backend).deploy(result, arrays, options)
+        if verify:
+            from zoo.parity.engines import verify as verify_engine
+
+            verify_engine(engine, result, arrays)
+        return engine
     net = framework.build(result, native_device)
     framework.load(net, arrays)
     if train:

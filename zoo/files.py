@@ -15,6 +15,13 @@ from typing import Any
 from zoo.errors import InputError
 
 
+def cache_folder() -> Path:
+    """The folder for downloaded weights and compiled code: $ZOO_CACHE, or the user's cache folder."""
+    import pooch
+
+    return Path(os.environ.get("ZOO_CACHE") or pooch.os_cache("inception-zoo"))
+
+
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield the path of a new file to write to, which replaces `path` when the block ends without an error.

@@ -1,6 +1,6 @@
 """One row a framework: every fact about it that can be known without importing it.
 
-`FRAMEWORKS` has the frameworks that build networks. `CONVENTIONS` also has the two that only name tensors: the
+`FRAMEWORKS` has the frameworks that build and train networks, `RUNTIMES` what runs them in inference only. `CONVENTIONS` also has the two that only name tensors: the
 canonical one ("zoo") and Keras's.
 """
 
@@ -87,31 +87,44 @@ def _no_environment() -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Framework:
-    """A framework that builds networks.
+class Runtime:
+    """What runs networks in inference.
 
-    name                 its name here; also the package to import
-    title                its name in text
-    requirement          what to install, as pip takes it; pyproject.toml's extras say the same
-    safetensors_tag      what it writes as `format` into the metadata of a safetensors file
-    environment          variables to set before its import, unless they are set
-    aborts_after         packages whose earlier import makes importing this framework abort the process
-    quiet_import         whether to drop what its import prints on standard error
-    compiles_by_default  whether train.py and validate.py compile networks unless told otherwise
-    skip_teardown        whether the interpreter must end without taking objects apart, as that prints errors
+    name           its name here
+    title          its name in text
+    requirement    what to install, as pip takes it; pyproject.toml's extras say the same
+    package        the Python package to import, by default `name`
+    environment    variables to set before its import, unless they are set
+    aborts_after   packages whose earlier import makes importing this one abort the process
+    quiet_import   whether to drop what its import prints on standard error
+    skip_teardown  whether the interpreter must end without taking objects apart, as that prints errors
     """
 
     name: str
     title: str
     requirement: str
+    package: str = field(default="", kw_only=True)
+    environment: Callable[[], dict[str, str]] = field(default=_no_environment, kw_only=True)
+    aborts_after: tuple[str, ...] = field(default=(), kw_only=True)
+    quiet_import: bool = field(default=False, kw_only=True)
+    skip_teardown: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "package", self.package or self.name)
+
+
+@dataclass(frozen=True)
+class Framework(Runtime):
+    """A runtime that also trains networks and keeps weights in files of its own.
+
+    safetensors_tag      what it writes as `format` into the metadata of a safetensors file
+    compiles_by_default  whether train.py and validate.py compile networks unless told otherwise
+    """
+
     convention: Convention
     launcher: Launcher
     safetensors_tag: str
-    environment: Callable[[], dict[str, str]] = _no_environment
-    aborts_after: tuple[str, ...] = ()
-    quiet_import: bool = False
     compiles_by_default: bool = False
-    skip_teardown: bool = False
 
 
 def mkl_kernels(cpuinfo: str = "/proc/cpuinfo") -> str | None:
@@ -196,6 +209,15 @@ FRAMEWORKS: dict[str, Framework] = {
         ),
     )
 }
+
+RUNTIMES: dict[str, Runtime] = {
+    row.name: row
+    for row in (
+        Runtime("onnx", "ONNX Runtime", "onnxruntime>=1.20", package="onnxruntime"),
+        Runtime("openvino", "OpenVINO", "openvino>=2024.4"),
+    )
+}
+"""Those that run networks in inference only, from an ONNX graph."""
 
 CONVENTIONS: dict[str, Convention] = {
     "zoo": Convention(),

@@ -1,18 +1,28 @@
-"""Paddle's fast inference."""
+"""Paddle: fast inference."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import ctypes
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import paddle
 from numpy.typing import NDArray
-from paddle import Tensor
+from paddle import Tensor, inference
 
-from backends.paddle.network import Network, modes_kept, place
+from backends.device import require
+from backends.engine import Engine, EngineOptions
+from backends.paddle.network import Network, build, gpus, load, modes_kept, place, version
 from zoo.errors import UnavailableError
+from zoo.language.model import Model
+from zoo.language.rewrites import deployable
 
 
 def autocast(net: Network) -> AbstractContextManager[None]:
@@ -50,3 +60,79 @@ def classifier(
         return logits.astype("float32").numpy()
 
     return classify
+
+
+def deploy(model: Model, arrays: Mapping[str, NDArray[np.generic]], options: EngineOptions) -> Engine:
+    """Paddle Inference, on a CPU with oneDNN: see `backends.Deploys.deploy`.
+
+    The graph reaches it through a temporary folder: Paddle 3.3 crashes when a program is handed over in memory.
+    """
+    options.require("paddle", ("fp32", "fp16") if options.on_gpu else ("fp32", "bf16"))
+    if options.device is not None:
+        require(options.device, "paddle", version(), gpus)
+    if options.dtype == "bf16" and not _has_bfloat16():
+        raise UnavailableError("paddle: this processor has no bfloat16")
+    clock = [time.perf_counter()]
+    rewritten, folded = deployable(model, arrays)
+    clock.append(time.perf_counter())
+    net = build(rewritten)
+    load(net, folded)
+    images = paddle.static.InputSpec([None, model.in_channels, None, None], "float32", "images")
+    with tempfile.TemporaryDirectory(prefix="zoo-paddle-") as folder, _silent():
+        paddle.jit.save(net, f"{folder}/net", [images])
+        clock.append(time.perf_counter())
+        predictor = inference.create_predictor(_config(Path(folder), options))
+    clock.append(time.perf_counter())
+    source = predictor.get_input_handle(predictor.get_input_names()[0])
+    results = [predictor.get_output_handle(name) for name in predictor.get_output_names()]
+
+    def run(x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        source.copy_from_cpu(x)
+        predictor.run()
+        return [result.copy_to_cpu() for result in results]
+
+    where = str(options.device) if options.on_gpu else f"oneDNN, {options.thread_count} threads"
+    description = f"Paddle Inference {version()}, {options.dtype}, {where}"
+    seconds = dict(zip(("rewrite", "build", "compile"), np.diff(clock).tolist(), strict=True))
+    return Engine(model, run, description, options, seconds)
+
+
+def _config(folder: Path, options: EngineOptions) -> Any:
+    config = inference.Config(str(folder / "net.json"), str(folder / "net.pdiparams"))
+    config.disable_glog_info()
+    if options.on_gpu and options.device is not None:
+        precision = inference.PrecisionType.Half if options.dtype == "fp16" else inference.PrecisionType.Float32
+        config.enable_use_gpu(256, options.device.index, precision)  # megabytes to begin with; it grows
+        return config
+    config.enable_mkldnn()
+    config.set_cpu_math_library_num_threads(options.thread_count)
+    if options.dtype == "bf16":
+        config.enable_mkldnn_bfloat16()
+    return config
+
+
+def _has_bfloat16(cpuinfo: str = "/proc/cpuinfo") -> bool:
+    """Whether the processor computes in bfloat16."""
+    try:
+        return "avx512_bf16" in Path(cpuinfo).read_text()
+    except OSError:
+        return False
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Drop what Paddle's C++ code prints, on standard output too, when it saves and optimises a program."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(1), os.dup(2)]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        ctypes.CDLL(None).fflush(None)  # what C has printed may still be in its buffers
+        for number, copy in enumerate(kept, 1):
+            os.dup2(copy, number)
+            os.close(copy)
+        os.close(nowhere)

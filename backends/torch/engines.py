@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from backends.torch.network import Network, modes_kept
+from backends.device import require
+from backends.engine import Engine, EngineOptions
+from backends.torch.compiled import Compiled, Graphs, Packages
+from backends.torch.network import CONVENTION, Network, gpus, modes_kept, version
+from backends.torch.packed import pack
+from zoo.language.model import Model
+from zoo.language.rewrites import deployable
+
+Array = NDArray[np.generic]
+DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def autocast(device: torch.device) -> torch.autocast:
@@ -32,3 +44,90 @@ def classifier(
         return logits.float().cpu().numpy()
 
     return classify
+
+
+def deploy(model: Model, arrays: Mapping[str, Array], options: EngineOptions) -> Engine:
+    """An engine: see `backends.Deploys.deploy`. Its compilers, on top of what every engine does:
+
+    ""         on a CPU, channels-last with weights packed by oneDNN and fused ReLUs and sums, as `torch.compile` with
+               freezing has them; on a GPU, channels-last and CUDA graphs. Neither compiles anything
+    "compile"  `torch.compile` with freezing, on the first images of each size
+    "aot"      AOTInductor, once for each image size; compiled code is kept in `zoo.files.cache_folder()`
+
+    "compile" and "aot" need a C++ compiler on a CPU. TensorFloat-32 is off unless dtype is "tf32".
+    """
+    options.require(
+        "torch", ("fp32", "tf32", "bf16", "fp16") if options.on_gpu else ("fp32", "bf16"), ("", "compile", "aot")
+    )
+    device = torch.device("cpu")
+    if options.on_gpu and options.device is not None:
+        require(options.device, "torch", version(), gpus)
+        device = torch.device("cuda", options.device.index)
+    clock = [time.perf_counter()]
+    rewritten, folded = deployable(model, arrays)
+    clock.append(time.perf_counter())
+    dtype = DTYPES[options.dtype]
+    net = _network(rewritten, folded).to(device, dtype, memory_format=torch.channels_last)
+    if dtype != torch.float32 and hasattr(net, "head"):
+        net.head = InFloat32(net.head)
+    forward: Callable[[Tensor], Any] = net
+    if options.compiler == "compile":
+        forward = Compiled(net)
+    elif options.compiler == "aot":
+        forward = Packages(net, rewritten, folded, options)
+    elif options.on_gpu:
+        forward = Graphs(net)
+    elif torch.backends.mkldnn.is_available():
+        pack(net)
+    clock.append(time.perf_counter())
+
+    @torch.no_grad()
+    def run(x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        images = torch.from_numpy(x).to(device, dtype, memory_format=torch.channels_last)
+        with _settings(options):
+            outputs = forward(images)
+        return [value.float().cpu().numpy() for value in (outputs if model.taps else [outputs])]
+
+    how = options.compiler or ("CUDA graphs" if options.on_gpu else "packed by oneDNN")
+    where = str(options.device) if options.on_gpu else f"{options.thread_count} threads"
+    description = f"PyTorch {version()}, channels-last, {how}, {options.dtype}, {where}"
+    seconds = {"rewrite": clock[1] - clock[0], "build": clock[2] - clock[1]}
+    return Engine(model, run, description, options, seconds)
+
+
+class InFloat32(nn.Module):
+    """The classifier of a network in half precision: logits in bfloat16 would have three digits."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner.float()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.inner(x.float())
+        return y
+
+
+def _network(model: Model, arrays: Mapping[str, Array]) -> Network:
+    """The network in eval mode with its weights, without drawing random ones first."""
+    with torch.device("meta"):
+        net = Network(model).eval()
+    state = {CONVENTION.rename(name): torch.tensor(array) for name, array in arrays.items()}
+    counters = {name: torch.tensor(0) for name in net.state_dict() if name.endswith(CONVENTION.counter)}
+    net.load_state_dict(state | counters, assign=True)
+    return net
+
+
+@contextlib.contextmanager
+def _settings(options: EngineOptions) -> Iterator[None]:
+    """The number of threads and the use of TensorFloat-32, put back at the end: they hold for the whole process."""
+    count, matmul, cudnn = torch.get_num_threads(), torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    if count != options.thread_count:
+        torch.set_num_threads(options.thread_count)
+    matmul.allow_tf32 = cudnn.allow_tf32 = options.dtype == "tf32"
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+        if count != options.thread_count:
+            torch.set_num_threads(count)

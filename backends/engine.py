@@ -1,0 +1,125 @@
+"""Engines: networks made ready for inference, with one interface whichever framework runs them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backends.device import Device
+from backends.predict import float32
+from zoo.arguments import integer
+from zoo.errors import BackendError
+from zoo.language.model import Model
+from zoo.language.trace import InputCheck
+
+Float32 = NDArray[np.float32]
+Dtype: TypeAlias = Literal["fp32", "tf32", "bf16", "fp16", "int8"]
+DTYPES: tuple[str, ...] = get_args(Dtype)
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How to run a network.
+
+    dtype        what convolutions and matrix products compute in; images and outputs are float32
+    device       None: the CPU
+    threads      on the CPU; by default as many as this process may use
+    compiler     which of the framework's ways to compile ("" is its default: see each engines.py)
+    calibration  for int8: images as the network takes them, float32 [N, C, H, W], to measure activations on
+    """
+
+    dtype: Dtype = "fp32"
+    device: Device | None = None
+    threads: int | None = None
+    compiler: str = ""
+    calibration: Float32 | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise BackendError(f"unknown dtype {self.dtype!r}: expected one of {', '.join(DTYPES)}")
+        if self.threads is not None:
+            integer(self.threads, "threads")
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device is not None and self.device.kind == "gpu"
+
+    @property
+    def thread_count(self) -> int:
+        """The number of threads, defaults filled in."""
+        return available_threads() if self.threads is None else self.threads
+
+    def require(self, backend: str, dtypes: Sequence[str], compilers: Sequence[str] = ("",)) -> None:
+        """Raise BackendError unless the dtype and the compiler are among those that the backend has."""
+        if self.dtype not in dtypes:
+            raise BackendError(f"{backend}: no {self.dtype} on {self.device or 'cpu'}: expected {' or '.join(dtypes)}")
+        if self.compiler not in compilers:
+            names = " or ".join(filter(None, compilers)) or "none"
+            raise BackendError(f"{backend}: no compiler {self.compiler!r}: expected {names}")
+
+
+def available_threads() -> int:
+    """The number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Engine:
+    """A network made ready for inference.
+
+    Called on images, float32 [N, C, H, W] with any N and any size that the network takes, it returns NumPy float32:
+    logits [N, classes], or the list of feature maps of a network with taps. Calls from several threads are safe: they
+    run one after another. `close()`, or the end of a `with` block, frees what the engine holds.
+
+    spec         the Model that it was made from
+    description  the runtime and what it does, in words
+    options      as they were asked for
+    seconds      what making it took, by step: "rewrite" and "build", and "compile" where that is a step of its own
+    """
+
+    def __init__(
+        self,
+        spec: Model,
+        run: Callable[[Float32], Sequence[NDArray[Any]]],
+        description: str,
+        options: EngineOptions,
+        seconds: Mapping[str, float],
+        close: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.spec, self.description, self.options, self.seconds = spec, description, options, dict(seconds)
+        self._run: Callable[[Float32], Sequence[NDArray[Any]]] | None = run
+        self._close, self._lock, self._check_input = close, threading.Lock(), InputCheck(spec)
+
+    def __call__(self, x: Float32) -> Any:
+        """Raises InputError for images that the network cannot take, BackendError after `close()`."""
+        x = float32(x)
+        self._check_input(x.shape)
+        with self._lock:
+            if self._run is None:
+                raise BackendError(f"{self.spec.name}: this engine is closed")
+            outputs = [np.asarray(output, np.float32) for output in self._run(x)]
+        return outputs if self.spec.taps else outputs[0]
+
+    def close(self) -> None:
+        """Free what the engine holds. Closing twice does nothing."""
+        with self._lock:
+            if self._run is not None:
+                self._run = None
+                self._close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, place: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{self.spec.name}, {self.description}>"

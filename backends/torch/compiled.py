@@ -1,0 +1,101 @@
+"""A network compiled for images of each size that it meets: by `torch.compile`, AOTInductor or as CUDA graphs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from backends.engine import EngineOptions
+from zoo.errors import BackendError
+from zoo.files import atomic_write, cache_folder
+from zoo.language.document import to_json
+from zoo.language.model import Model
+
+INDUCTOR = {"freezing": True}
+"""Weights become constants of the compiled code, laid out as its kernels want them."""
+
+
+class Compiled:
+    """`torch.compile`. The first images of each size compile, which takes minutes."""
+
+    def __init__(self, net: nn.Module) -> None:
+        self.forward = torch.compile(net, options=INDUCTOR)
+
+    def __call__(self, x: Tensor) -> Any:
+        try:
+            return self.forward(x)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            raise BackendError(f"torch: torch.compile failed: {str(error).splitlines()[0]}") from error
+
+
+class Packages:
+    """AOTInductor: a package for each image size, for any number of images, kept on disk."""
+
+    def __init__(self, net: nn.Module, model: Model, arrays: Mapping[str, NDArray[Any]], options: EngineOptions) -> None:
+        self.net = net
+        digest = hashlib.sha256(f"{torch.__version__} {options.dtype} {options.device} {to_json(model)}".encode())
+        for array in arrays.values():
+            digest.update(np.ascontiguousarray(array))
+        self.key = digest.hexdigest()[:16]
+        self.loaded: dict[tuple[int, int], Any] = {}
+
+    def __call__(self, x: Tensor) -> Any:
+        size = (x.shape[2], x.shape[3])
+        if size not in self.loaded:
+            self.loaded[size] = self._package(x)
+        return self.loaded[size](x)
+
+    def _package(self, x: Tensor) -> Any:
+        path = cache_folder() / "aotinductor" / f"{self.key}-{x.shape[2]}x{x.shape[3]}.pt2"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            example = torch.zeros(2, *x.shape[1:], dtype=x.dtype, device=x.device).to(memory_format=torch.channels_last)
+            count = torch.export.Dim("N", min=1, max=4096)
+            program = torch.export.export(self.net, (example,), dynamic_shapes=({0: count},))
+            with atomic_write(path) as part:
+                compiled = torch._inductor.aoti_compile_and_package(
+                    program, package_path=f"{part}.pt2", inductor_configs=INDUCTOR
+                )
+                part.with_name(f"{part.name}.pt2").replace(part)
+                assert compiled
+        return torch._inductor.aoti_load_package(str(path))
+
+
+class Graphs:
+    """CUDA graphs: the kernels of one shape of images, recorded once and started together."""
+
+    KEPT = 8
+    """The shapes whose graphs are kept; each holds its own memory for activations."""
+
+    def __init__(self, net: nn.Module) -> None:
+        self.net = net
+        self.graphs: dict[torch.Size, tuple[Any, Tensor, Any]] = {}
+
+    def __call__(self, x: Tensor) -> Any:
+        if x.shape not in self.graphs:
+            while len(self.graphs) >= self.KEPT:
+                self.graphs.pop(next(iter(self.graphs)))
+            self.graphs[x.shape] = self._record(x)
+        graph, images, outputs = self.graphs[x.shape]
+        images.copy_(x)
+        graph.replay()
+        return outputs
+
+    def _record(self, x: Tensor) -> tuple[Any, Tensor, Any]:
+        images = x.clone(memory_format=torch.channels_last)
+        stream = torch.cuda.Stream(x.device)
+        stream.wait_stream(torch.cuda.current_stream(x.device))
+        with torch.cuda.stream(stream):  # kernels are chosen and workspaces allocated before recording
+            for _ in range(3):
+                self.net(images)
+        torch.cuda.current_stream(x.device).wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            outputs = self.net(images)
+        return graph, images, outputs

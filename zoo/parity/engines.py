@@ -1,0 +1,116 @@
+"""Judging an engine as a backend is judged: against the float64 reference, and against itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backends.engine import Engine
+from zoo.errors import BackendError, SpecError
+from zoo.language.interpreter import Interpreter
+from zoo.language.model import Model
+from zoo.language.rewrites import for_inference
+from zoo.language.trace import least_size, trace
+
+Array = NDArray[Any]
+
+TOLERANCE = {"fp32": 5e-6, "tf32": 2e-2, "fp16": 2e-2, "bf16": 1e-1}
+"""Largest relative error of logits or feature maps against the float64 reference."""
+
+GPU_FP32 = 2e-5
+"""The same for float32 on a GPU."""
+
+REPEATS = 5
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Differences, each max |y - z| / max |z|.
+
+    reference    of a batch from the float64 reference
+    repeated     between `REPEATS` runs of the same batch
+    single       of the images one by one from the images in a batch
+    other_size   of the batch after images of another size have been run, from the batch before; None where the network
+                 takes no other size
+    """
+
+    reference: float
+    repeated: float
+    single: float
+    other_size: float | None
+    tolerance: float
+
+    @property
+    def ok(self) -> bool:
+        found = (self.reference, self.repeated, self.single, self.other_size or 0.0)
+        return all(value <= self.tolerance for value in found)
+
+
+def judge(engine: Engine, model: Model, arrays: Mapping[str, Array], images: int = 2) -> Verdict:
+    """Run an engine on uniform noise between -1 and 1 at the native size, and compare.
+
+    `model` and `arrays`, its float32 weights, are what the engine was made from. Raises BackendError for int8, whose
+    error only data can judge.
+    """
+    dtype = engine.options.dtype
+    if dtype not in TOLERANCE:
+        raise BackendError(f"{dtype}: an engine in {dtype} is judged by its accuracy on data (validate.py)")
+    tolerance = GPU_FP32 if engine.options.on_gpu and dtype == "fp32" else TOLERANCE[dtype]
+    model, arrays = for_inference(model, arrays)
+    shape = (images, model.in_channels, model.size, model.size)
+    x = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    expected = _listed(Interpreter(model, {name: a.astype(np.float64) for name, a in arrays.items()})(x))
+    runs = [_listed(engine(x)) for _ in range(REPEATS)]
+    singles = [_listed(engine(x[i : i + 1])) for i in range(images)]
+    single = [np.concatenate(parts) for parts in zip(*singles, strict=True)]
+    other = other_size(model)
+    after = None
+    if other is not None:
+        engine(np.zeros((1, model.in_channels, other, other), np.float32))
+        after = _difference(_listed(engine(x)), runs[0])
+    return Verdict(
+        _difference(runs[0], expected),
+        max(_difference(again, runs[0]) for again in runs),
+        _difference(single, runs[0]),
+        after,
+        tolerance,
+    )
+
+
+def verify(engine: Engine, model: Model, arrays: Mapping[str, Array]) -> Verdict:
+    """As `judge`. Raises BackendError, with the figures, when the engine is out of tolerance."""
+    verdict = judge(engine, model, arrays)
+    if not verdict.ok:
+        raise BackendError(f"{engine!r} is wrong or unsteady: {verdict}")
+    return verdict
+
+
+def other_size(model: Model) -> int | None:
+    """A smaller input size that the network takes; None if there is none."""
+    for size in range(model.size - 32, least_size(model) - 1, -32):
+        try:
+            trace(model, size)
+        except SpecError:
+            continue
+        if _fits(model, size):
+            return size
+    return None
+
+
+def _fits(model: Model, size: int) -> bool:
+    """Whether the classifier has the same tensors at this size: it has not, where it flattens its input."""
+    return trace(model, size).parameters == trace(model).parameters
+
+
+def _listed(outputs: Any) -> list[Array]:
+    return outputs if isinstance(outputs, list) else [outputs]
+
+
+def _difference(ours: list[Array], theirs: list[Array]) -> float:
+    """The largest relative difference of the outputs; infinite where a value is not finite."""
+    found = [float(np.abs(a - b).max() / (np.abs(b).max() or 1.0)) for a, b in zip(ours, theirs, strict=True)]
+    return max((value if np.isfinite(value) else np.inf) for value in found)
