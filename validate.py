@@ -27,7 +27,7 @@ from zoo.files import atomic_write
 from zoo.language.model import Model, Norm
 from zoo.language.nodes import AvgPool, Leaf, transform
 from zoo.training import inputs, recipe
-from zoo.training.evaluation import Evaluation, evaluate
+from zoo.training.evaluation import Evaluation, Predict, evaluate
 from zoo.training.flags import Arguments, parse, remarks
 from zoo.training.metrics import Tally
 from zoo.training.report import batches, study_table, validation_table
@@ -61,11 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for file, network, numbered in zip(files, networks, datasets, strict=True):
         name = str(file or f"{a.model}, random weights")
         for variant, changes in _variants(a, network.model):
-            result = _evaluate(a, numbered, network, variant, skipped)
-            results.append({"checkpoint": name, **changes, **_figures(a, variant, result, len(data))})
+            result, engine = _evaluate(a, numbered, network, variant, skipped)
+            figures = _figures(a, variant, result, len(data))
+            results.append({"checkpoint": name, **changes, **figures, "engine": engine, "dtype": a.dtype})
             if not a.study and processes.rank == 0:
                 validation_table(name, result.tally, _classes(numbered, variant), a.worst, a.per_class)
-                print(_speed(result))
+                print(f"{engine}: {_speed(result)}")
                 _write_tables(a, numbered, variant, result.tally, _suffix(file, files))
     if processes.rank == 0:
         _finish(a, results, skipped)
@@ -109,18 +110,27 @@ def _variants(a: Arguments, model: Model) -> Iterator[tuple[Model, dict[str, Any
             )
 
 
-def _evaluate(a: Arguments, data: Dataset, network: recipe.Network, model: Model, skipped: SkippedImages) -> Evaluation:
+def _evaluate(
+    a: Arguments, data: Dataset, network: recipe.Network, model: Model, skipped: SkippedImages
+) -> tuple[Evaluation, str]:
+    """The result, and what ran the network, in words."""
     backend, processes = get(a.backend), skipped.processes
-    net = backend.build(model, runtime.device(a))
-    backend.load(net, network.arrays(a.seed))
     loader = inputs.validation_loader(a, data, model, processes)
-    classify = deploys(a.backend).classifier(net, recipe.graph(a), a.val_amp_level != "O0")
+    classify: Predict
+    if runtime.uses_engine(a):
+        classify = engine = runtime.engine(a, model, network.arrays(a.seed), processes)
+        description = engine.description
+    else:
+        net = backend.build(model, runtime.device(a))
+        backend.load(net, network.arrays(a.seed))
+        classify = deploys(a.backend).classifier(net, recipe.graph(a), a.val_amp_level != "O0")
+        description = f"{a.backend} {backend.version()}, {'graph' if recipe.graph(a) else 'eager'}"
     with batches("none" if processes.rank else a.progress, a.log_interval) as progress:
         result = evaluate(classify, loader, model.num_classes, progress, processes)
     skipped.add(data, loader.skipped)
     if not len(result.tally):
         raise InputError(f"{data.name}, {data.split}: none of its {len(data)} images can be read")
-    return result
+    return result, description
 
 
 def _figures(a: Arguments, model: Model, result: Evaluation, images: int) -> dict[str, Any]:

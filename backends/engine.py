@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,11 @@ from backends.device import Device
 from backends.predict import float32
 from zoo.arguments import integer
 from zoo.errors import BackendError
+from zoo.frameworks import DTYPES, Dtype
 from zoo.language.model import Model
 from zoo.language.trace import InputCheck
 
 Float32 = NDArray[np.float32]
-Dtype: TypeAlias = Literal["fp32", "tf32", "bf16", "fp16", "int8"]
-DTYPES: tuple[str, ...] = get_args(Dtype)
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,13 @@ class EngineOptions:
     def thread_count(self) -> int:
         """The number of threads, defaults filled in."""
         return available_threads() if self.threads is None else self.threads
+
+    @property
+    def images_to_calibrate(self) -> Float32:
+        """Raises BackendError when there are none."""
+        if self.calibration is None:
+            raise BackendError("int8: give calibration, images to measure the ranges of activations on")
+        return float32(self.calibration)
 
     def require(self, backend: str, dtypes: Sequence[str], compilers: Sequence[str] = ("",)) -> None:
         """Raise BackendError unless the dtype and the compiler are among those that the backend has."""

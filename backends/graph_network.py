@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.engine import Engine, EngineOptions
-from backends.onnx_graph import graph
+from backends.onnx_graph import Dtype, graph
 from backends.predict import float32
 from weights.manifest import check
 from zoo.errors import BackendError, SpecError
@@ -53,9 +53,13 @@ class Graph:
         return self.sizes[size](x)
 
     def _compiled(self, **size: Any) -> Run:
-        dtype = "fp16" if self.options.dtype == "fp16" else "fp32"
+        dtype: Dtype = "fp16" if self.options.dtype == "fp16" else "fp32"
         proto = graph(self.model, self.arrays, outputs=self.outputs, dtype=dtype, **size)
-        return self.compile(proto.SerializeToString(), self.options)
+        if self.options.dtype != "int8":
+            return self.compile(proto.SerializeToString(), self.options)
+        from backends.int8 import quantised
+
+        return self.compile(quantised(proto, self.options.images_to_calibrate), self.options)
 
 
 class GraphNetwork:
@@ -120,9 +124,7 @@ def classifier(net: GraphNetwork, graph: bool = False, half: bool = False) -> Ca
     return net
 
 
-def engine(
-    name: str, model: Model, arrays: Mapping[str, Array], options: EngineOptions, compile: Compile
-) -> Engine:
+def engine(name: str, model: Model, arrays: Mapping[str, Array], options: EngineOptions, compile: Compile) -> Engine:
     """An engine that runs the rewritten network as one graph."""
     clock = [time.perf_counter()]
     rewritten = deployable(model, arrays)

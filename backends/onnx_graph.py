@@ -153,7 +153,9 @@ class _Writer:
                 return self.add("MaxPool", [x], f"{path}.pool", **self.window(node, path), ceil_mode=ceil)
             case AvgPool():
                 counted = int(node.count_include_pad)
-                return self.add("AveragePool", [x], f"{path}.pool", **self.window(node, path), count_include_pad=counted)
+                return self.add(
+                    "AveragePool", [x], f"{path}.pool", **self.window(node, path), count_include_pad=counted
+                )
             case AdaptiveAvgPool():
                 return self.adaptive(node, path, f"{path}.pool", x)
             case Head():
@@ -199,7 +201,9 @@ class _Writer:
             return self.add("AveragePool", [x], output, kernel_shape=kernel, strides=kernel)
         rows = [self.means(x, f"{path}.row{i}", 2, *bounds) for i, bounds in enumerate(_windows(height, node.size))]
         rest = self.add("Concat", rows, f"{path}.rows", axis=2)
-        columns = [self.means(rest, f"{path}.column{i}", 3, *bounds) for i, bounds in enumerate(_windows(width, node.size))]
+        columns = [
+            self.means(rest, f"{path}.column{i}", 3, *bounds) for i, bounds in enumerate(_windows(width, node.size))
+        ]
         return self.add("Concat", columns, output, axis=3)
 
     def means(self, x: str, path: str, axis: int, first: int, end: int) -> str:

@@ -18,7 +18,7 @@ def rank(environment: Mapping[str, str] = os.environ) -> int:
 
 def local_rank(backend: str) -> int:
     """The number, from 0, of this process on its machine."""
-    return int(os.environ.get(FRAMEWORKS[backend].launcher.local_rank, 0))
+    return int(os.environ.get(FRAMEWORKS[backend].launcher.local_rank, 0)) if backend in FRAMEWORKS else 0
 
 
 def launch(backend: str, count: int, gpu: bool) -> str:
@@ -33,6 +33,10 @@ def join(backend: str, distribute: bool, gpu: bool = False, script: str = "train
 
     Raises TrainingError when `distribute` is given without the launcher, or the launcher is used without it.
     """
+    if backend not in FRAMEWORKS:
+        if distribute:
+            raise TrainingError(f"--distribute: {backend} runs in one process: use {' or '.join(FRAMEWORKS)}")
+        return Processes()
     started = FRAMEWORKS[backend].launcher.started()
     if not distribute:
         if started > 1:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 import weights
 from backends import deploys, get
 from backends.device import parse
-from backends.engine import Dtype, EngineOptions
+from backends.engine import EngineOptions
 from zoo.errors import SpecError
+from zoo.frameworks import Dtype
 from zoo.language.geometry import levels
 from zoo.language.model import Model, configure
 

@@ -1,7 +1,7 @@
 """One row a framework: every fact about it that can be known without importing it.
 
-`FRAMEWORKS` has the frameworks that build and train networks, `RUNTIMES` what runs them in inference only. `CONVENTIONS` also has the two that only name tensors: the
-canonical one ("zoo") and Keras's.
+`FRAMEWORKS` has the frameworks that build and train networks, `RUNTIMES` what runs them in inference only.
+`CONVENTIONS` also has the two that only name tensors: the canonical one ("zoo") and Keras's.
 """
 
 from __future__ import annotations
@@ -10,12 +10,17 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from zoo.language.trace import Parameter
+
+
+Dtype: TypeAlias = Literal["fp32", "tf32", "bf16", "fp16", "int8"]
+"""What an engine computes convolutions and matrix products in."""
+DTYPES: tuple[str, ...] = get_args(Dtype)
 
 
 @dataclass(frozen=True)

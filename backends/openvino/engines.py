@@ -22,7 +22,7 @@ def deploy(model: Model, arrays: Mapping[str, NDArray[np.generic]], options: Eng
 
     Raises UnavailableError for bf16 on a processor that does not have it.
     """
-    options.require("openvino", ("fp32", "fp16") if options.on_gpu else ("fp32", "bf16"))
+    options.require("openvino", ("fp32", "fp16") if options.on_gpu else ("fp32", "bf16", "int8"))
     if options.device is not None:
         require(options.device, "openvino", version(), gpus)
     if options.dtype == "bf16" and "BF16" not in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):

@@ -16,7 +16,7 @@ from zoo.language.model import Model
 
 __all__ = ["build", "compiled", "dump", "gpus", "load", "predict", "train", "version"]
 
-PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 """OpenVINO would otherwise compute in bfloat16 wherever the processor has it."""
 
 

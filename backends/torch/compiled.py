@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -17,7 +16,7 @@ from zoo.files import atomic_write, cache_folder
 from zoo.language.document import to_json
 from zoo.language.model import Model
 
-INDUCTOR = {"freezing": True}
+INDUCTOR: dict[str, Any] = {"freezing": True}
 """Weights become constants of the compiled code, laid out as its kernels want them."""
 
 
@@ -37,11 +36,13 @@ class Compiled:
 class Packages:
     """AOTInductor: a package for each image size, for any number of images, kept on disk."""
 
-    def __init__(self, net: nn.Module, model: Model, arrays: Mapping[str, NDArray[Any]], options: EngineOptions) -> None:
+    def __init__(
+        self, net: nn.Module, model: Model, arrays: Mapping[str, NDArray[Any]], options: EngineOptions
+    ) -> None:
         self.net = net
         digest = hashlib.sha256(f"{torch.__version__} {options.dtype} {options.device} {to_json(model)}".encode())
         for array in arrays.values():
-            digest.update(np.ascontiguousarray(array))
+            digest.update(array.tobytes())
         self.key = digest.hexdigest()[:16]
         self.loaded: dict[tuple[int, int], Any] = {}
 

@@ -67,7 +67,8 @@ def deploy(model: Model, arrays: Mapping[str, Array], options: EngineOptions) ->
     rewritten, folded = deployable(model, arrays)
     clock.append(time.perf_counter())
     dtype = DTYPES[options.dtype]
-    net = _network(rewritten, folded).to(device, dtype, memory_format=torch.channels_last)
+    net = _network(rewritten, folded).to(device, dtype)
+    nn.utils.convert_conv2d_weight_memory_format(net, torch.channels_last)
     if dtype != torch.float32 and hasattr(net, "head"):
         net.head = InFloat32(net.head)
     forward: Callable[[Tensor], Any] = net

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from backends import get
+import numpy as np
+from numpy.typing import NDArray
+
+from backends import deploys, get
 from backends.device import Device, parse
+from backends.engine import Engine, EngineOptions, available_threads
 from backends.processes import join, local_rank
+from zoo.errors import TrainingError
+from zoo.language.model import Model
+from zoo.training import inputs
 from zoo.training.flags import Arguments
 from zoo.training.processes import Processes
 from zoo.training.recipe import Network
@@ -33,3 +41,25 @@ def build(a: Arguments, network: Network) -> Any:
     net = backend.build(network.model, device(a))
     backend.load(net, arrays)
     return net
+
+
+def uses_engine(a: Arguments) -> bool:
+    """Whether validate.py runs an engine rather than the framework's own module. Raises TrainingError."""
+    of_module = next(
+        (flag for flag, given in (("mode", a.mode is not None), ("val_amp_level", a.val_amp_level != "O0")) if given),
+        None,
+    )
+    if a.engine == "deploy" and of_module:
+        raise TrainingError(f"--{of_module} is for --engine module")
+    wanted = a.engine == "deploy" or (a.engine is None and of_module is None)
+    if not wanted and a.dtype != "fp32":
+        raise TrainingError(f"--dtype {a.dtype} is for --engine deploy: leave out --mode and --val_amp_level")
+    return wanted
+
+
+def engine(a: Arguments, model: Model, arrays: Mapping[str, NDArray[Any]], processes: Processes) -> Engine:
+    """The engine of the flags; several processes on one machine share its processors."""
+    float32 = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
+    threads = max(1, available_threads() // processes.size)
+    options = EngineOptions(a.dtype, device(a), threads, calibration=inputs.calibration(a, model))
+    return deploys(a.backend).deploy(model, float32, options)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,8 +74,8 @@ def for_inference(model: Model, arrays: Mapping[str, Array]) -> tuple[Model, dic
 def fold_norms(model: Model, arrays: Mapping[str, Array]) -> tuple[Model, dict[str, Array]]:
     """Fold each batch norm into the convolution before it, which gets a bias.
 
-    g (w x + c - m) / s + b = (g / s w) x + ((c - m) g / s + b), with s = sqrt(var + eps). A `NormRelu` is folded where a
-    convolution without norm and ReLU comes right before it; the others stay.
+    g (w x + c - m) / s + b = (g / s w) x + ((c - m) g / s + b), with s = sqrt(var + eps). A `NormRelu` is folded where
+    a convolution without norm and ReLU comes right before it; the others stay.
     """
     if model.norm is None:
         return model, dict(arrays)
@@ -113,7 +113,7 @@ def fold_norms(model: Model, arrays: Mapping[str, Array]) -> tuple[Model, dict[s
 
 
 def fold_scales(model: Model, arrays: Mapping[str, Array]) -> tuple[Model, dict[str, Array]]:
-    """Multiply the scale of each `Residual` into the last convolution of its body, if that has neither norm nor ReLU."""
+    """Multiply the scale of a `Residual` into the last convolution of its body, if that has neither norm nor ReLU."""
 
     def rule(node: Node, given: dict[str, Array]) -> Tree:
         if not isinstance(node, Residual) or node.scale == 1:
@@ -145,7 +145,7 @@ def move_pools(model: Model, arrays: Mapping[str, Array]) -> tuple[Model, dict[s
             child, own = links.pop(0)
             if isinstance(child, AvgPool) and links:
                 after, weights = links[0]
-                if movable(child, after, weights, model):
+                if movable(after, child, weights, model):
                     links.pop(0)
                     result += [(replace(after, act=False), weights), (child, own)]
                     result += [(Relu(), {})] if after.act else []
@@ -207,8 +207,10 @@ def chain(links: Sequence[Tree]) -> Tree:
     """The links one after another; chains among them are flattened."""
     flat: list[Tree] = []
     for node, arrays in links:
-        nested = isinstance(node, Chain)
-        flat += [(child, below(arrays, str(i))) for i, child in enumerate(node.nodes)] if nested else [(node, arrays)]
+        if isinstance(node, Chain):
+            flat += [(child, below(arrays, str(i))) for i, child in enumerate(node.nodes)]
+        else:
+            flat.append((node, arrays))
     if len(flat) == 1:
         return flat[0]
     named = {f"{i}.{name}": array for i, (_, own) in enumerate(flat) for name, array in own.items()}
@@ -227,7 +229,7 @@ def is_pointwise(node: Node) -> bool:
     return isinstance(node, Conv) and pair(node.kernel) == (1, 1) and node.stride == 1
 
 
-def movable(pool: AvgPool, after: Node, arrays: Mapping[str, Array], model: Model) -> bool:
+def movable(after: Node, pool: AvgPool, arrays: Mapping[str, Array], model: Model) -> TypeGuard[Conv]:
     """Whether a convolution may run before the pool that it follows, exactly and with fewer channels to pool."""
     if not isinstance(after, Conv) or not is_pointwise(after) or (after.norm and model.norm is not None):
         return False

@@ -7,9 +7,13 @@ import json
 import logging
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from weights.checkpoints import Checkpoint
 from zoo.data import Augment, Dataset, Evaluate, ImageFolder, Loader, Mixing, open_dataset
-from zoo.data.datasets import has_split
+from zoo.data.datasets import SUFFIXES, has_split
+from zoo.data.images import read_image
 from zoo.errors import TrainingError
 from zoo.language.model import Model
 from zoo.language.trace import trace
@@ -189,3 +193,33 @@ def validation_loader(a: Arguments, data: Dataset, model: Model, processes: Proc
         share=(processes.rank, processes.size),
         unreadable="raise" if a.strict else "skip",
     )
+
+
+MOST_CALIBRATION = 256
+"""Images that ranges of activations are measured on: more of them change little."""
+
+
+def calibration(a: Arguments, model: Model) -> NDArray[np.float32] | None:
+    """The images of --calibration as the network takes them, [N, C, H, W]; None without the flag.
+
+    Of more than `MOST_CALIBRATION` images, as many are taken at even distances. Raises TrainingError, InputError.
+    """
+    if a.calibration is None:
+        return None
+    evaluate = Evaluate(model, model.size)
+    if a.calibration.isdecimal():
+        data = open_dataset(a.dataset, a.data_dir, a.train_split)
+        chosen = _spread(len(data), min(int(a.calibration), MOST_CALIBRATION))
+        return np.stack([evaluate.pixels(data.image(index)) for index in chosen])
+    paths = sorted(p for p in Path(a.calibration).rglob("*") if p.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise TrainingError(
+            f"--calibration {a.calibration}: no images in it: expected a folder with {SUFFIXES[0]} files"
+        )
+    return np.stack([evaluate.pixels(read_image(paths[i])) for i in _spread(len(paths), MOST_CALIBRATION)])
+
+
+def _spread(count: int, wanted: int) -> list[int]:
+    """Up to `wanted` indices of `count`, at even distances."""
+    even = np.linspace(0, count - 1, min(count, max(wanted, 1))).round()
+    return [int(index) for index in np.unique(even)]

@@ -107,7 +107,8 @@ def plan(a: Arguments, model: Model) -> Plan:
 
 def graph(a: Arguments) -> bool:
     """Whether to compile: --mode, by default only in MindSpore, where compiling is fast and pays on a CPU."""
-    return FRAMEWORKS[a.backend].compiles_by_default if a.mode is None else bool(a.mode == 0)
+    row = FRAMEWORKS.get(a.backend)
+    return bool(row and row.compiles_by_default) if a.mode is None else bool(a.mode == 0)
 
 
 def schedule(a: Arguments, steps: int) -> Schedule:

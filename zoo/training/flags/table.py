@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import weights
 from zoo.errors import TrainingError
+from zoo.frameworks import DTYPES, FRAMEWORKS, RUNTIMES
 from zoo.training.flags.flag import (
     Condition,
     Flag,
@@ -80,20 +81,38 @@ def _one_file(a: Arguments) -> str:
     return f": expected one checkpoint to start from, not {len(a.ckpt_path)}: {' '.join(a.ckpt_path)}"
 
 
+def _can_train(a: Arguments) -> str:
+    if a.script == "validate" or a.backend in FRAMEWORKS:
+        return ""
+    return f" {a.backend}: runs in inference only: train with {' or '.join(FRAMEWORKS)}"
+
+
+def _calibrated(a: Arguments) -> str:
+    return " int8: give --calibration too: a folder of images" if a.dtype == "int8" and a.calibration is None else ""
+
+
 # fmt: off
 @dataclass(frozen=True)
 class System:
     """System"""
 
-    backend: str = flag("torch", choice("torch", "mindspore", "paddle"), "framework that runs the network",
-                        learning=False, synonyms=("framework",))
+    backend: str = flag("torch", choice(*FRAMEWORKS, *RUNTIMES), "what runs the network; onnx and openvino: inference "
+                        "only", learning=False, synonyms=("framework",), needs=_can_train)
     device: str | None = flag(None, optional(DEVICE), "device that runs the network", "a GPU if there is one",
                               learning=False)
     device_target: str | None = flag(
         None, optional(choice("CPU", "GPU", "Ascend")), "alias of --device, as in mindcv", "as --device",
         learning=False, used=Condition(lambda a: a.device_target != "Ascend", "for Ascend, which is not supported"))
     mode: int | None = flag(None, optional(integer("[0, 1]")), "0: compiled graph, 1: eager",
-                            "0 in MindSpore, 1 otherwise", learning=False)
+                            "0 in MindSpore, 1 otherwise; validate.py: --engine deploy", learning=False)
+    engine: str | None = validate(
+        None, optional(choice("deploy", "module")), "deploy: the fastest way that the framework has; module: its own "
+        "module, as --mode and --val_amp_level say", "deploy unless one of those is given")
+    dtype: Literal["fp32", "tf32", "bf16", "fp16", "int8"] = validate(
+        "fp32", choice(*DTYPES), "what the engine computes in, where the backend has it", needs=_calibrated)
+    calibration: str | None = validate(
+        None, optional(TEXT), "images to measure activations on, for int8: a folder, or how many of --train_split",
+        used=Condition(lambda a: a.dtype == "int8", "at --dtype {dtype}"))
     distribute: bool = flag(False, SWITCH, "run as one of several processes of torchrun, msrun or Paddle's launcher",
                             learning=False)
     val_while_train: bool = train(False, SWITCH, "validate during training", learning=False)
