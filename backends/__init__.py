@@ -2,10 +2,12 @@
 
     network.py    native modules, and the functions of `Runs`
     engines.py    the functions of `Deploys`
+    exports.py    the functions of `Exports`
     training.py   `Trainer` (backends.training)
     processes.py  `Processes` (zoo.training.processes)
 
-The NumPy reference has network.py only. Importing this package imports no framework.
+ONNX Runtime and OpenVINO have the first three, the NumPy reference network.py only. Importing this package imports no
+framework.
 """
 
 from __future__ import annotations
@@ -17,13 +19,14 @@ import io
 import os
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backends.device import Device
-from backends.engine import Engine, EngineOptions
+from backends.engine import Engine, EngineOptions, ExportOptions
 from zoo.errors import BackendError, UnavailableError
 from zoo.frameworks import FRAMEWORKS, RUNTIMES, Runtime
 from zoo.language.model import Model
@@ -80,6 +83,17 @@ class Deploys(Protocol):
         """
 
 
+class Exports(Protocol):
+    """Writes networks as files that the framework's own tools run, without this project."""
+
+    def export(self, model: Model, arrays: Mapping[str, Array], path: Path, options: ExportOptions) -> None:
+        """Write the files of `options.format`: `path` with each of the suffixes of `zoo.exporting.FORMATS`.
+
+        The network maps float32 images [N, C, H, W], any N, to logits. `model` is rewritten for inference already.
+        Raises SpecError for a network that cannot take images of any size, where that is asked for.
+        """
+
+
 def get(name: str) -> Runs:
     """The backend of that name; its framework is imported into this process.
 
@@ -96,8 +110,14 @@ def deploys(name: str) -> Deploys:
     return engines
 
 
+def exports(name: str) -> Exports:
+    """The backend's files for other programs. Raises as `get` does, and BackendError for a backend that has none."""
+    module: Exports = load(name, "exports")
+    return module
+
+
 def load(name: str, module: str) -> Any:
-    """A module of a backend's folder: "network", "engines", "training" or "processes". Raises as `get` does."""
+    """A module of a backend's folder, e.g. "network" or "training". Raises as `get` does."""
     if name not in BACKENDS:
         raise BackendError(f"unknown backend {name!r}: expected one of {', '.join(BACKENDS)}")
     if importlib.util.find_spec(f"backends.{name}.{module}") is None:

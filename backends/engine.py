@@ -71,6 +71,29 @@ class EngineOptions:
             raise BackendError(f"{backend}: no compiler {self.compiler!r}: expected {names}")
 
 
+@dataclass(frozen=True)
+class ExportOptions:
+    """How to write a network for another program.
+
+    format        a key of `zoo.exporting.FORMATS`
+    dtype         what weights are stored in
+    size          side of the images in pixels, by default the native one
+    dynamic_size  for images of any size
+    metadata      what to put into files that hold texts
+    """
+
+    format: str
+    dtype: Dtype = "fp32"
+    size: int | None = None
+    dynamic_size: bool = False
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def require(self, backend: str, dtypes: Sequence[str]) -> None:
+        """Raise BackendError unless the dtype is among those that the backend writes."""
+        if self.dtype not in dtypes:
+            raise BackendError(f"{backend}: writes no {self.dtype}: expected {' or '.join(dtypes)}")
+
+
 def available_threads() -> int:
     """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

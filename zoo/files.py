@@ -39,7 +39,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     handle, name = tempfile.mkstemp(prefix=f".{target.name[:40]}.", suffix=".part", dir=target.parent)
     part = Path(name)
     try:
-        os.chmod(part, stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666 & ~_umask())
+        os.chmod(part, stat.S_IMODE(target.stat().st_mode) if target.exists() else default_mode())
         yield part
         os.fsync(handle)
         os.close(handle)  # Windows does not replace open files
@@ -82,8 +82,8 @@ def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[A
         raise InputError(f"{path}: cannot write a table there: {error.strerror}") from None
 
 
-def _umask() -> int:
-    """The umask of the process, which can be read only by setting it."""
+def default_mode() -> int:
+    """The permissions of a new file: those that the process's umask leaves, which can be read only by setting it."""
     mask = os.umask(0o077)
     os.umask(mask)
-    return mask
+    return 0o666 & ~mask

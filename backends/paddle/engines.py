@@ -77,9 +77,8 @@ def deploy(model: Model, arrays: Mapping[str, NDArray[np.generic]], options: Eng
     clock.append(time.perf_counter())
     net = build(rewritten)
     load(net, folded)
-    images = paddle.static.InputSpec([None, model.in_channels, None, None], "float32", "images")
-    with tempfile.TemporaryDirectory(prefix="zoo-paddle-") as folder, _silent():
-        paddle.jit.save(net, f"{folder}/net", [images])
+    with tempfile.TemporaryDirectory(prefix="zoo-paddle-") as folder, silent():
+        save(net, Path(folder, "net"))
         clock.append(time.perf_counter())
         predictor = inference.create_predictor(_config(Path(folder), options))
         source = predictor.get_input_handle(predictor.get_input_names()[0])
@@ -120,8 +119,17 @@ def _has_bfloat16(cpuinfo: str = "/proc/cpuinfo") -> bool:
         return False
 
 
+def save(net: Network, path: Path, size: int | None = None) -> None:
+    """Write the network as an inference model, for images of any size or of `size` x `size` pixels.
+
+    Its files are `path` with the suffixes .json and .pdiparams.
+    """
+    images = paddle.static.InputSpec([None, net.spec.in_channels, size, size], "float32", "images")
+    paddle.jit.save(net, str(path), [images])
+
+
 @contextmanager
-def _silent() -> Iterator[None]:
+def silent() -> Iterator[None]:
     """Drop what Paddle's C++ code prints, on standard output too, when it saves and optimises a program."""
     sys.stdout.flush()
     sys.stderr.flush()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 
 from backends.engine import EngineOptions
 from zoo.errors import BackendError
-from zoo.files import atomic_write, cache_folder
+from zoo.files import cache_folder
 from zoo.language.document import to_json
 from zoo.language.model import Model
 
@@ -56,16 +58,26 @@ class Packages:
         path = cache_folder() / "aotinductor" / f"{self.key}-{x.shape[2]}x{x.shape[3]}.pt2"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            example = torch.zeros(2, *x.shape[1:], dtype=x.dtype, device=x.device).to(memory_format=torch.channels_last)
-            count = torch.export.Dim("N", min=1, max=4096)
-            program = torch.export.export(self.net, (example,), dynamic_shapes=({0: count},))
-            with atomic_write(path) as part:
-                compiled = torch._inductor.aoti_compile_and_package(
-                    program, package_path=f"{part}.pt2", inductor_configs=INDUCTOR
-                )
-                part.with_name(f"{part.name}.pt2").replace(part)
-                assert compiled
+            example = torch.zeros(2, *x.shape[1:], dtype=x.dtype, device=x.device)
+            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+                part = Path(folder, path.name)
+                package(program(self.net, example.to(memory_format=torch.channels_last)), part)
+                part.replace(path)
         return torch._inductor.aoti_load_package(str(path))
+
+
+def program(net: nn.Module, example: Tensor, dynamic_size: bool = False) -> Any:
+    """The network as a program of torch.export, for any number of images like those of `example`, of which 2 are there.
+
+    With `dynamic_size` also for images of other sizes.
+    """
+    sides = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC} if dynamic_size else {}
+    return torch.export.export(net, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC, **sides},))
+
+
+def package(exported: Any, path: Path) -> None:
+    """Compile a program with AOTInductor into a package, a .pt2."""
+    torch._inductor.aoti_compile_and_package(exported, package_path=str(path), inductor_configs=INDUCTOR)
 
 
 class Graphs:

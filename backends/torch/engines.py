@@ -67,7 +67,7 @@ def deploy(model: Model, arrays: Mapping[str, Array], options: EngineOptions) ->
     rewritten, folded = deployable(model, arrays)
     clock.append(time.perf_counter())
     dtype = DTYPES[options.dtype]
-    net = _network(rewritten, folded).to(device, dtype)
+    net = with_weights(rewritten, folded).to(device, dtype)
     nn.utils.convert_conv2d_weight_memory_format(net, torch.channels_last)
     if dtype != torch.float32 and hasattr(net, "head"):
         net.head = InFloat32(net.head)
@@ -108,7 +108,7 @@ class InFloat32(nn.Module):
         return y
 
 
-def _network(model: Model, arrays: Mapping[str, Array]) -> Network:
+def with_weights(model: Model, arrays: Mapping[str, Array]) -> Network:
     """The network in eval mode with its weights, without drawing random ones first."""
     with torch.device("meta"):
         net = Network(model).eval()

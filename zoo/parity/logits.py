@@ -22,7 +22,7 @@ from zoo.arguments import integer, within
 from zoo.data.images import read_image, sample_photographs
 from zoo.data.transforms import Evaluate
 from zoo.errors import BackendError, InputError, SpecError, UnavailableError, ZooError
-from zoo.frameworks import FRAMEWORKS
+from zoo.frameworks import FRAMEWORKS, RUNTIMES
 from zoo.language.model import Model, configure
 from zoo.language.trace import InputCheck, trace
 from zoo.parity import reference_logits
@@ -58,10 +58,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in self.backends:
-            if name not in FRAMEWORKS:
-                raise BackendError(f"unknown backend {name!r}: expected some of {', '.join(FRAMEWORKS)}")
+            if name not in (*FRAMEWORKS, *RUNTIMES):
+                known = ", ".join((*FRAMEWORKS, *RUNTIMES))
+                raise BackendError(f"unknown backend {name!r}: expected some of {known}")
         if not self.backends:
-            raise BackendError(f"no backend to compare: name some of {', '.join(FRAMEWORKS)}")
+            raise BackendError(f"no backend to compare: name some of {', '.join((*FRAMEWORKS, *RUNTIMES))}")
         parse(self.device)
         if not within(self.timeout, 1e-3, 1e9):
             raise InputError(f"the timeout must be a number of seconds above 0, not {self.timeout!r}")
