@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import SpecError
-from zoo.language.geometry import pair
+from zoo.language.geometry import pair, reach
 from zoo.language.model import Model
 from zoo.language.nodes import AvgPool, Box, Chain, Concat, Conv, Depthwise, Node, NormRelu, Relu, Residual, children
+from zoo.language.trace import trace
 
 Array = NDArray[Any]
 Tree: TypeAlias = tuple[Node, dict[str, Array]]
@@ -154,6 +155,41 @@ def move_pools(model: Model, arrays: Mapping[str, Array]) -> tuple[Model, dict[s
         return chain(result)
 
     return rewrite(model, arrays, rule)
+
+
+def fold_normalisation(model: Model, arrays: Mapping[str, Array]) -> tuple[Model, dict[str, Array]]:
+    """Fold the input's normalisation into the first convolution, so that the network takes pixels from 0 to 1.
+
+    w (x - mean) / std + b = (w / std) x + (b - sum of w mean / std). Where the convolution pads its border with zeros,
+    which stand for the mean, this would be inexact there. Raises SpecError in that case, when the first operation is no
+    convolution, and when its batch norm has not been folded.
+    """
+    first = trace(model).ops[0]
+    node, how = first.node, model.preprocess
+    if not isinstance(node, Conv):
+        raise SpecError(f"{model.name}: {first.path}: not a convolution: the mean cannot be folded into it")
+    if node.norm and model.norm is not None:
+        raise SpecError(f"{model.name}: {first.path}: has a batch norm: fold that first")
+    if node.padding != "valid" and max(reach(node)) > 1 and any(how.mean):
+        raise SpecError(
+            f"{model.name}: {first.path}: pads its border with zeros, not the mean: the mean cannot be folded"
+        )
+    mean, std = (np.array(values[: model.in_channels]) for values in (how.mean, how.std))
+    weight = arrays[f"{first.path}.conv.weight"]
+    scaled = weight / std[:, None, None]
+    bias = -(scaled * mean[:, None, None]).sum((1, 2, 3))
+    if node.bias:
+        bias = bias + arrays[f"{first.path}.conv.bias"]
+
+    def add_bias(node: Node, given: dict[str, Array]) -> Tree:
+        if given.get("conv.weight") is not weight or not isinstance(node, Conv):
+            return node, given
+        own = {"conv.weight": scaled.astype(weight.dtype), "conv.bias": bias.astype(weight.dtype)}
+        return replace(node, bias=True), own
+
+    rewritten, result = rewrite(model, arrays, add_bias)
+    unit = replace(how, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    return replace(rewritten, preprocess=unit), result
 
 
 def deployable(model: Model, arrays: Mapping[str, Array]) -> tuple[Model, dict[str, Array]]:

@@ -1,0 +1,112 @@
+"""The framework's engines, and the files that it writes for other programs."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support import SMALL, batch, calibrated, error, narrow
+
+import weights
+import zoo
+from backends import deploys
+from backends.engine import EngineOptions
+from zoo.errors import BackendError, UnavailableError
+from zoo.exporting import FORMATS, export
+from zoo.language.model import configure
+from zoo.parity.engines import judge
+
+NAMES = ("inception_v3", "googlenet.mindcv", "inception_resnet_v1", "xception.mindcv", "xception41p")
+"""Heads that need a size, scaled residuals, SAME borders, pre-activation."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_engine_equals_the_reference_and_itself(framework, name):
+    """Repeated, image by image, and after another input size."""
+    model = narrow(name)
+    arrays = calibrated(model)
+    with deploys(framework).deploy(model, arrays, EngineOptions()) as engine:
+        verdict = judge(engine, model, arrays)
+    assert verdict.ok, verdict
+    assert verdict.repeated == 0
+    assert verdict.other_size is None or verdict.other_size <= 1e-6
+    assert engine.seconds.keys() >= {"rewrite", "build"}
+
+
+def test_feature_maps(framework):
+    x = batch(narrow("inception_v4"), 128)
+    maps = zoo.build("inception_v4", framework, width=0.25, features_only=True, mode="deploy")(x)
+    reference = zoo.build("inception_v4", "reference", width=0.25, features_only=True)(x)
+    assert len(maps) == 5
+    assert all(error(ours, theirs) <= 1e-5 for ours, theirs in zip(maps, reference, strict=True))
+
+
+def test_the_network_s_own_weights_are_left_alone(framework):
+    """Engines share no memory with the arrays they were made from."""
+    model = zoo.spec(SMALL)
+    arrays = weights.initial(model, 0)
+    x = batch(model, 32)
+    engine = deploys(framework).deploy(model, arrays, EngineOptions())
+    before = engine(x)
+    for array in arrays.values():
+        array[...] = 0
+    assert np.array_equal(engine(x), before)
+
+
+def test_bfloat16(framework):
+    """On a CPU that has it, in PyTorch and Paddle; its eight bits of mantissa leave an error that float32 does not."""
+    model = narrow("googlenet")
+    arrays = calibrated(model)
+    if framework == "mindspore":
+        with pytest.raises(BackendError, match="mindspore: no bf16 on cpu: expected fp32"):
+            deploys(framework).deploy(model, arrays, EngineOptions("bf16"))
+        return
+    try:
+        engine = deploys(framework).deploy(model, arrays, EngineOptions("bf16"))
+    except UnavailableError:
+        pytest.skip("this processor has no bfloat16")
+    verdict = judge(engine, model, arrays)
+    assert verdict.ok, verdict
+    assert verdict.reference > 1e-4
+
+
+def test_verify_and_threads(framework):
+    engine = zoo.build(SMALL, framework, mode="deploy", verify=True, threads=None if framework == "mindspore" else 1)
+    assert framework == "mindspore" or "1 thread" in engine.description
+    assert engine.spec == configure(zoo.spec(SMALL), aux=False)
+
+
+READERS = {
+    "torch-export": "torch.export.load('net.pt2').module()(torch.from_numpy(x)).detach().numpy()",
+    "aotinductor": "torch._inductor.aoti_load_package('net.pt2')(torch.from_numpy(x)).detach().numpy()",
+    "mindir": "mindspore.nn.GraphCell(mindspore.load('net.mindir'))(mindspore.Tensor(x)).asnumpy()",
+    "paddle": "paddle.jit.load('net')(paddle.to_tensor(x)).numpy()",
+}
+
+
+@pytest.mark.parametrize("form", READERS)
+def test_exported_files_run_without_this_project(framework, tmp_path, form):
+    if FORMATS[form].backend != framework:
+        pytest.skip(f"written by {FORMATS[form].backend}")
+    model = replace(zoo.spec(SMALL), aux=())
+    arrays = weights.initial(model, 0)
+    weights.write(tmp_path / "in.safetensors", arrays, model)
+    document = export(tmp_path / "in.safetensors", tmp_path / f"net{FORMATS[form].suffixes[0]}", format=form)
+    assert document["files"] == [str(tmp_path / f"net{suffix}") for suffix in FORMATS[form].suffixes]
+    x = batch(model, 32, count=3)
+    np.save(tmp_path / "x.npy", x)
+    (tmp_path / "run.py").write_text(
+        f"import {framework}, numpy as np, os, sys\nx = np.load('x.npy')\n"
+        f"np.save('y.npy', {READERS[form]})\n"
+        "assert not {'zoo', 'backends', 'weights'} & set(sys.modules)\nos._exit(0)\n"
+    )
+    subprocess.run([sys.executable, "-P", "run.py"], cwd=tmp_path, check=True, capture_output=True)
+    assert error(np.load(tmp_path / "y.npy"), zoo.build(model, "reference")(x)) <= 5e-6
+    if form == "torch-export":
+        import torch
+
+        files = {"zoo.json": ""}
+        torch.export.load(tmp_path / "net.pt2", extra_files=files)
+        assert json.loads(files["zoo.json"])["model"] == "small"
