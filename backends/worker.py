@@ -160,7 +160,7 @@ def _predict(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, An
         save_file(backend.dump(net), folder / "dump.safetensors")
     steps = ("import", "build", "load", "run")
     seconds = {step: end - begin for step, begin, end in zip(steps, clock, clock[1:], strict=False)}
-    return {"version": backend.version(), "seconds": seconds, "memory": _peak_memory()}
+    return {"version": backend.version(), "seconds": seconds, "memory": peak_memory()}
 
 
 def _judge(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,8 +184,11 @@ def _differentiate(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[s
 TASKS = {"predict": _predict, "judge": _judge, "differentiate": _differentiate}
 
 
-def _peak_memory() -> int | None:
-    """Linux's VmHWM. getrusage's ru_maxrss would include the parent's memory before exec."""
+def peak_memory() -> int | None:
+    """The peak memory of this process in bytes: Linux's VmHWM, None elsewhere.
+
+    getrusage's ru_maxrss would include the parent's memory before exec.
+    """
     status = Path("/proc/self/status")
     match = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
     return int(match[1]) * 1024 if match else None

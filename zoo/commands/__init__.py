@@ -1,4 +1,4 @@
-"""The command line, one module a command: `zoo list`, `info`, `diff`, `parity`, `inspect`, `convert`, `export`.
+"""The command line, one module a command: `zoo list`, `info`, `diff`, `parity`, `inspect`, `convert`, `export`, ...
 
 `python -m zoo` is the same. What train.py and validate.py share is here too: `entry_point` and `runtime`.
 """
@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zoo import __version__
-from zoo.commands import convert, diff, export, info, inspect, list, parity
+from zoo.commands import bench, convert, diff, export, info, inspect, list, parity
 from zoo.commands.common import Parser
 from zoo.errors import ZooError
 
-COMMANDS = (list, info, diff, parity, inspect, convert, export)
+COMMANDS = (list, info, diff, parity, inspect, convert, export, bench)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

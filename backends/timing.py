@@ -1,0 +1,208 @@
+"""One way to run a network, timed in a process of its own: `python -m backends.timing`, and `Path`, which starts it.
+
+A path gets its job as a line of JSON on standard input, builds the network, and answers with a line of facts. From then
+on every line {"batch": N} is answered with the seconds of one run on N images. So several paths can take turns, and
+other load on the machine slows all of them alike. Answers are lines of standard output that begin with `ANSWER`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from backends import deploys, get
+from backends.device import parse
+from backends.engine import EngineOptions, available_threads
+from backends.worker import peak_memory
+from zoo.errors import BackendError, UnavailableError, ZooError
+from zoo.language.document import from_json
+from zoo.language.model import Model
+
+ANSWER = "zoo-timing: "
+Call = Callable[[np.ndarray[Any, Any]], object]
+CEILING_SIDE = 2048
+
+
+class Path:
+    """A process that runs a network on request.
+
+    `job` goes to `command`, by default this module's worker; `facts` is its first answer. Raises UnavailableError or
+    BackendError when the path cannot be run.
+    """
+
+    def __init__(self, name: str, job: dict[str, Any], command: Sequence[str] = (), threads: int | None = None) -> None:
+        self.name = name
+        threads = threads or available_threads()
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
+        self.errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 (`close` closes it)
+        self.process = subprocess.Popen(
+            [*(command or (sys.executable, "-m", "backends.timing"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
+            env=environment | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        try:
+            self.facts = self.ask(job)
+        except BaseException:
+            self.close()
+            raise
+
+    def time(self, batch: int) -> float:
+        """The seconds of one run on `batch` images."""
+        return float(self.ask({"batch": batch})["seconds"])
+
+    def memory(self) -> int | None:
+        """The process's peak memory in bytes; None where the system does not tell."""
+        return self.ask({"memory": True})["memory"]
+
+    def ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            print(json.dumps(question), file=self.process.stdin, flush=True)
+            line = next((line for line in self.process.stdout if line.startswith(ANSWER)), None)
+        except BrokenPipeError:
+            line = None
+        if line is None:
+            self.errors.seek(0)
+            said = [text for text in self.errors.read().splitlines() if text.strip()][-3:]
+            raise BackendError(f"{self.name}: its process ended with status {self.process.wait()}: {' | '.join(said)}")
+        answer: dict[str, Any] = json.loads(line.removeprefix(ANSWER))
+        if "error" in answer:
+            raise (UnavailableError if answer["skipped"] else BackendError)(answer["error"])
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        if self.process.poll() is None:
+            assert self.process.stdin is not None
+            self.process.stdin.close()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.errors.close()
+
+
+def serve(make: Callable[[dict[str, Any]], tuple[Call, dict[str, Any], tuple[int, int, int]]]) -> None:
+    """Answer questions on standard input. `make` gives the function to time, facts, and the shape of an image."""
+    begin = time.perf_counter()
+    try:
+        call, facts, shape = make(json.loads(sys.stdin.readline()))
+    except ZooError as error:
+        _answer({"error": str(error), "skipped": isinstance(error, UnavailableError)})
+        os._exit(0)
+    _answer({**facts, "start_up": time.perf_counter() - begin})
+    inputs: dict[int, Any] = {}
+    for line in sys.stdin:
+        question = json.loads(line)
+        if "memory" in question:
+            _answer({"memory": peak_memory()})
+            continue
+        batch = question["batch"]
+        if batch not in inputs:
+            inputs[batch] = np.random.default_rng(0).uniform(-1, 1, (batch, *shape)).astype(np.float32)
+        start = time.perf_counter()
+        call(inputs[batch])
+        _answer({"seconds": time.perf_counter() - start})
+    os._exit(0)  # MindSpore 2.8 prints an ignored exception a cell when the interpreter takes it apart
+
+
+def _answer(document: dict[str, Any]) -> None:
+    print(f"\n{ANSWER}{json.dumps(document)}", flush=True)
+
+
+def _make(job: dict[str, Any]) -> tuple[Call, dict[str, Any], tuple[int, int, int]]:
+    if job["backend"] == "ceiling":
+        return _ceiling()
+    import weights
+
+    begin = time.perf_counter()
+    backend = get(job["backend"])
+    imported = time.perf_counter() - begin
+    model = from_json(job["model"])
+    arrays = weights.initial(model, 0)
+    begin = time.perf_counter()
+    call, description, seconds = MODES[job["mode"]](job, model, arrays)
+    facts = {
+        "version": backend.version(),
+        "description": description,
+        "import": imported,
+        "build": time.perf_counter() - begin,
+        "compile": seconds.get("compile"),
+    }
+    return call, facts, (model.in_channels, model.size, model.size)
+
+
+def _module(graph: bool) -> Callable[..., Any]:
+    def make(job: dict[str, Any], model: Model, arrays: Any) -> tuple[Call, str, dict[str, float]]:
+        backend = get(job["backend"])
+        if job["dtype"] != "fp32":
+            raise UnavailableError(f"{job['backend']}: {job['dtype']} is for engines (--mode deploy)")
+        net = backend.build(model, parse(job["device"]))
+        backend.load(net, arrays)
+        return deploys(job["backend"]).classifier(net, graph), "graph" if graph else "eager", {}
+
+    return make
+
+
+def _deploy(job: dict[str, Any], model: Model, arrays: Any) -> tuple[Call, str, dict[str, float]]:
+    calibration = None
+    if job["dtype"] == "int8":
+        shape = (16, model.in_channels, model.size, model.size)
+        calibration = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    options = EngineOptions(job["dtype"], parse(job["device"]), job["threads"], job["compiler"], calibration)
+    engine = deploys(job["backend"]).deploy(model, arrays, options)
+    return engine, engine.description, engine.seconds
+
+
+def _train(job: dict[str, Any], model: Model, arrays: Any) -> tuple[Call, str, dict[str, float]]:
+    from backends.training import trainer
+    from zoo.frameworks import FRAMEWORKS
+    from zoo.training.optimizers import Optimizer
+    from zoo.training.plan import Plan, groups
+
+    backend = get(job["backend"])
+    if job["dtype"] != "fp32" or job["backend"] not in FRAMEWORKS:
+        raise UnavailableError(f"{job['backend']}: no training steps in {job['dtype']} to time")
+    graph = FRAMEWORKS[job["backend"]].compiles_by_default
+    net = backend.build(model, parse(job["device"]))
+    backend.load(net, arrays)
+    training = trainer(job["backend"], net, Plan(Optimizer("momentum", 0.9), groups(model), graph=graph))
+    targets = np.eye(model.num_classes, dtype=np.float32)
+
+    def step(x: Any) -> float:
+        return float(training.step(x, targets[np.arange(len(x)) % model.num_classes], 0.01))
+
+    return step, f"training step, {'graph' if graph else 'eager'}", {}
+
+
+MODES = {"eager": _module(False), "graph": _module(True), "deploy": _deploy, "train": _train}
+
+
+def _ceiling() -> tuple[Call, dict[str, Any], tuple[int, int, int]]:
+    """A float32 matrix product: PyTorch's where it is installed (NumPy's OpenBLAS may be slower), else NumPy's."""
+    side = CEILING_SIDE
+    array = np.random.default_rng(0).uniform(-1, 1, (side, side)).astype(np.float32)
+    facts = {"flops": 2 * side**3, "description": f"a matrix product of {side} x {side}, float32"}
+    try:
+        import torch
+    except ImportError:
+        return (lambda x: array @ array), {**facts, "version": f"NumPy {np.__version__}"}, (1, 1, 1)
+    tensor = torch.from_numpy(array)
+    return (lambda x: tensor @ tensor), {**facts, "version": f"PyTorch {torch.__version__}"}, (1, 1, 1)
+
+
+if __name__ == "__main__":
+    serve(_make)

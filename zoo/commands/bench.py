@@ -1,0 +1,87 @@
+"""`zoo bench`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from zoo import console
+from zoo.commands.common import MODEL, Commands, add_command, expanded, names, report
+from zoo.errors import ZooError
+from zoo.files import atomic_write, write_csv
+
+
+def add(commands: Commands) -> None:
+    command = add_command(commands, "bench", run, "measure how fast networks run, in every framework and mode")
+    command.add_argument("models", metavar="MODEL", nargs="+", help=f"{MODEL}; patterns too")
+    command.add_argument("--backends", type=names, metavar="B,B", help="some of torch, mindspore, paddle, onnx, "
+                         "openvino (default: the first three)")  # fmt: skip
+    command.add_argument("--mode", type=names, default=("eager", "deploy"), metavar="M,M",
+                         help="some of eager, graph, deploy (default: eager,deploy)")  # fmt: skip
+    command.add_argument("--train", action="store_true", help="time training steps instead")
+    command.add_argument("--dtype", type=names, default=("fp32",), metavar="D,D",
+                         help="of engines: some of fp32, tf32, bf16, fp16, int8 (default: fp32)")  # fmt: skip
+    command.add_argument("--batch", type=names, default=("1",), metavar="N,N", help="images in a batch (default: 1)")
+    command.add_argument("--size", type=int, metavar="N", help="side of the images (default: the network's)")
+    command.add_argument("--width", type=float, default=1.0, metavar="X", help="factor on the channel counts")
+    command.add_argument("--rounds", type=int, default=10, metavar="N", help="runs of each path (default: 10)")
+    command.add_argument("--threads", type=int, metavar="N", help="of the processor (default: all)")
+    command.add_argument("--compiler", default="", metavar="C", help="of torch's engine: compile, aot")
+    command.add_argument("--device", metavar="D", help="cpu or gpu (default: cpu)")
+    command.add_argument("--csv", metavar="FILE", help="write the rows as CSV")
+    command.add_argument("--markdown", metavar="FILE", help="write the rows as a Markdown table")
+    command.add_argument("--figure", metavar="FILE", help="draw latency against multiply-adds (.png, .svg, .pdf)")
+
+
+def run(options: argparse.Namespace) -> int:
+    from zoo import bench
+    from zoo.frameworks import FRAMEWORKS
+
+    try:
+        batches = tuple(int(text) for text in options.batch)
+    except ValueError:
+        raise ZooError(f"--batch {','.join(options.batch)}: expected numbers, as in --batch 1,8") from None
+    settings = bench.Settings(
+        options.backends or tuple(FRAMEWORKS),
+        ("train",) if options.train else options.mode,
+        options.dtype,
+        batches,
+        options.rounds,
+        options.device,
+        options.threads,
+        options.compiler,
+    )
+    models = expanded(options.models)
+    paths = len(settings.backends) * len(settings.modes)
+    with console.progress(len(models) * (paths + settings.rounds)) as progress:
+        document = bench.bench(models, settings, size=options.size, width=options.width, progress=progress)
+    report(options.json, document, lambda: show(document))
+    if options.csv:
+        write_csv(options.csv, bench.COLUMNS, [[row[name] for name in bench.COLUMNS] for row in document["rows"]])
+    if options.markdown:
+        with atomic_write(options.markdown) as part:
+            part.write_text(bench.markdown(document))
+    if options.figure and document["rows"]:
+        bench.figure(document, Path(options.figure))
+    return 0 if document["rows"] else 1
+
+
+def show(document: dict[str, Any]) -> None:
+    from zoo.bench import facts
+
+    table = console.new(
+        *("model", "backend", "mode", "dtype", ">batch", ">p10 ms", ">p50 ms", ">p90 ms", ">images/s"),
+        *(">of ceiling", ">start-up s", ">MB"),
+    )
+    for row in document["rows"]:
+        table.add_row(
+            *(row["model"], f"{row['backend']} {row['version']}", row["mode"], row["dtype"], str(row["batch"])),
+            *(f"{row[name]:.1f}" for name in ("p10_ms", "p50_ms", "p90_ms", "images_per_second")),
+            *(f"{row['utilisation']:.0%}", f"{row['start_up_s']:.1f}"),
+            "" if row["memory_mb"] is None else f"{row['memory_mb']:.0f}",
+        )
+    console.show(table)
+    for entry in document["skipped"]:
+        print(f"skipped: {entry['model']}, {entry['backend']} {entry['mode']} {entry['dtype']}: {entry['reason']}")
+    print(facts(document))
