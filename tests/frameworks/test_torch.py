@@ -145,7 +145,10 @@ def test_macs_and_parameters_equal_what_hooks_count(name):
     assert sum(p.numel() for p in net.parameters()) == zoo.info(name)["parameters_with_aux"]
 
 
-@pytest.mark.parametrize(("name", "width"), [("inception_v4", 1), *((name, 0.25) for name in (*FULL, *CONCEPTS))])
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [pytest.param("inception_v4", 1, marks=pytest.mark.nightly), *((name, 0.25) for name in (*FULL, *CONCEPTS))],
+)
 def test_one_fine_tuning_step(name, width):
     net = zoo.build(name, "torch", num_classes=10, aux=bool(MODELS[name].aux), width=width).train()
     before = {key: p.detach().clone() for key, p in net.named_parameters()}

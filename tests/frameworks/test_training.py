@@ -136,6 +136,7 @@ def test_the_study_is_one_command(run, framework, tmp_path, capsys):
     assert [(result["eps"], result["count_include_pad"]) for result in results] == [
         *((1e-3, True), (1e-3, False), (1e-5, True), (1e-5, False))
     ]
+    assert len({result["summary"]["loss"] for result in results}) == 4
     assert "eps" in capsys.readouterr().out
 
 
@@ -297,13 +298,15 @@ def test_dropout_follows_the_seed_compiled_too(framework, make, batch):
 
 
 class Device:
-    """Losses as a GPU has them: reading one waits for the device. Records the steps done whenever one is read."""
+    """Steps that do nothing, with losses as a GPU has them: reading one waits for the device.
+
+    Records the steps done whenever one is read.
+    """
 
     def __init__(self, monkeypatch, values):
-        self.reads, self.steps, real = [], 0, train.Trainer.step
+        self.reads, self.steps = [], 0
 
         def step(training, *arguments):
-            real(training, *arguments)
             self.steps += 1
             return type("Loss", (), {"__float__": lambda loss, k=self.steps: self.read(values[k - 1])})()
 
