@@ -19,7 +19,7 @@ def pytest_ignore_collect(collection_path, config):
     framework = config.getoption("--framework")
     if framework is None:
         return True
-    alone = collection_path.stem.removeprefix("test_")
+    alone = collection_path.stem.removeprefix("test_").partition("_")[0]
     return True if alone in FRAMEWORKS and alone != framework else None
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import resource
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -85,7 +86,23 @@ def files_up_to(size: int) -> Iterator[None]:
 
 
 def expected(model: Model, arrays: dict[str, np.ndarray], x: np.ndarray) -> dict[str, np.ndarray]:
-    """Every stage, the logits and the auxiliary logits, from the float64 reference."""
+    """Every stage, the logits and the auxiliary logits, from the float64 reference; computed once, as `calibrated`."""
+    if "ZOO_TEST_WEIGHTS" not in os.environ:
+        return _expected(model, arrays, x)
+    question = hashlib.sha256(repr((model, list(arrays), x.shape, x.dtype)).encode())
+    for array in (*arrays.values(), x):
+        question.update(np.ascontiguousarray(array).data)
+    path = Path(os.environ["ZOO_TEST_WEIGHTS"], f"{question.hexdigest()}.npz")
+    if not path.exists():
+        answer = _expected(model, arrays, x)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
+            np.savez(file, **answer)
+        os.replace(file.name, path)
+    with np.load(path) as answer:
+        return dict(answer)
+
+
+def _expected(model: Model, arrays: dict[str, np.ndarray], x: np.ndarray) -> dict[str, np.ndarray]:
     net = reference.build(model)
     reference.load(net, arrays)
     return reference.predict(net, x, tape=True)

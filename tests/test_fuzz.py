@@ -19,9 +19,6 @@ EDGES = [0, 1, 2, 127, 128, 255, 256, 2**15 - 1, 2**16 - 1, 2**31 - 1, 2**32 - 1
 SECONDS = 2
 """Of processor time, for a file of a few kilobytes."""
 
-PROCESSES = ("keras", "keras-legacy", "keras-zip")
-"""Read in a process of their own each, a tenth of a second: tried a tenth as often."""
-
 RENAMED = [("set", -300, b"dat_.pkl")]
 ENDLESS_INDEX = [
     *[("delete", 0.5688969527888204, 2)] * 2,
@@ -91,7 +88,7 @@ def test_spoilt_files(seeds, format_):
     good, path = seeds
 
     @settings(
-        max_examples=EXAMPLES // 10 if format_ in PROCESSES else EXAMPLES,
+        max_examples=EXAMPLES // 10 if format_ in files.PROCESSES else EXAMPLES,
         deadline=None,
         database=None,
         derandomize=EXAMPLES < 1000,

@@ -88,7 +88,10 @@ class Loss(nn.Cell):
         return total
 
 
-@pytest.mark.parametrize(("name", "width"), [("inception_v4", 1), *((name, 0.25) for name in (*FULL, *CONCEPTS))])
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [pytest.param("inception_v4", 1, marks=pytest.mark.nightly), *((name, 0.25) for name in (*FULL, *CONCEPTS))],
+)
 def test_one_fine_tuning_step(name, width):
     net = zoo.build(name, "mindspore", num_classes=10, aux=bool(MODELS[name].aux), width=width).set_train()
     trainable = net.trainable_params()

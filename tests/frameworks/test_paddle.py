@@ -55,7 +55,10 @@ def test_saved_graph_takes_any_batch_and_size(name, tmp_path):
         assert error(loaded(paddle.to_tensor(x)).numpy(), eager) <= 1e-6
 
 
-@pytest.mark.parametrize(("name", "width"), [("inception_v4", 1), *((name, 0.25) for name in (*FULL, *CONCEPTS))])
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [pytest.param("inception_v4", 1, marks=pytest.mark.nightly), *((name, 0.25) for name in (*FULL, *CONCEPTS))],
+)
 def test_one_fine_tuning_step(name, width):
     net = zoo.build(name, "paddle", num_classes=10, aux=bool(MODELS[name].aux), width=width)
     net.train()

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support import SMALL
 
 import train
 import validate
 import weights
+import zoo
 from backends.training import trainer
 from zoo.errors import InputError, TrainingError, UnavailableError
 from zoo.language.document import to_json
@@ -25,20 +27,23 @@ from zoo.training.plan import Plan, groups
 from zoo.training.run_folder import newest
 from zoo.training.state import read_state
 
+MODEL = zoo.spec(SMALL)
 GOOGLENET = configure(MODELS["googlenet"], width=0.25, num_classes=10)
-FLAGS = (
-    "--model googlenet --width 0.25 --image_resize 48 --dataset digits --num_samples 32 --batch_size 16 --lr 0.01 "
+RUN = (
+    "--image_resize 48 --dataset digits --num_samples 32 --batch_size 16 --lr 0.01 "
     "--opt momentum --scheduler constant --warmup_epochs 0 --aux_factor 0.3 --hflip 0 --mixup 0.2 --log_interval 2 "
     "--num_parallel_workers 2 --mode 1"
 )
+FLAGS = f"--model {SMALL} --width 2 {RUN}"
+GOOGLENET_FLAGS = f"--model googlenet --width 0.25 {RUN}"
 
 
 @pytest.fixture
 def run(framework, tmp_path, capsys):
     """Runs train.py into a folder of the test's with more flags; gives what it printed."""
 
-    def run(folder, *more):
-        words = f"{FLAGS} --backend {framework} --ckpt_save_dir {tmp_path / folder}".split()
+    def run(folder, *more, flags=FLAGS):
+        words = f"{flags} --backend {framework} --ckpt_save_dir {tmp_path / folder}".split()
         assert train.main([*words, *more]) == 0
         return capsys.readouterr().out
 
@@ -57,7 +62,9 @@ def losses(out):
 
 
 def test_a_run_leaves_what_mindcvs_users_look_for(run, tmp_path, framework):
-    out = run("a", "--epoch_size", "2", "--val_while_train", "--ema", "--ema_decay", "0.5", "--tensorboard")
+    """Of a network of theirs."""
+    more = ("--epoch_size", "2", "--val_while_train", "--ema", "--ema_decay", "0.5", "--tensorboard")
+    out = run("a", *more, flags=GOOGLENET_FLAGS)
     assert re.search(r"^Epoch: \[1/2\], batch: \[1/2\], loss: [\d.]+, lr: 0.010000, time: [\d.]+s$", out, re.M)
     assert re.fullmatch(r"\{'Top_1_Accuracy': [\d.]+, 'Top_5_Accuracy': [\d.]+, 'loss': [\d.]+\}", out.splitlines()[-1])
     names = {path.name for path in (tmp_path / "a").iterdir()}
@@ -78,9 +85,9 @@ def test_a_resumed_run_is_the_undisturbed_one_to_the_bit(run, tmp_path):
     run("broken", "--epoch_size", "1", "--ema")
     rest = losses(run("broken", "--epoch_size", "2", "--ema", "--resume"))
     assert rest == whole[-len(rest) :]
-    file = "googlenet-2_2.ckpt"
+    file = "small-2_2.ckpt"
     assert (tmp_path / "broken" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
-    one, other = (read_state(tmp_path / folder / "optim_googlenet.ckpt") for folder in ("broken", "whole"))
+    one, other = (read_state(tmp_path / folder / "optim_small.ckpt") for folder in ("broken", "whole"))
     assert one.arrays.keys() == other.arrays.keys()
     assert all(array.tobytes() == other.arrays[name].tobytes() for name, array in one.arrays.items())
     assert len((tmp_path / "broken" / "result.log").read_text().splitlines()) == 3
@@ -88,7 +95,7 @@ def test_a_resumed_run_is_the_undisturbed_one_to_the_bit(run, tmp_path):
 
 def test_resume_opt_goes_on_from_a_file_named_best(run, tmp_path):
     run("a", "--epoch_size", "1", "--val_while_train")
-    out = run("a", "--epoch_size", "2", "--ckpt_path", str(tmp_path / "a" / "googlenet_best.ckpt"), "--resume_opt")
+    out = run("a", "--epoch_size", "2", "--ckpt_path", str(tmp_path / "a" / "small_best.ckpt"), "--resume_opt")
     assert "Epoch: [2/2]" in out
     assert "Epoch: [1/2]" not in out
 
@@ -100,15 +107,15 @@ def test_validation_counts_what_the_reference_counts(run, framework, tmp_path, c
     from zoo.training import inputs, recipe
 
     run("a", "--epoch_size", "1")
-    file, out = tmp_path / "a" / "googlenet-1_2.ckpt", tmp_path / "out"
-    flags = f"--model googlenet --dataset digits --num_samples 60 --batch_size 25 --backend {framework} --mode 1"
+    file, out = tmp_path / "a" / "small-1_2.ckpt", tmp_path / "out"
+    flags = f"--model {SMALL} --dataset digits --num_samples 60 --batch_size 25 --backend {framework} --mode 1"
     reports = f"--json {out}.json --csv {out}.csv --confusion {out}.m.csv --predictions {out}.p.csv"
     assert validate.main(f"{flags} {reports} --ckpt_path {file}".split()) == 0
-    assert re.search(r"googlenet-1_2\.ckpt: top-1 [\d.]+% \(\d+ of 60\), top-5 ", capsys.readouterr().out)
+    assert re.search(r"small-1_2\.ckpt: top-1 [\d.]+% \(\d+ of 60\), top-5 ", capsys.readouterr().out)
     arguments = parse(f"{flags} --ckpt_path {file}".split(), "validate")
     data = inputs.dataset(arguments, "val")
     network = recipe.network(arguments, data, file)
-    assert (network.model.size, network.model.width) == (48, 0.25)
+    assert (network.model.size, network.model.width) == (48, 2)
     net = reference.build(network.model)
     reference.load(net, network.arrays(0))
     loader = inputs.validation_loader(arguments, data, network.model, Processes())
@@ -122,27 +129,28 @@ def test_validation_counts_what_the_reference_counts(run, framework, tmp_path, c
 
 def test_the_study_is_one_command(run, framework, tmp_path, capsys):
     run("a", "--epoch_size", "1")
-    file = tmp_path / "a" / "googlenet-1_2.ckpt"
-    words = f"--model googlenet --dataset digits --num_samples 40 --backend {framework} --mode 1 --study"
+    file = tmp_path / "a" / "small-1_2.ckpt"
+    words = f"--model {SMALL} --dataset digits --num_samples 40 --backend {framework} --mode 1 --study"
     assert validate.main(f"{words} --json {tmp_path / 's.json'} --ckpt_path {file}".split()) == 0
     results = json.loads((tmp_path / "s.json").read_text())
     assert [(result["eps"], result["count_include_pad"]) for result in results] == [
         *((1e-3, True), (1e-3, False), (1e-5, True), (1e-5, False))
     ]
+    assert len({result["summary"]["loss"] for result in results}) == 4
     assert "eps" in capsys.readouterr().out
 
 
 def test_frozen_parameters_and_their_statistics_stay(framework, make, batch):
-    frozen = ["conv2d*", "mixed_3*", "*.bn.bias"]
-    plan = Plan(Optimizer("adamw"), groups(GOOGLENET, 0.1, freeze=frozen), aux_factor=0.3)
-    before = weights.initial(GOOGLENET, 0)
-    training = trainer(framework, make(GOOGLENET, before), plan)
+    frozen = ["stem*", "mixed.branch1*", "block.body.0.bn.bias"]
+    plan = Plan(Optimizer("adamw"), groups(MODEL, 0.1, freeze=frozen), aux_factor=0.3)
+    before = weights.initial(MODEL, 0)
+    training = trainer(framework, make(MODEL, before), plan)
     for _ in range(3):
         training.step(*batch, 0.01)
     after = training.dumped()
     for name, array in before.items():
-        stays = name.startswith(("conv2d", "mixed_3")) or name.endswith((".bn.bias", ".bn.mean", ".bn.var"))
-        stays &= not name.startswith("aux") or name not in plan.groups
+        stays = name.startswith(("stem", "mixed.branch1"))
+        stays |= name in {f"block.body.0.bn.{array}" for array in ("bias", "mean", "var")}
         assert np.array_equal(after[name], array) == stays, name
 
 
@@ -191,9 +199,9 @@ def test_a_loss_that_is_no_number_stops_the_run(framework, tmp_path):
 )
 def test_bad_flags_are_found_before_anything_is_written(framework, tmp_path, more, message):
     folder = tmp_path / "never"
-    words = f"{FLAGS} --epoch_size 1 --val_while_train --backend {framework} --ckpt_save_dir {folder} {more}".split()
+    words = f"{GOOGLENET_FLAGS} --epoch_size 1 --val_while_train --backend {framework} --ckpt_save_dir {folder}".split()
     with pytest.raises((TrainingError, InputError), match=message):
-        train.main(words)
+        train.main([*words, *more.split()])
     assert not folder.exists()
 
 
@@ -201,8 +209,8 @@ def test_batches_left_over_make_an_update_by_their_mean(framework, make, batch):
     """One batch of three that would make an update is as one of one."""
 
     def after(accumulate):
-        plan = Plan(Optimizer("sgd", momentum=0.0), groups(GOOGLENET), accumulate=accumulate, aux_factor=0.3)
-        training = trainer(framework, make(GOOGLENET, weights.initial(GOOGLENET, 0)), plan)
+        plan = Plan(Optimizer("sgd", momentum=0.0), groups(MODEL), accumulate=accumulate, aux_factor=0.3)
+        training = trainer(framework, make(MODEL, weights.initial(MODEL, 0)), plan)
         training.seed(1)
         training.step(*batch, 0.01)
         training.flush(0.01)
@@ -227,16 +235,16 @@ def tree(tmp_path):
 
 
 def test_classes_go_by_name_from_training_to_validation(framework, tree, tmp_path, capsys):
-    flags = "--model googlenet --image_resize 48 --data_dir"
-    words = f"{flags} {tree} --width 0.25 --batch_size 6 --epoch_size 1 --mode 1 --ckpt_save_dir {tmp_path / 'a'}"
+    flags = f"--model {SMALL} --image_resize 48 --data_dir"
+    words = f"{flags} {tree} --width 2 --batch_size 6 --epoch_size 1 --mode 1 --ckpt_save_dir {tmp_path / 'a'}"
     assert train.main(f"{words} --backend {framework} --val_while_train".split()) == 0
-    file = tmp_path / "a" / "googlenet-1_2.ckpt"
+    file = tmp_path / "a" / "small-1_2.ckpt"
     words = f"{flags} {tree} --mode 1 --backend {framework} --ckpt_path {file} --predictions {tmp_path / 'p.csv'}"
     assert validate.main(words.split()) == 0
     with (tmp_path / "p.csv").open(newline="") as rows:
         assert {row["class"] for row in csv.DictReader(rows)} == {"a", "c"}
     (tree / "val" / "a").rename(tree / "val" / "z")
-    with pytest.raises(InputError, match=r"z: not among the classes of the checkpoint .*googlenet-1_2\.ckpt"):
+    with pytest.raises(InputError, match=r"z: not among the classes of the checkpoint .*small-1_2\.ckpt"):
         validate.main(words.split())
     with pytest.raises(TrainingError, match="a network of 3 classes: leave out --num_classes 8"):
         validate.main([*words.split(), "--num_classes", "8"])
@@ -290,13 +298,15 @@ def test_dropout_follows_the_seed_compiled_too(framework, make, batch):
 
 
 class Device:
-    """Losses as a GPU has them: reading one waits for the device. Records the steps done whenever one is read."""
+    """Steps that do nothing, with losses as a GPU has them: reading one waits for the device.
+
+    Records the steps done whenever one is read.
+    """
 
     def __init__(self, monkeypatch, values):
-        self.reads, self.steps, real = [], 0, train.Trainer.step
+        self.reads, self.steps = [], 0
 
         def step(training, *arguments):
-            real(training, *arguments)
             self.steps += 1
             return type("Loss", (), {"__float__": lambda loss, k=self.steps: self.read(values[k - 1])})()
 
@@ -316,7 +326,7 @@ def test_losses_are_read_only_when_they_are_due(run, monkeypatch, tmp_path):
     device.reads, device.steps = [], 0
     run("b", *single, "--log_interval", "100", "--recovery_interval", "8")
     assert device.reads == [1] + [8] * 7 + [16] * 8 + [24] * 8 + [32] * 8
-    assert len(read_state(tmp_path / "b" / "optim_googlenet.ckpt").losses) == 32
+    assert len(read_state(tmp_path / "b" / "optim_small.ckpt").losses) == 32
 
 
 def test_a_loss_that_is_not_finite_is_reported_with_its_own_step_and_nothing_is_saved_after_it(
@@ -330,7 +340,7 @@ def test_a_loss_that_is_not_finite_is_reported_with_its_own_step_and_nothing_is_
     ):
         train.main(words.split())
     assert device.steps == 8
-    assert newest(tmp_path, "googlenet").position == (1, 4)
+    assert newest(tmp_path, "small").position == (1, 4)
 
 
 def test_resume_in_a_folder_without_a_state_starts_from_the_beginning(run, tmp_path, caplog):
@@ -338,7 +348,7 @@ def test_resume_in_a_folder_without_a_state_starts_from_the_beginning(run, tmp_p
     out = run("a", "--epoch_size", "1", "--resume")
     assert "Epoch: [1/1], batch: [1/2]" in out
     assert caplog.messages == [
-        f"--resume: no state of googlenet in {tmp_path / 'a'} yet: the run starts from the beginning"
+        f"--resume: no state of small in {tmp_path / 'a'} yet: the run starts from the beginning"
     ]
     caplog.clear()
     assert "Epoch: [1/2]" not in run("a", "--epoch_size", "2", "--resume")

@@ -1,0 +1,106 @@
+"""The publishers' own classes of PyTorch, against ours."""
+
+import numpy as np
+import pytest
+import torch
+from publishers import import_torchvision
+from support import batch, calibrated, error
+from test_torch import build
+from torch import nn
+
+from backends.torch import network as backend
+from weights import SOURCES
+from zoo.models import MODELS
+
+
+def timm_model(name, **options):
+    import_torchvision()
+    import timm
+
+    return timm.create_model(name, **options)
+
+
+PEERS = [
+    ("timm", "inception_v4", lambda: timm_model("inception_v4"), ()),
+    ("timm", "inception_v3", lambda: timm_model("inception_v3", aux_logits=True), ("aux",)),
+    (
+        "torchvision",
+        "inception_v3",
+        lambda: import_torchvision().inception_v3(weights=None, init_weights=False, dropout=0.0),
+        ("aux",),
+    ),
+    (
+        "torchvision",
+        "googlenet",
+        lambda: import_torchvision().googlenet(weights=None, init_weights=False, dropout=0.0, dropout_aux=0.0),
+        ("aux2", "aux1"),
+    ),
+]
+
+
+def peer(source, name, make):
+    """The publisher's network with our calibrated weights, through its own strict loader."""
+    net = make()
+    state = {
+        key: torch.from_numpy(np.ascontiguousarray(a))
+        for key, a in SOURCES[source].naming(MODELS[name]).write(calibrated(MODELS[name])).items()
+    }
+    state |= {key: value for key, value in net.state_dict().items() if key.endswith("num_batches_tracked")}
+    net.load_state_dict(state, strict=True)
+    return net.eval()
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "make", "aux"), PEERS, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_equals_the_publishers_network(source, name, make, aux):
+    theirs, ours = peer(source, name, make), build(MODELS[name])
+    size = MODELS[name].size
+    for height, width in ((size, size), (331, 299)):
+        x = torch.from_numpy(batch(MODELS[name], height, width, count=2))
+        with torch.no_grad():
+            output = theirs(x)
+            output = output[0] if isinstance(output, tuple) else output
+            assert error(ours(x).numpy(), output.numpy()) <= 1e-6
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "make", "aux"), PEERS, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_equals_the_publishers_network_in_training(source, name, make, aux):
+    """The outputs in training mode, auxiliary ones included (ours by depth), and the new running statistics."""
+    theirs, ours = peer(source, name, make).train(), build(MODELS[name]).train()
+    for module in ours.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    x = torch.from_numpy(batch(MODELS[name], MODELS[name].size, count=2))
+    with torch.no_grad():
+        theirs, trained = theirs(x), theirs.state_dict()
+        output = ours(x)
+    if not aux:
+        theirs, output = (theirs,), (output,)
+    order = [0, *(1 + [a.name for a in MODELS[name].aux].index(a) for a in aux)]
+    for value, index in zip(theirs, order, strict=True):
+        assert error(output[index].numpy(), value.numpy()) <= 1e-6
+    statistics = SOURCES[source].naming(MODELS[name]).read({key: value.numpy() for key, value in trained.items()})
+    for key, array in backend.dump(ours).items():
+        assert error(array, statistics[key]) <= 1e-6, key
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "make", "aux"), PEERS, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_reads_the_publishers_tensors_bit_for_bit(source, name, make, aux):
+    state = {key: value.numpy() for key, value in peer(source, name, make).state_dict().items()}
+    again = SOURCES[source].naming(MODELS[name]).read(state)
+    assert all(np.array_equal(again[key], array) for key, array in calibrated(MODELS[name]).items())
+
+
+def test_flavours_of_one_name_are_different_networks():
+    """The same weights; only whether average pools count the padding differs."""
+    x = batch(MODELS["inception_v3"], 299)
+    arrays = calibrated(MODELS["inception_v3"])
+    one, other = (
+        backend.predict(build(MODELS[name], arrays), x)["logits"] for name in ("inception_v3", "inception_v3.mindcv")
+    )
+    assert error(one, other) > 1e-2
