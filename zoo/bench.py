@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -29,11 +29,19 @@ from zoo.language.trace import InputCheck, trace
 WARM_UP = 2
 """Runs of each batch size before the first that counts: they compile, allocate and pack weights."""
 
+STYLES = {"eager": ":", "graph": "--", "deploy": "-"}
+MARKERS = {"fp32": "o", "tf32": "P", "bf16": "s", "fp16": "D", "int8": "^"}
+"""Of a figure's modes and dtypes; its colours are the backends'."""
+
 COLUMNS = (
     *("model", "backend", "mode", "dtype", "batch", "p10_ms", "p50_ms", "p90_ms", "images_per_second"),
     *("utilisation", "start_up_s", "compile_s", "memory_mb", "version", "description"),
 )
 """Of a row, in the order of the CSV file."""
+
+
+TimedFacts: TypeAlias = tuple[dict[str, str], Callable[[], TimedPath]]
+"""What is reported of a path (backend, mode, dtype), and how it is started."""
 
 
 @dataclass(frozen=True)
@@ -94,39 +102,49 @@ def bench(
     specs = [configure(weights.resolve(model), aux=False, width=width) for model in models]
     if not specs:
         raise InputError("no model to measure")
-    rows: list[dict[str, Any]] = []
-    skipped: list[dict[str, str]] = []
-    ceilings: list[float] = []
-    described = ""
-    for spec in specs:
-        if size is not None:
-            spec = _resized(spec, integer(size, "the size"))
-        measured = measure(paths_of(spec, settings), settings, partial(progress, spec.name))
-        skipped += [{"model": spec.name, **entry} for entry in measured["skipped"]]
-        ceilings.append(measured["ceiling"])
-        described = measured["ceiling_is"]
-        macs = trace(spec).macs * (3 if "train" in settings.modes else 1)
-        for row in measured["rows"]:
-            rate = 2 * macs * row["batch"] / (row["p50_ms"] / 1000)
-            rows.append({"model": spec.name, **row, "utilisation": rate / measured["ceiling"]})
+    specs = specs if size is None else [_resized(spec, integer(size, "the size")) for spec in specs]
+    found = [measured(spec, paths_of(spec, settings), settings, partial(progress, spec.name)) for spec in specs]
     return {
-        "rows": rows,
-        "skipped": skipped,
-        "ceiling_gflops": statistics.median(ceilings) / 1e9,
-        "ceiling": described,
-        "threads": settings.threads or available_threads(),
-        "device": settings.device or "cpu",
-        "processor": processor(),
-        "rounds": settings.rounds,
+        **found[-1],
+        "rows": [row for document in found for row in document["rows"]],
+        "skipped": [entry for document in found for entry in document["skipped"]],
+        "ceiling_gflops": statistics.median(document["ceiling_gflops"] for document in found),
         "macs": {spec.name: trace(spec).macs for spec in specs},
     }
 
 
-def paths_of(spec: Model, settings: Settings) -> list[tuple[dict[str, Any], Callable[[], TimedPath]]]:
-    """The combinations of a model: what is reported of each, and how it is started."""
-    found: list[tuple[dict[str, Any], Callable[[], TimedPath]]] = []
+def measured(
+    spec: Model,
+    paths: Sequence[TimedFacts],
+    settings: Settings,
+    progress: Callable[[str], None] = lambda name: None,
+) -> dict[str, Any]:
+    """As `bench`, for one model and any paths that run it."""
+    found = _take_turns(paths, settings, progress)
+    macs = trace(spec).macs
+    for row in found["rows"]:
+        work = 2 * macs * row["batch"] * (3 if row["mode"] == "train" else 1)  # backward is two products for each one
+        row["utilisation"] = work / (row["p50_ms"] / 1000) / found["rate"]
+    return {
+        "rows": [{"model": spec.name, **row} for row in found["rows"]],
+        "skipped": [{"model": spec.name, **entry} for entry in found["skipped"]],
+        "ceiling_gflops": found["rate"] / 1e9,
+        "ceiling": found["ceiling"],
+        "threads": settings.threads or available_threads(),
+        "device": settings.device or "cpu",
+        "processor": processor(),
+        "rounds": settings.rounds,
+        "macs": {spec.name: macs},
+    }
+
+
+def paths_of(spec: Model, settings: Settings) -> list[TimedFacts]:
+    """The combinations of a model. Runtimes without a framework have engines only."""
+    found: list[TimedFacts] = []
     for backend in settings.backends:
         for mode in settings.modes:
+            if backend in RUNTIMES and mode in ("eager", "graph") and "deploy" in settings.modes:
+                continue
             for dtype in settings.dtypes if mode == "deploy" else ("fp32",):
                 job = {
                     "backend": backend,
@@ -146,17 +164,13 @@ def paths_of(spec: Model, settings: Settings) -> list[tuple[dict[str, Any], Call
     return found
 
 
-def measure(
-    paths: Sequence[tuple[dict[str, Any], Callable[[], TimedPath]]],
-    settings: Settings,
-    progress: Callable[[str], None] = lambda name: None,
-) -> dict[str, Any]:
+def _take_turns(paths: Sequence[TimedFacts], settings: Settings, progress: Callable[[str], None]) -> dict[str, Any]:
     """Start the paths, warm them up, and let them take turns; returns rows, skipped paths and the ceiling's rate."""
     rows, skipped = [], []
     with ExitStack() as stack:
         ceiling = TimedPath("ceiling", {"backend": "ceiling"}, threads=settings.threads)
         stack.callback(ceiling.close)
-        running: list[tuple[dict[str, Any], TimedPath]] = []
+        running: list[tuple[dict[str, str], TimedPath]] = []
         for facts, start in paths:
             progress(" ".join(facts.values()))
             try:
@@ -198,7 +212,7 @@ def measure(
                 )
         rate = ceiling.facts["flops"] / statistics.median(products[WARM_UP:])
         described = f"{ceiling.facts['description']}, {ceiling.facts['version']}"
-    return {"rows": rows, "skipped": skipped, "ceiling": rate, "ceiling_is": described}
+    return {"rows": rows, "skipped": skipped, "rate": rate, "ceiling": described}
 
 
 def _resized(spec: Model, size: int) -> Model:
@@ -265,13 +279,17 @@ def figure(document: dict[str, Any], path: str | Path) -> None:
     rows = [row for row in document["rows"] if row["batch"] == batch]
     drawing = Figure(figsize=(8, 5), layout="constrained")
     axes = drawing.subplots()
-    for name in dict.fromkeys((row["backend"], row["mode"], row["dtype"]) for row in rows):
+    names = list(dict.fromkeys((row["backend"], row["mode"], row["dtype"]) for row in rows))
+    backends = list(dict.fromkeys(backend for backend, _, _ in names))
+    for name in names:
+        style = {"color": f"C{backends.index(name[0])}", "linestyle": STYLES.get(name[1], "-")}
         own = sorted(
-            (document["macs"][row["model"]] / 1e9, row["p50_ms"], row["model"])
+            (document["macs"][row["model"]] / 1e9, row["p50_ms"])
             for row in rows
             if (row["backend"], row["mode"], row["dtype"]) == name
         )
-        axes.plot([x for x, _, _ in own], [y for _, y, _ in own], "o-", label=" ".join(name), linewidth=1, markersize=5)
+        marker = MARKERS.get(name[2], "o")
+        axes.plot([x for x, _ in own], [y for _, y in own], label=" ".join(name), linewidth=1, marker=marker, **style)
     for model, macs in document["macs"].items():
         times = [row["p50_ms"] for row in rows if row["model"] == model]
         if times:
@@ -280,10 +298,10 @@ def figure(document: dict[str, Any], path: str | Path) -> None:
             )
     axes.set_xlabel("multiply-adds of an image, billions")
     axes.set_ylabel(f"latency, ms, batch {batch}")
-    axes.set_ylim(bottom=0)
+    axes.set_yscale("log")
     axes.margins(x=0.12, y=0.12)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, frameon=False)
+    drawing.legend(fontsize=8, frameon=False, loc="outside right upper")
     axes.set_title(f"{document['processor']}, {document['threads']} threads", fontsize=9)
     with atomic_write(path) as part:
         drawing.savefig(part, format=Path(path).suffix.removeprefix(".") or "png", dpi=150)
