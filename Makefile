@@ -82,6 +82,6 @@ env: $(VENV)/.complete
 $(VENV)/.complete: pyproject.toml constraints.txt tests/peers/packages.txt
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing the three frameworks into $(VENV): 4.5 GB, a minute or two."
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[torch,mindspore,paddle,train,test,dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[torch,mindspore,paddle,onnx,openvino,train,test,dev]"
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r tests/peers/packages.txt
 	@touch $@

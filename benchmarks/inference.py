@@ -215,7 +215,7 @@ TARGETS = (
     ("openvino deploy int8", ("openvino deploy fp32",), 2.5),
     ("onnx deploy int8", ("onnx deploy fp32",), 2.5),
 )
-"""Ours, the publishers' paths of which the fastest counts, and how many times as fast ours should be on Inception-v4."""
+"""Ours, the publishers' paths of which the fastest counts, and how many times as fast ours should be (Inception-v4)."""
 
 
 def has(peer: str, model: str) -> bool:
@@ -303,7 +303,8 @@ def main() -> None:
         documents[model] = document
         part = f"## {model}\n\n{bench.markdown(document)}"
         for entry in document["skipped"]:
-            part += f"\nNot run: {entry['backend']} {entry['mode']} {entry['dtype']}: {entry['reason'].splitlines()[0][:200]}\n"
+            path = " ".join(filter(None, (entry["backend"], entry["mode"], entry["dtype"])))
+            part += f"\nNot run: {path}: {entry['reason'].splitlines()[0][:200]}\n"
         table = ratios(document["rows"])
         if len(table) > 2:
             part += "\nTimes as fast (the median of the rounds' ratios):\n\n" + "\n".join(table) + "\n"

@@ -211,7 +211,7 @@ def _take_turns(paths: Sequence[TimedFacts], settings: Settings, progress: Calla
                     }
                 )
         rate = ceiling.facts["flops"] / statistics.median(products[WARM_UP:])
-        described = f"{ceiling.facts['description']}, {ceiling.facts['version']}"
+        described = ceiling.facts["description"]
     return {"rows": rows, "skipped": skipped, "rate": rate, "ceiling": described}
 
 
@@ -289,7 +289,8 @@ def figure(document: dict[str, Any], path: str | Path) -> None:
             if (row["backend"], row["mode"], row["dtype"]) == name
         )
         marker = MARKERS.get(name[2], "o")
-        axes.plot([x for x, _ in own], [y for _, y in own], label=" ".join(name), linewidth=1, marker=marker, **style)
+        line = axes.plot([x for x, _ in own], [y for _, y in own], label=" ".join(name), linewidth=1, marker=marker)[0]
+        line.set(**style)
     for model, macs in document["macs"].items():
         times = [row["p50_ms"] for row in rows if row["model"] == model]
         if times:
