@@ -88,21 +88,32 @@ def run(
         )
 
 
-def call(task: str, backend: str, model: Model, folder: Path, job: Mapping[str, Any], timeout: float) -> dict[str, Any]:
-    """Run one of `TASKS` in a worker, on the files in `folder`; returns its report. Raises as `run` does."""
+def call(
+    task: str,
+    backend: str,
+    model: Model,
+    folder: Path,
+    job: Mapping[str, Any],
+    timeout: float,
+    environment: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Run one of `TASKS` in a worker, on the files in `folder`; returns its report. Raises as `run` does.
+
+    `environment` is added to this process's. What the worker prints is left in the file "stderr".
+    """
     (folder / "result.json").unlink(missing_ok=True)
     (folder / "model.json").write_text(to_json(model))
     (folder / "job.json").write_text(json.dumps({"task": task, "backend": backend, **job}))
-    _start(backend, folder, timeout)
+    _start(backend, folder, timeout, environment or {})
     report: dict[str, Any] = json.loads((folder / "result.json").read_text())
     if "error" in report:
         raise _error(report["error"], report["message"])
     return report
 
 
-def _start(backend: str, folder: Path, timeout: float) -> None:
+def _start(backend: str, folder: Path, timeout: float, more: Mapping[str, str]) -> None:
     """Start the worker and wait for its result. Raises BackendError when it leaves none."""
-    environment = {"OMP_NUM_THREADS": str(os.cpu_count() or 1), **os.environ, "NVIDIA_TF32_OVERRIDE": "0"}
+    environment = {"OMP_NUM_THREADS": str(os.cpu_count() or 1), **os.environ, "NVIDIA_TF32_OVERRIDE": "0", **more}
     paths = [*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), str(Path(__file__).parents[1])]
     environment["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, paths))
     log = folder / "stderr"
@@ -181,7 +192,21 @@ def _differentiate(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[s
     return {"version": backend.version(), "loss": loss}
 
 
-TASKS = {"predict": _predict, "judge": _judge, "differentiate": _differentiate}
+def _examine(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, Any]:
+    """Run the same images several times: the first outputs, and the seconds of each run."""
+    backend = get(job["backend"])
+    net = backend.build(model, parse(job["device"]))
+    backend.load(net, load_file(folder / "weights.safetensors"))
+    images, seconds = np.load(folder / "inputs.npy"), []
+    for _ in range(job["runs"]):
+        start = time.perf_counter()
+        outputs = backend.predict(net, images)
+        seconds.append(time.perf_counter() - start)
+    save_file({name: np.ascontiguousarray(array) for name, array in outputs.items()}, folder / "outputs.safetensors")
+    return {"version": backend.version(), "gpus": backend.gpus(), "seconds": seconds}
+
+
+TASKS = {"predict": _predict, "judge": _judge, "differentiate": _differentiate, "examine": _examine}
 
 
 def peak_memory() -> int | None:

@@ -103,6 +103,7 @@ class Runtime:
     aborts_after   packages whose earlier import makes importing this one abort the process
     quiet_import   whether to drop what its import prints on standard error
     skip_teardown  whether the interpreter must end without taking objects apart, as that prints errors
+    when_slow      what makes its kernels slow most often, and how to mend that (`zoo doctor` says it)
     """
 
     name: str
@@ -113,6 +114,7 @@ class Runtime:
     aborts_after: tuple[str, ...] = field(default=(), kw_only=True)
     quiet_import: bool = field(default=False, kw_only=True)
     skip_teardown: bool = field(default=False, kw_only=True)
+    when_slow: str = field(default="give it more threads: OMP_NUM_THREADS", kw_only=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "package", self.package or self.name)
@@ -193,6 +195,7 @@ FRAMEWORKS: dict[str, Framework] = {
             aborts_after=("paddle",),  # both bring a oneDNN under the same symbols
             compiles_by_default=True,
             skip_teardown=True,  # MindSpore 2.8 prints an ignored exception for each cell
+            when_slow="MindSpore 2.9 and 2.10 take oneDNN's reference kernel for 3x3 convolutions: install 2.8",
         ),
         Framework(
             "paddle",
@@ -211,6 +214,7 @@ FRAMEWORKS: dict[str, Framework] = {
             safetensors_tag="pd",
             environment=_paddle_environment,
             quiet_import=True,  # it remarks on more than one thread
+            when_slow="set OMP_NUM_THREADS, and on AMD processors MKL_DEBUG_CPU_TYPE, before Paddle is imported",
         ),
     )
 }

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zoo import __version__
-from zoo.commands import bench, convert, diff, export, info, inspect, list, parity
+from zoo.commands import bench, convert, diff, doctor, export, info, inspect, list, parity
 from zoo.commands.common import Parser
 from zoo.errors import ZooError
 
-COMMANDS = (list, info, diff, parity, inspect, convert, export, bench)
+COMMANDS = (list, info, diff, parity, inspect, convert, export, bench, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
