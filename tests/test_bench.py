@@ -43,7 +43,8 @@ def test_every_combination_is_timed_and_what_is_not_there_is_skipped(tmp_path, c
     with files["csv"].open(newline="") as rows:
         assert len(list(csv.DictReader(rows))) == len(document["rows"])
     assert files["md"].read_text().count("| small | ") == len(document["rows"]) / 2
-    assert Image.open(files["png"]).size[0] > 600
+    with Image.open(files["png"]) as drawn:
+        assert drawn.size[0] > 600
 
 
 def test_training_steps():

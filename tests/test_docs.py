@@ -104,3 +104,18 @@ def test_a_new_framework_is_built_by_its_name(arrays, capsys):
     assert list(get("arrays").predict(net, batch(configure(MODELS["googlenet"]), 64))) == ["mixed_4b"]
     with pytest.raises(zoo.BackendError, match="backend arrays runs networks only: it has no training"):
         backends.load("arrays", "training")
+
+
+def test_deploying(tmp_path):
+    for script in ("train.py", "validate.py"):
+        (tmp_path / script).symlink_to(ROOT / script)
+    kinds = []
+    for kind, name, text in blocks("deploying.md"):
+        kinds.append(kind)
+        if kind == "python":
+            (tmp_path / name).write_text(text)
+            continue
+        done = run(name, tmp_path)
+        assert done.returncode == 0, f"{name}: {done.stderr}"
+        assert text.strip() in done.stdout
+    assert kinds == ["python", *["console"] * 6]
