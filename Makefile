@@ -5,7 +5,7 @@
 # make nightly  the tests that the suite leaves out because they take long
 # make fuzz     the readers of checkpoints on spoilt files, for a quarter of an hour
 # make survival kill runs 20 times in every framework and go on, bit for bit; 2,000 steps in the same memory
-# make bench    what training steps, the loader, and reading and converting checkpoints cost, as ratios
+# make bench    what inference, training steps, the loader and checkpoints cost, beside the publishers'; docs/speed.md
 # make schema   docs/model.schema.json, from the code
 # make lint     ruff, mypy, and import-linter: imports run downwards only
 # make env      only the environment, .venv, which all of them share
@@ -64,6 +64,7 @@ survival: env
 	$(BIN)/python benchmarks/memory.py
 
 bench: env
+	$(BIN)/python benchmarks/inference.py --out docs/speed.md
 	$(BIN)/python benchmarks/checkpoints.py
 	$(BIN)/python benchmarks/training.py
 
