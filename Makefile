@@ -64,7 +64,7 @@ survival: env
 	$(BIN)/python benchmarks/memory.py
 
 bench: env
-	$(BIN)/python benchmarks/inference.py --out docs/speed.md
+	$(BIN)/python benchmarks/inference.py --compiled inception_v4 --out docs/speed.md
 	$(BIN)/python benchmarks/checkpoints.py
 	$(BIN)/python benchmarks/training.py
 

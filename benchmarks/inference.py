@@ -1,7 +1,7 @@
 """How fast networks run, beside their publishers' own: every path in a process of its own, all taking turns.
 
     python benchmarks/inference.py [--models inception_v4,inception_v3] [--batches 1,8] [--rounds 15] [--device gpu]
-                                   [--compiled] [--out docs/speed.md]
+                                   [--compiled inception_v4] [--out docs/speed.md]
 
 Paths of the publishers, with random weights at 299 pixels: timm (torchvision for GoogLeNet) in PyTorch, eager,
 channels-last, traced and frozen, and with --compiled `torch.compile` with freezing, which takes minutes to compile;
@@ -284,7 +284,7 @@ def main() -> None:
     parser.add_argument("--batches", default="1,8")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--device")
-    parser.add_argument("--compiled", action="store_true")
+    parser.add_argument("--compiled", default="", help="models for which torch.compile is measured too")
     parser.add_argument("--out")
     parser.add_argument("--json")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
@@ -299,7 +299,7 @@ def main() -> None:
     )
     text, documents = [], {}
     for model in options.models.split(","):
-        document = bench.measured(spec(model), paths(model, settings, options.compiled), settings)
+        document = bench.measured(spec(model), paths(model, settings, model in options.compiled.split(",")), settings)
         documents[model] = document
         part = f"## {model}\n\n{bench.markdown(document)}"
         for entry in document["skipped"]:

@@ -10,14 +10,17 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from PIL import Image
 from support import SMALL, batch, calibrated, error, expected, narrow
 
+import train
+import validate
 import weights
 import zoo
 from backends import deploys, get
 from backends.engine import EngineOptions
 from backends.onnx_graph import checked, graph
-from zoo.errors import BackendError, InputError, SpecError, WeightsError
+from zoo.errors import BackendError, InputError, SpecError, TrainingError, WeightsError
 from zoo.exporting import export
 from zoo.language.document import from_json
 from zoo.language.model import Model, Preprocess, stages
@@ -265,3 +268,26 @@ def test_exports_that_are_refused_leave_nothing(tmp_path, out, options, message)
     with pytest.raises((WeightsError, SpecError, InputError), match=message):
         export(SMALL, tmp_path / out, **options)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_validation_in_int8_with_a_folder_of_images(tmp_path, capsys):
+    weights.write(tmp_path / "net.safetensors", weights.initial(zoo.spec(SMALL), 3), zoo.spec(SMALL))
+    (tmp_path / "images").mkdir()
+    words = (
+        f"--model {tmp_path / 'net.safetensors'} --dataset digits --num_samples 50 --backend onnx --dtype int8".split()
+    )
+    with pytest.raises(TrainingError, match=r"--calibration .*images: no images in it: expected a folder with \.jpg"):
+        validate.main([*words, "--calibration", str(tmp_path / "images")])
+    for k in range(3):
+        Image.new("RGB", (40, 40), (80 * k, 20, 200 - 60 * k)).save(tmp_path / "images" / f"{k}.png")
+    assert validate.main([*words, "--calibration", str(tmp_path / "images"), "--json", str(tmp_path / "f.json")]) == 0
+    (figures,) = json.loads((tmp_path / "f.json").read_text())
+    assert (figures["dtype"], figures["images"]) == ("int8", 50)
+    assert "int8" in figures["engine"]
+
+
+def test_runtimes_do_not_train():
+    with pytest.raises(TrainingError, match="--backend onnx: runs in inference only: train with torch or mindspore"):
+        train.main(f"--model {SMALL} --dataset digits --backend onnx".split())
+    with pytest.raises(TrainingError, match="--distribute: onnx runs in one process"):
+        validate.main(f"--model {SMALL} --dataset digits --backend onnx --distribute".split())

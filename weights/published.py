@@ -8,11 +8,11 @@ against the network's names and shapes.
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 from zoo.errors import WeightsError
+from zoo.files import cache_folder
 
 TORCHVISION = "https://download.pytorch.org/models/"
 TIMM = "https://huggingface.co/timm/{}/resolve/main/model.safetensors"
@@ -91,7 +91,7 @@ def fetch(model: str, source: str | bool = True, folder: str | Path | None = Non
     if name not in urls:
         raise WeightsError(f"{model}: no published weights of {name!r}: expected {', '.join(urls)}")
     url = urls[str(name)]
-    folder = Path(folder or os.environ.get("ZOO_CACHE") or pooch.os_cache("inception-zoo"))
+    folder = Path(folder or cache_folder())
     file = url.rpartition("/")[2]
     file = f"{url.split('/')[4]}.safetensors" if file == "model.safetensors" else file
     instead = "give a checkpoint of any publisher, with --ckpt_path FILE or zoo.build(checkpoint=FILE)"

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from support import SMALL, batch, calibrated, error, narrow
 
+import validate
 import weights
 import zoo
 from backends import deploys
 from backends.engine import EngineOptions
-from zoo.errors import BackendError, UnavailableError
+from zoo.errors import BackendError, TrainingError, UnavailableError
 from zoo.exporting import FORMATS, export
 from zoo.language.model import configure
 from zoo.parity.engines import judge
@@ -110,3 +111,40 @@ def test_exported_files_run_without_this_project(framework, tmp_path, form):
         files = {"zoo.json": ""}
         torch.export.load(tmp_path / "net.pt2", extra_files=files)
         assert json.loads(files["zoo.json"])["model"] == "small"
+
+
+def evaluated(capsys, folder, *words):
+    """What validate.py reports and predicts on some digits, and the line that says what ran the network."""
+    files = f"--batch_size 32 --json {folder / 'f.json'} --predictions {folder / 'p.csv'}".split()
+    assert validate.main([*["--dataset", "digits", "--num_samples", "70"], *map(str, words), *files]) == 0
+    (figures,) = json.loads((folder / "f.json").read_text())
+    return figures, (folder / "p.csv").read_text(), capsys.readouterr().out
+
+
+def test_validation_runs_an_engine_and_predicts_what_the_module_does(framework, tmp_path, capsys):
+    weights.write(tmp_path / "net.safetensors", weights.initial(zoo.spec(SMALL), 3), zoo.spec(SMALL))
+    words = ("--model", tmp_path / "net.safetensors", "--backend", framework)
+    figures, predictions, said = evaluated(capsys, tmp_path, *words)
+    module, same, also_said = evaluated(capsys, tmp_path, *words, "--mode", "1")
+    assert predictions.count("\n") == 71
+    assert [line.split(",")[:3] for line in predictions.splitlines()] == [
+        line.split(",")[:3] for line in same.splitlines()
+    ]
+    assert figures["summary"]["loss"] == pytest.approx(module["summary"]["loss"], rel=1e-5)
+    assert f"{figures['engine']}: " in said
+    assert figures["engine"] != module["engine"]
+    assert f"{framework} {module['version']}, eager: " in also_said
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("--engine deploy --mode 1", "--mode is for --engine module"),
+        ("--mode 1 --dtype bf16", "--dtype bf16 is for --engine deploy"),
+        ("--dtype int8", "--dtype int8: give --calibration too"),
+        ("--dtype int8 --calibration 8", "no int8 on cpu: expected fp32"),
+    ],
+)
+def test_flags_of_engines_that_do_not_go_together(framework, more, message):
+    with pytest.raises((TrainingError, BackendError), match=message):
+        validate.main(f"--model {SMALL} --dataset digits --num_samples 8 --backend {framework} {more}".split())
