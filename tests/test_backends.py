@@ -24,7 +24,7 @@ def test_requirements_are_those_of_the_extras():
 
 def test_an_unknown_backend():
     with pytest.raises(
-        BackendError, match="unknown backend 'jax': expected one of torch, mindspore, paddle, reference"
+        BackendError, match="unknown backend 'jax': expected one of torch, mindspore, paddle, onnx, openvino, reference"
     ):
         zoo.build("googlenet", "jax")
 

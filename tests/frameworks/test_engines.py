@@ -148,3 +148,19 @@ def test_validation_runs_an_engine_and_predicts_what_the_module_does(framework, 
 def test_flags_of_engines_that_do_not_go_together(framework, more, message):
     with pytest.raises((TrainingError, BackendError), match=message):
         validate.main(f"--model {SMALL} --dataset digits --num_samples 8 --backend {framework} {more}".split())
+
+
+@pytest.mark.parametrize("compiler", ["compile", "aot"])
+def test_pytorch_s_compilers(framework, compiler, tmp_path, monkeypatch):
+    """AOTInductor's packages are kept on disk: a second engine loads what the first has compiled."""
+    if framework != "torch":
+        with pytest.raises(BackendError, match=f"{framework}: no compiler '{compiler}': expected none"):
+            zoo.build(SMALL, framework, mode="deploy", compiler=compiler)
+        return
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
+    engine = zoo.build(SMALL, framework, mode="deploy", compiler=compiler, verify=True)
+    assert compiler in engine.description
+    packages = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.pt2")}
+    assert bool(packages) == (compiler == "aot")
+    zoo.build(SMALL, framework, mode="deploy", compiler=compiler)(batch(engine.spec, 32))
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.pt2")} == packages
