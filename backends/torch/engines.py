@@ -72,14 +72,16 @@ def deploy(model: Model, arrays: Mapping[str, Array], options: EngineOptions) ->
     if dtype != torch.float32 and hasattr(net, "head"):
         net.head = InFloat32(net.head)
     forward: Callable[[Tensor], Any] = net
+    how = options.compiler or "eager"
     if options.compiler == "compile":
         forward = Compiled(net)
     elif options.compiler == "aot":
         forward = Packages(net, rewritten, folded, options)
     elif options.on_gpu:
-        forward = Graphs(net)
+        forward, how = Graphs(net), "CUDA graphs"
     elif torch.backends.mkldnn.is_available():
         pack(net)
+        how = "packed by oneDNN"
     clock.append(time.perf_counter())
 
     @torch.no_grad()
@@ -89,7 +91,6 @@ def deploy(model: Model, arrays: Mapping[str, Array], options: EngineOptions) ->
             outputs = forward(images)
         return [value.float().cpu().numpy() for value in (outputs if model.taps else [outputs])]
 
-    how = options.compiler or ("CUDA graphs" if options.on_gpu else "packed by oneDNN")
     where = str(options.device) if options.on_gpu else f"{options.thread_count} threads"
     description = f"PyTorch {version()}, channels-last, {how}, {options.dtype}, {where}"
     seconds = {"rewrite": clock[1] - clock[0], "build": clock[2] - clock[1]}
