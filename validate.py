@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from zoo.commands.entry_point import run
 from zoo.data import Dataset
 from zoo.errors import InputError, TrainingError
 from zoo.files import atomic_write
+from zoo.frameworks import RUNTIMES
 from zoo.language.model import Model, Norm
 from zoo.language.nodes import AvgPool, Leaf, transform
 from zoo.training import inputs, recipe
@@ -43,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         recipe.logger.warning(sentence)
     get(a.backend)
     _check_outputs(a)
+    runtime.uses_engine(a)
     processes = runtime.processes(a)
     files: list[Path | None] = []
     if a.pretrained:
@@ -63,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for variant, changes in _variants(a, network.model):
             result, engine = _evaluate(a, numbered, network, variant, skipped)
             figures = _figures(a, variant, result, len(data))
-            results.append({"checkpoint": name, **changes, **figures, "engine": engine, "dtype": a.dtype})
+            results.append({"checkpoint": name, **changes, **figures, "engine": engine})
             if not a.study and processes.rank == 0:
                 validation_table(name, result.tally, _classes(numbered, variant), a.worst, a.per_class)
                 print(f"{engine}: {_speed(result)}")
@@ -116,21 +119,29 @@ def _evaluate(
     """The result, and what ran the network, in words."""
     backend, processes = get(a.backend), skipped.processes
     loader = inputs.validation_loader(a, data, model, processes)
-    classify: Predict
-    if runtime.uses_engine(a):
-        classify = engine = runtime.engine(a, model, network.arrays(a.seed), processes)
-        description = engine.description
-    else:
-        net = backend.build(model, runtime.device(a))
-        backend.load(net, network.arrays(a.seed))
-        classify = deploys(a.backend).classifier(net, recipe.graph(a), a.val_amp_level != "O0")
-        description = f"{a.backend} {backend.version()}, {'graph' if recipe.graph(a) else 'eager'}"
-    with batches("none" if processes.rank else a.progress, a.log_interval) as progress:
+    with ExitStack() as stack:
+        if runtime.uses_engine(a):
+            engine = stack.enter_context(runtime.engine(a, model, network.arrays(a.seed), processes))
+            classify: Predict = engine
+            description = engine.description
+        else:
+            net = backend.build(model, runtime.device(a))
+            backend.load(net, network.arrays(a.seed))
+            classify = deploys(a.backend).classifier(net, recipe.graph(a), a.val_amp_level != "O0")
+            description = _module(a, backend.version())
+        progress = stack.enter_context(batches("none" if processes.rank else a.progress, a.log_interval))
         result = evaluate(classify, loader, model.num_classes, progress, processes)
     skipped.add(data, loader.skipped)
     if not len(result.tally):
         raise InputError(f"{data.name}, {data.split}: none of its {len(data)} images can be read")
     return result, description
+
+
+def _module(a: Arguments, version: str) -> str:
+    """What runs the network, where it is not an engine."""
+    how = "graph" if recipe.graph(a) or a.backend in RUNTIMES else "eager"
+    half = "" if a.val_amp_level == "O0" else f", mixed precision {a.val_amp_level}"
+    return f"{a.backend} {version}, {how}{half}"
 
 
 def _figures(a: Arguments, model: Model, result: Evaluation, images: int) -> dict[str, Any]:

@@ -120,11 +120,16 @@ def load(name: str, module: str) -> Any:
     """A module of a backend's folder, e.g. "network" or "training". Raises as `get` does."""
     if name not in BACKENDS:
         raise BackendError(f"unknown backend {name!r}: expected one of {', '.join(BACKENDS)}")
-    if importlib.util.find_spec(f"backends.{name}.{module}") is None:
-        raise BackendError(f"backend {name} runs networks only: it has no {module}; use {' or '.join(FRAMEWORKS)}")
+    if not _has(name, module):
+        others = " or ".join(other for other in BACKENDS if _has(other, module))
+        raise BackendError(f"backend {name} runs networks only: it has no {module}; use {others}")
     if row := _row(name):
         _import_framework(row)
     return importlib.import_module(f"backends.{name}.{module}")
+
+
+def _has(name: str, module: str) -> bool:
+    return importlib.util.find_spec(f"backends.{name}.{module}") is not None
 
 
 def installed(package: str) -> bool:
@@ -139,7 +144,7 @@ def _row(name: str) -> Runtime | None:
 def _import_framework(row: Runtime) -> None:
     if row.package in sys.modules:
         return
-    if not installed(row.package):
+    if not all(map(installed, row.packages)):
         raise UnavailableError(f"{row.name} is not installed: pip install '{row.requirement}'")
     for other in row.aborts_after:
         if other in sys.modules:

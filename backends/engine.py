@@ -45,6 +45,8 @@ class EngineOptions:
             raise BackendError(f"unknown dtype {self.dtype!r}: expected one of {', '.join(DTYPES)}")
         if self.threads is not None:
             integer(self.threads, "threads")
+        if self.calibration is not None and self.dtype != "int8":
+            raise BackendError(f"calibration is for int8, not {self.dtype}: leave it out, or add dtype='int8'")
 
     @property
     def on_gpu(self) -> bool:
@@ -55,12 +57,13 @@ class EngineOptions:
         """The number of threads, defaults filled in."""
         return available_threads() if self.threads is None else self.threads
 
-    @property
-    def images_to_calibrate(self) -> Float32:
-        """Raises BackendError when there are none."""
-        if self.calibration is None:
+    def images_to_calibrate(self, model: Model) -> Float32:
+        """The images of `calibration`. Raises BackendError when there are none, InputError for other shapes."""
+        if self.calibration is None or not len(self.calibration):
             raise BackendError("int8: give calibration, images to measure the ranges of activations on")
-        return float32(self.calibration)
+        images = float32(self.calibration)
+        InputCheck(model)(images.shape)
+        return images
 
     def require(self, backend: str, dtypes: Sequence[str], compilers: Sequence[str] = ("",)) -> None:
         """Raise BackendError unless the dtype and the compiler are among those that the backend has."""
@@ -79,7 +82,7 @@ class ExportOptions:
     dtype         what weights are stored in
     size          side of the images in pixels, by default the native one
     dynamic_size  for images of any size
-    metadata      what to put into files that hold texts
+    metadata      texts to store in the file by name (ONNX, torch.export, OpenVINO)
     """
 
     format: str
@@ -95,7 +98,10 @@ class ExportOptions:
 
 
 def available_threads() -> int:
-    """The number of processors that this process may use."""
+    """The number of threads to use: $OMP_NUM_THREADS, or the number of processors that this process may use."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    if wanted.isdecimal() and int(wanted):
+        return int(wanted)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -109,7 +115,7 @@ class Engine:
     spec         the Model that it was made from
     description  the runtime and what it does, in words
     options      as they were asked for
-    seconds      what making it took, by step: "rewrite" and "build", and "compile" where that is a step of its own
+    seconds      what making it took, by step: "rewrite", then "build", "compile" or both
     """
 
     def __init__(
@@ -119,11 +125,10 @@ class Engine:
         description: str,
         options: EngineOptions,
         seconds: Mapping[str, float],
-        close: Callable[[], None] = lambda: None,
     ) -> None:
         self.spec, self.description, self.options, self.seconds = spec, description, options, dict(seconds)
         self._run: Callable[[Float32], Sequence[NDArray[Any]]] | None = run
-        self._close, self._lock, self._check_input = close, threading.Lock(), InputCheck(spec)
+        self._lock, self._check_input = threading.Lock(), InputCheck(spec)
 
     def __call__(self, x: Float32) -> Any:
         """Raises InputError for images that the network cannot take, BackendError after `close()`."""
@@ -138,9 +143,7 @@ class Engine:
     def close(self) -> None:
         """Free what the engine holds. Closing twice does nothing."""
         with self._lock:
-            if self._run is not None:
-                self._run = None
-                self._close()
+            self._run = None
 
     def __enter__(self) -> Engine:
         return self

@@ -25,6 +25,10 @@ Compile: TypeAlias = Callable[[bytes, EngineOptions], Run]
 """A runtime's way from the bytes of an ONNX model to a function of the images."""
 
 
+KEPT = 8
+"""Sizes of images for which compiled graphs are kept."""
+
+
 class Graph:
     """A network compiled for images of any size; where a part of it needs a fixed size, once for each size it meets."""
 
@@ -43,12 +47,15 @@ class Graph:
             self.any_size: Run | None = self._compiled(dynamic_size=True)
         except SpecError:
             self.any_size = None
+            self.sizes[model.size, model.size] = self._compiled()
 
     def __call__(self, x: Float32) -> Sequence[NDArray[Any]]:
         if self.any_size is not None:
             return self.any_size(x)
         size = (x.shape[2], x.shape[3])
         if size not in self.sizes:
+            while len(self.sizes) >= KEPT:
+                self.sizes.pop(next(iter(self.sizes)))
             self.sizes[size] = self._compiled(height=size[0], width=size[1])
         return self.sizes[size](x)
 
@@ -59,7 +66,7 @@ class Graph:
             return self.compile(proto.SerializeToString(), self.options)
         from backends.int8 import quantised
 
-        return self.compile(quantised(proto, self.options.images_to_calibrate), self.options)
+        return self.compile(quantised(proto, self.options.images_to_calibrate(self.model)), self.options)
 
 
 class GraphNetwork:

@@ -1,17 +1,19 @@
-"""One way to run a network, timed in a process of its own: `python -m backends.timing`, and `Path`, which starts it.
+"""A network timed in a process of its own: `python -m backends.timing`, and `TimedProcess`, which starts it.
 
-A path gets its job as a line of JSON on standard input, builds the network, and answers with a line of facts. From then
-on every line {"batch": N} is answered with the seconds of one run on N images. So several paths can take turns, and
-other load on the machine slows all of them alike. Answers are lines of standard output that begin with `ANSWER`.
+The process gets its job as a line of JSON on standard input, builds the network, and answers with a line of facts. From
+then on it answers every line {"batch": N} with the seconds of one run on N images. So several of them can take turns,
+and other load on the machine slows all of them alike. Answers are lines of standard output that begin with `ANSWER`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -31,11 +33,15 @@ Call = Callable[[np.ndarray[Any, Any]], object]
 CEILING_SIDE = 2048
 
 
-class Path:
+TIMEOUT = 1800
+"""Seconds to wait for an answer: `torch.compile` may take minutes."""
+
+
+class TimedProcess:
     """A process that runs a network on request.
 
-    `job` goes to `command`, by default this module's worker; `facts` is its first answer. Raises UnavailableError or
-    BackendError when the path cannot be run.
+    `job` goes to `command`, by default this module's worker; `facts` is its first answer. Raises UnavailableError when
+    the backend has no such mode or device, BackendError when the process fails.
     """
 
     def __init__(self, name: str, job: dict[str, Any], command: Sequence[str] = (), threads: int | None = None) -> None:
@@ -43,13 +49,15 @@ class Path:
         threads = threads or available_threads()
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
         self.errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 (`close` closes it)
+        self.folder = tempfile.TemporaryDirectory(prefix="zoo-timing-")
         self.process = subprocess.Popen(
             [*(command or (sys.executable, "-m", "backends.timing"))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
             text=True,
-            env=environment | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env=environment | {"PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path if path)},
+            cwd=self.folder.name,  # -m puts the working folder first on the path: it must not be the caller's
         )
         try:
             self.facts = self.ask(job)
@@ -66,17 +74,23 @@ class Path:
         return self.ask({"memory": True})["memory"]
 
     def ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a question. Raises BackendError if the process fails or takes longer than `TIMEOUT`."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
+        timer = threading.Timer(TIMEOUT, self.process.kill)
+        timer.start()
         try:
             print(json.dumps(question), file=self.process.stdin, flush=True)
             line = next((line for line in self.process.stdout if line.startswith(ANSWER)), None)
         except BrokenPipeError:
             line = None
+        finally:
+            timer.cancel()
         if line is None:
+            status = self.process.wait()
             self.errors.seek(0)
             said = [text for text in self.errors.read().splitlines() if text.strip()][-3:]
-            raise BackendError(f"{self.name}: its process ended with status {self.process.wait()}: {' | '.join(said)}")
+            raise BackendError(f"{self.name}: its process ended with status {status}: {' | '.join(said)}")
         answer: dict[str, Any] = json.loads(line.removeprefix(ANSWER))
         if "error" in answer:
             raise (UnavailableError if answer["skipped"] else BackendError)(answer["error"])
@@ -86,7 +100,8 @@ class Path:
         """End the process."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
@@ -94,6 +109,7 @@ class Path:
             self.process.wait()
         self.process.stdout.close()
         self.errors.close()
+        self.folder.cleanup()
 
 
 def serve(make: Callable[[dict[str, Any]], tuple[Call, dict[str, Any], tuple[int, int, int]]]) -> None:
@@ -149,8 +165,6 @@ def _make(job: dict[str, Any]) -> tuple[Call, dict[str, Any], tuple[int, int, in
 def _module(graph: bool) -> Callable[..., Any]:
     def make(job: dict[str, Any], model: Model, arrays: Any) -> tuple[Call, str, dict[str, float]]:
         backend = get(job["backend"])
-        if job["dtype"] != "fp32":
-            raise UnavailableError(f"{job['backend']}: {job['dtype']} is for engines (--mode deploy)")
         net = backend.build(model, parse(job["device"]))
         backend.load(net, arrays)
         return deploys(job["backend"]).classifier(net, graph), "graph" if graph else "eager", {}
@@ -175,8 +189,8 @@ def _train(job: dict[str, Any], model: Model, arrays: Any) -> tuple[Call, str, d
     from zoo.training.plan import Plan, groups
 
     backend = get(job["backend"])
-    if job["dtype"] != "fp32" or job["backend"] not in FRAMEWORKS:
-        raise UnavailableError(f"{job['backend']}: no training steps in {job['dtype']} to time")
+    if job["backend"] not in FRAMEWORKS:
+        raise UnavailableError(f"{job['backend']}: runs in inference only")
     graph = FRAMEWORKS[job["backend"]].compiles_by_default
     net = backend.build(model, parse(job["device"]))
     backend.load(net, arrays)

@@ -1,9 +1,9 @@
-"""How fast networks run, beside their publishers' own: every path in a process of its own, all taking turns.
+"""How fast networks run, beside their publishers' own: each in a process of its own, all taking turns.
 
     python benchmarks/inference.py [--models inception_v4,inception_v3] [--batches 1,8] [--rounds 15] [--device gpu]
                                    [--compiled inception_v4] [--out docs/speed.md]
 
-Paths of the publishers, with random weights at 299 pixels: timm (torchvision for GoogLeNet) in PyTorch, eager,
+The publishers' networks, with random weights at 299 pixels: timm (torchvision for GoogLeNet) in PyTorch, eager,
 channels-last, traced and frozen, and with --compiled `torch.compile` with freezing, which takes minutes to compile;
 mindcv in MindSpore, PyNative and GRAPH; PaddleClas in dygraph and exported to Paddle Inference with oneDNN; timm's
 network exported to ONNX, in ONNX Runtime and OpenVINO. `zoo bench` measures ours alone.
@@ -26,8 +26,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "peers")]
 
-from backends.timing import Path as TimedPath  # noqa: E402
-from backends.timing import serve  # noqa: E402
+from backends.timing import TimedProcess, serve  # noqa: E402
 from zoo import bench  # noqa: E402
 from zoo.catalogue import spec  # noqa: E402
 from zoo.frameworks import FRAMEWORKS  # noqa: E402
@@ -215,7 +214,7 @@ TARGETS = (
     ("openvino deploy int8", ("openvino deploy fp32",), 2.5),
     ("onnx deploy int8", ("onnx deploy fp32",), 2.5),
 )
-"""Ours, the publishers' paths of which the fastest counts, and how many times as fast ours should be (Inception-v4)."""
+"""Ours, the publishers' of which the fastest counts, and how many times as fast ours should be (Inception-v4)."""
 
 
 def has(peer: str, model: str) -> bool:
@@ -224,13 +223,13 @@ def has(peer: str, model: str) -> bool:
     return model in PADDLECLAS if peer.startswith("PaddleClas") else True
 
 
-def paths(model: str, settings: bench.Settings, compiled: bool) -> list[Any]:
-    """What is reported of each path, and how it is started."""
+def ways(model: str, settings: bench.Settings, compiled: bool) -> list[Any]:
+    """Ours and the publishers' ways to run the model: what is reported of each, and how it is started."""
     found: list[Any] = []
     gpu = settings.device is not None and settings.device.startswith("gpu")
     for backend, mode, dtype in OURS_ON_GPU if gpu else OURS:
         own = bench.Settings((backend,), (mode,), (dtype,), settings.batches, settings.rounds, settings.device)
-        found += bench.paths_of(spec(model), own)
+        found += bench.configurations(spec(model), own)
     for peer in PEERS:
         half = peer.endswith(("fp16", "bf16")) and peer.startswith("timm c")
         if not has(peer, model) or ("compile" in peer and not compiled) or half != (gpu and half):
@@ -240,8 +239,8 @@ def paths(model: str, settings: bench.Settings, compiled: bool) -> list[Any]:
         words = (sys.executable, __file__, "--worker", peer)
         job = {"model": model, "device": "cuda" if gpu else "cpu"}
 
-        def start(peer: str = peer, job: dict[str, Any] = job, words: tuple[str, ...] = words) -> TimedPath:
-            return TimedPath(peer, job, words)
+        def start(peer: str = peer, job: dict[str, Any] = job, words: tuple[str, ...] = words) -> TimedProcess:
+            return TimedProcess(peer, job, words)
 
         found.append(({"backend": peer, "mode": "", "dtype": ""}, start))
     return found
@@ -299,12 +298,12 @@ def main() -> None:
     )
     text, documents = [], {}
     for model in options.models.split(","):
-        document = bench.measured(spec(model), paths(model, settings, model in options.compiled.split(",")), settings)
+        document = bench.measured(spec(model), ways(model, settings, model in options.compiled.split(",")), settings)
         documents[model] = document
         part = f"## {model}\n\n{bench.markdown(document)}"
         for entry in document["skipped"]:
-            path = " ".join(filter(None, (entry["backend"], entry["mode"], entry["dtype"])))
-            part += f"\nNot run: {path}: {entry['reason'].splitlines()[0][:200]}\n"
+            way = " ".join(filter(None, (entry["backend"], entry["mode"], entry["dtype"])))
+            part += f"\nNot run: {way}: {entry['reason'].splitlines()[0][:200]}\n"
         table = ratios(document["rows"])
         if len(table) > 2:
             part += "\nTimes as fast (the median of the rounds' ratios):\n\n" + "\n".join(table) + "\n"

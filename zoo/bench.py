@@ -1,4 +1,4 @@
-"""`zoo bench`: how fast networks run, each way in a process of its own, all of them taking turns."""
+"""`zoo bench`: how fast networks run, in every backend, mode and dtype, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ import numpy as np
 import weights
 from backends.device import parse
 from backends.engine import available_threads
-from backends.timing import MODES
-from backends.timing import Path as TimedPath
+from backends.timing import MODES, TimedProcess
 from zoo.arguments import integer
 from zoo.errors import BackendError, InputError, UnavailableError
 from zoo.frameworks import DTYPES, FRAMEWORKS, RUNTIMES
@@ -31,17 +30,17 @@ WARM_UP = 2
 
 STYLES = {"eager": ":", "graph": "--", "deploy": "-"}
 MARKERS = {"fp32": "o", "tf32": "P", "bf16": "s", "fp16": "D", "int8": "^"}
-"""Of a figure's modes and dtypes; its colours are the backends'."""
+"""Line styles of the modes, and markers of the dtypes, in a figure; each backend has a colour."""
 
 COLUMNS = (
     *("model", "backend", "mode", "dtype", "batch", "p10_ms", "p50_ms", "p90_ms", "images_per_second"),
     *("utilisation", "start_up_s", "compile_s", "memory_mb", "version", "description"),
 )
-"""Of a row, in the order of the CSV file."""
+"""Columns of the CSV file."""
 
 
-TimedFacts: TypeAlias = tuple[dict[str, str], Callable[[], TimedPath]]
-"""What is reported of a path (backend, mode, dtype), and how it is started."""
+Configuration: TypeAlias = tuple[dict[str, str], Callable[[], TimedProcess]]
+"""What is reported of a way to run a network (backend, mode, dtype), and the function that starts its process."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Settings:
     modes     "eager", "graph", "deploy"; or "train" for a training step
     dtypes    of engines
     batches   numbers of images in a batch
-    rounds    runs of each path that count
+    rounds    runs of each configuration that count
     compiler  of engines: see `zoo.build`
     """
 
@@ -81,6 +80,8 @@ class Settings:
         for batch in self.batches:
             integer(batch, "the batch")
         integer(self.rounds, "rounds")
+        if self.threads is not None:
+            integer(self.threads, "threads")
         parse(self.device)
 
 
@@ -94,16 +95,18 @@ def bench(
 ) -> dict[str, Any]:
     """Measure every combination; returns the JSON document of `zoo bench`.
 
-    Weights are random: the time does not depend on them. Each path is built in a process of its own; then all of a
-    model's paths take turns, one run of each batch size at a time, so that other load on the machine slows all alike.
-    `utilisation` is the multiply-adds of convolutions and linear layers, at the median time, over the rate of a large
-    matrix product that takes its turns too. Paths that a backend does not have are listed as skipped.
+    Weights are random: the time does not depend on them. Each configuration is built in a process of its own; then all
+    those of a model take turns, one run of each batch size at a time, so that other load on the machine slows all of
+    them alike. The ceiling is the rate of a large float32 matrix product on the CPU, which takes its turns too;
+    `utilisation` is the rate of the network's convolutions and linear layers, at the median time, over it (None on a
+    GPU). Configurations that a backend does not have are listed as skipped. Training steps (mode "train") are those of
+    the network without auxiliary heads.
     """
     specs = [configure(weights.resolve(model), aux=False, width=width) for model in models]
     if not specs:
         raise InputError("no model to measure")
     specs = specs if size is None else [_resized(spec, integer(size, "the size")) for spec in specs]
-    found = [measured(spec, paths_of(spec, settings), settings, partial(progress, spec.name)) for spec in specs]
+    found = [measured(spec, configurations(spec, settings), settings, partial(progress, spec.name)) for spec in specs]
     return {
         **found[-1],
         "rows": [row for document in found for row in document["rows"]],
@@ -115,16 +118,17 @@ def bench(
 
 def measured(
     spec: Model,
-    paths: Sequence[TimedFacts],
+    ways: Sequence[Configuration],
     settings: Settings,
     progress: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Any]:
-    """As `bench`, for one model and any paths that run it."""
-    found = _take_turns(paths, settings, progress)
+    """As `bench`, for one model and any configurations that run it."""
+    found = _take_turns(ways, settings, progress)
     macs = trace(spec).macs
     for row in found["rows"]:
         work = 2 * macs * row["batch"] * (3 if row["mode"] == "train" else 1)  # backward is two products for each one
-        row["utilisation"] = work / (row["p50_ms"] / 1000) / found["rate"]
+        on_cpu = (settings.device or "cpu") == "cpu"
+        row["utilisation"] = work / (row["p50_ms"] / 1000) / found["rate"] if on_cpu else None
     return {
         "rows": [{"model": spec.name, **row} for row in found["rows"]],
         "skipped": [{"model": spec.name, **entry} for entry in found["skipped"]],
@@ -138,13 +142,11 @@ def measured(
     }
 
 
-def paths_of(spec: Model, settings: Settings) -> list[TimedFacts]:
-    """The combinations of a model. Runtimes without a framework have engines only."""
-    found: list[TimedFacts] = []
+def configurations(spec: Model, settings: Settings) -> list[Configuration]:
+    """Every combination of backend, mode and dtype; modules are timed in float32 only."""
+    found: list[Configuration] = []
     for backend in settings.backends:
         for mode in settings.modes:
-            if backend in RUNTIMES and mode in ("eager", "graph") and "deploy" in settings.modes:
-                continue
             for dtype in settings.dtypes if mode == "deploy" else ("fp32",):
                 job = {
                     "backend": backend,
@@ -153,61 +155,67 @@ def paths_of(spec: Model, settings: Settings) -> list[TimedFacts]:
                     "model": to_json(spec),
                     "device": settings.device,
                     "threads": settings.threads,
-                    "compiler": settings.compiler if backend == "torch" else "",
+                    "compiler": settings.compiler,
                 }
-                facts = {"backend": backend, "mode": mode, "dtype": dtype}
 
-                def start(name: str = f"{backend} {mode} {dtype}", job: dict[str, Any] = job) -> TimedPath:
-                    return TimedPath(name, job, threads=settings.threads)
+                def start(name: str = f"{backend} {mode} {dtype}", job: dict[str, Any] = job) -> TimedProcess:
+                    if job["backend"] in RUNTIMES and job["mode"] in ("eager", "graph"):
+                        raise UnavailableError(f"{job['backend']}: has engines only")
+                    return TimedProcess(name, job, threads=settings.threads)
 
-                found.append((facts, start))
+                found.append(({"backend": backend, "mode": mode, "dtype": dtype}, start))
     return found
 
 
-def _take_turns(paths: Sequence[TimedFacts], settings: Settings, progress: Callable[[str], None]) -> dict[str, Any]:
-    """Start the paths, warm them up, and let them take turns; returns rows, skipped paths and the ceiling's rate."""
-    rows, skipped = [], []
+def _take_turns(ways: Sequence[Configuration], settings: Settings, progress: Callable[[str], None]) -> dict[str, Any]:
+    """Start the processes, warm them up, and let them take turns; returns rows, skipped ways and the ceiling's rate."""
+    rows: list[dict[str, Any]] = []
+    skipped: list[dict[str, str]] = []
+    running: list[tuple[dict[str, str], TimedProcess]] = []
+    times: dict[tuple[str, int], list[float]] = {}
     with ExitStack() as stack:
-        ceiling = TimedPath("ceiling", {"backend": "ceiling"}, threads=settings.threads)
+        ceiling = TimedProcess("ceiling", {"backend": "ceiling"}, threads=settings.threads)
         stack.callback(ceiling.close)
-        running: list[tuple[dict[str, str], TimedPath]] = []
-        for facts, start in paths:
-            progress(" ".join(facts.values()))
+        for facts, start in ways:
+            progress(" ".join(filter(None, facts.values())))
             try:
-                path = start()
-                stack.callback(path.close)
+                process = start()
+                stack.callback(process.close)
                 for batch in settings.batches:
                     for _ in range(WARM_UP):
-                        path.time(batch)
-            except (BackendError, UnavailableError) as error:
+                        process.time(batch)
+            except BackendError as error:
                 skipped.append({**facts, "reason": str(error)})
             else:
-                running.append((facts, path))
+                running.append((facts, process))
         products = [ceiling.time(1) for _ in range(WARM_UP)]
-        times: dict[tuple[int, int], list[float]] = {}
         for number in range(settings.rounds):
             progress(f"round {number + 1} of {settings.rounds}")
             products.append(ceiling.time(1))
             turn = number % max(len(running), 1)
-            for index in [*range(turn, len(running)), *range(turn)]:  # each path follows another one in every round
-                for batch in settings.batches:
-                    times.setdefault((index, batch), []).append(running[index][1].time(batch))
-        for index, (facts, path) in enumerate(running):
-            memory = path.memory()
+            for facts, process in running[turn:] + running[:turn]:  # each begins a round in its turn
+                try:
+                    for batch in settings.batches:
+                        times.setdefault((process.name, batch), []).append(process.time(batch))
+                except BackendError as error:
+                    skipped.append({**facts, "reason": str(error)})
+                    running = [entry for entry in running if entry[1] is not process]
+        for facts, process in running:
+            memory = process.memory()
             for batch in settings.batches:
-                low, middle, high = np.percentile(times[index, batch], (10, 50, 90)).tolist()
+                low, middle, high = np.percentile(times[process.name, batch], (10, 50, 90)).tolist()
                 rows.append(
                     {
                         **facts,
                         "batch": batch,
                         **{"p10_ms": 1000 * low, "p50_ms": 1000 * middle, "p90_ms": 1000 * high},
                         "images_per_second": batch / middle,
-                        "start_up_s": path.facts["start_up"],
-                        "compile_s": path.facts.get("compile"),
+                        "start_up_s": process.facts["start_up"],
+                        "compile_s": process.facts.get("compile"),
                         "memory_mb": None if memory is None else memory / 1e6,
-                        "version": path.facts["version"],
-                        "description": path.facts["description"],
-                        "seconds": times[index, batch],
+                        "version": process.facts["version"],
+                        "description": process.facts["description"],
+                        "seconds": times[process.name, batch],
                     }
                 )
         rate = ceiling.facts["flops"] / statistics.median(products[WARM_UP:])
@@ -235,7 +243,7 @@ def markdown(document: dict[str, Any]) -> str:
     batches = sorted({row["batch"] for row in document["rows"]})
     head = [
         "model",
-        "path",
+        "run by",
         *(f"batch {batch}: ms (images/s)" for batch in batches),
         "of the ceiling",
         "start-up s",
@@ -250,10 +258,12 @@ def markdown(document: dict[str, Any]) -> str:
         }
         first = own[batches[0]]
         cells = [f"{own[batch]['p50_ms']:.1f} ({own[batch]['images_per_second']:.1f})" for batch in batches]
-        best = max(row["utilisation"] for row in own.values())
+        best = max((row["utilisation"] for row in own.values() if row["utilisation"]), default=None)
         memory = "" if first["memory_mb"] is None else f"{first['memory_mb']:.0f}"
-        path = " ".join(filter(None, key[1:]))
-        lines.append(f"| {key[0]} | {path} | {' | '.join(cells)} | {best:.0%} | {first['start_up_s']:.1f} | {memory} |")
+        way = " ".join(filter(None, key[1:]))
+        start = f"{first['start_up_s']:.1f}"
+        share = "" if best is None else f"{best:.0%}"
+        lines.append(f"| {' | '.join((key[0], way, *cells, share, start, memory))} |")
     lines += ["", facts(document)]
     return "\n".join(lines) + "\n"
 
@@ -261,18 +271,16 @@ def markdown(document: dict[str, Any]) -> str:
 def facts(document: dict[str, Any]) -> str:
     """Where and how the figures were measured, in words."""
     return (
-        f"Medians of {document['rounds']} rounds, paths taking turns; {document['threads']} threads, "
-        f"{document['device']}, {document['processor']}. The ceiling is {document['ceiling']}: "
+        f"Medians of {document['rounds']} rounds in which all take turns; {document['threads']} threads, "
+        f"{document['device']}, {document['processor']}. The ceiling is the rate of {document['ceiling']}: "
         f"{document['ceiling_gflops']:.0f} GFLOP/s."
     )
 
 
 def figure(document: dict[str, Any], path: str | Path) -> None:
-    """Draw latency at the smallest batch size against multiply-adds. Raises BackendError without matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise BackendError("a figure needs matplotlib: pip install matplotlib") from None
+    """Draw latency at the smallest batch size against multiply-adds, by matplotlib."""
+    from matplotlib.figure import Figure
+
     from zoo.files import atomic_write
 
     batch = min(row["batch"] for row in document["rows"])

@@ -49,11 +49,11 @@ def build(
 ) -> Any:
     """Build a network in the backend's own framework: an `nn.Module`, `nn.Cell` or `nn.Layer`, in eval mode.
 
-    With `mode="deploy"`, an engine instead (`backends.engine.Engine`): the fastest way that the backend has to run the
-    network, called on NumPy float32 [N, C, H, W], returning NumPy float32 [N, num_classes].
-
     It maps float32 [N, in_channels, height, width] to logits [N, num_classes]; in training with `aux=True` to
     (logits, aux...) in order of depth. Its module paths are the spec's names.
+
+    With `mode="deploy"`, an engine instead (`backends.engine.Engine`): the fastest way that the backend has to run the
+    network, called on NumPy float32 [N, C, H, W], returning NumPy float32 [N, num_classes].
 
     model          a name as in `zoo.list_models()`, a Model, "package.module:NAME", a .json document, or a checkpoint;
                    by default the network that `checkpoint` holds
@@ -74,7 +74,7 @@ def build(
                    order of depth, each once
     width          multiplies the published channel counts (rounded to multiples of 8); by default the checkpoint's, or
                    the model's
-    device         "cpu", "gpu" or "gpu:1"; by default the framework's own default
+    device         "cpu", "gpu" or "gpu:1"; by default the framework's own default, for an engine the CPU
     train          return it in training mode. Frameworks that keep the mode they find (Lightning from 2.2) would
                    otherwise fine-tune with fixed batch-norm statistics and without dropout
     ema            take the moving average of the weights in `checkpoint`
@@ -120,7 +120,7 @@ def build(
     if mode not in ("module", "deploy"):
         raise SpecError(f"mode: expected 'module' or 'deploy', not {mode!r}")
     options = EngineOptions(dtype, native_device, threads, compiler, calibration)
-    if mode == "module" and (options != EngineOptions(device=native_device) or verify):
+    if mode == "module" and (options != EngineOptions(device=native_device) or verify or calibration is not None):
         raise SpecError("dtype, threads, compiler, calibration and verify are for engines: add mode='deploy'")
     if mode == "deploy" and (train or aux):
         raise SpecError("an engine runs in inference only: leave out train and aux, or mode='deploy'")

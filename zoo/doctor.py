@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from backends import installed, worker
 from backends.engine import available_threads
-from backends.timing import Path as TimedPath
+from backends.timing import TimedProcess
 from zoo.bench import processor
 from zoo.errors import BackendError, ZooError
 from zoo.frameworks import FRAMEWORKS, RUNTIMES, Runtime
@@ -65,7 +65,7 @@ def examine(backends: Sequence[str] = (*FRAMEWORKS, *RUNTIMES), timeout: float =
     for name in backends:
         if name not in rows:
             raise BackendError(f"unknown backend {name!r}: expected some of {', '.join(rows)}")
-    product = TimedPath("ceiling", {"backend": "ceiling"})
+    product = TimedProcess("ceiling", {"backend": "ceiling"})
     try:
         seconds = [product.time(1) for _ in range(PRODUCTS)]
         ceiling = product.facts["flops"] / min(seconds)
@@ -80,16 +80,14 @@ def examine(backends: Sequence[str] = (*FRAMEWORKS, *RUNTIMES), timeout: float =
         "threads": available_threads(),
         "ceiling": described,
         "ceiling_gflops": ceiling / 1e9,
-        "environment": {
-            name: os.environ[name] for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if name in os.environ
-        },
+        "environment": {name: os.environ[name] for name in THREADS if name in os.environ},
         "backends": entries,
     }
 
 
 def _examined(row: Runtime, ceiling: float, timeout: float) -> dict[str, Any]:
     entry: dict[str, Any] = {"backend": row.name, "environment": row.environment()}
-    if not installed(row.package):
+    if not all(map(installed, row.packages)):
         return {**entry, "status": "not installed", "advice": f"pip install '{row.requirement}'"}
     try:
         for name, (model, count) in PROBES.items():

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,14 @@ import weights
 from backends import exports
 from backends.engine import ExportOptions
 from zoo.arguments import integer
-from zoo.errors import BackendError, SpecError, WeightsError
-from zoo.files import default_mode
+from zoo.errors import BackendError, SpecError, WeightsError, ZooError
+from zoo.files import replaced
 from zoo.frameworks import Dtype
 from zoo.language.document import to_json
 from zoo.language.model import Model
+from zoo.language.nodes import AdaptiveAvgPool, Head
 from zoo.language.rewrites import deployable
-from zoo.language.trace import InputCheck
+from zoo.language.trace import InputCheck, trace
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ def export(
     out = Path(out)
     name = format_of(out, format)
     chosen = FORMATS[name]
-    if not out.parent.is_dir():
-        raise WeightsError(f"{out}: cannot write there: no such folder")
+    targets = [out.with_suffix(suffix) for suffix in chosen.suffixes]
+    _check_targets(targets, (model, checkpoint))
     if checkpoint is None and not isinstance(model, Model) and weights.is_checkpoint(model):
         checkpoint = model
     metadata = {"licence": "", "source": ""}
@@ -85,23 +86,23 @@ def export(
         metadata |= {"source": " or ".join(opened.document()["sources"]), "licence": opened.metadata.get("licence", "")}
         if opened.class_names:
             metadata["class_names"] = json.dumps(opened.class_names)
-    if size is not None and dynamic_size:
-        raise SpecError("size and dynamic_size exclude each other")
+    if dynamic_size:
+        _check_any_size(spec, size)
     side = spec.size if size is None else integer(size, "the size")
     InputCheck(spec)((1, spec.in_channels, side, side))
     rewritten, folded = deployable(spec, arrays)
     metadata |= {"model": spec.name, "spec": to_json(spec), "preprocess": preprocessing(spec)}
     options = ExportOptions(name, dtype, size, dynamic_size, metadata)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
-        part = Path(folder) / out.name
-        exports(chosen.backend).export(rewritten, folded, part, options)
-        files = [part.with_suffix(suffix) for suffix in chosen.suffixes]
-        if missing := [file.name for file in files if not file.exists()]:
-            raise BackendError(f"{chosen.title}: wrote no {missing[0]}")
-        targets = [out.with_suffix(suffix) for suffix in chosen.suffixes]
-        for file, target in reversed(list(zip(files, targets, strict=True))):  # the file that is named comes last
-            file.chmod(default_mode())
-            file.replace(target)
+    try:
+        with replaced(targets) as files:
+            exports(chosen.backend).export(rewritten, folded, files[0], options)
+    except ZooError:
+        raise
+    except OSError as error:
+        raise WeightsError(f"{out}: cannot write it: {error.strerror or error}") from None
+    except Exception as error:  # of the framework's exporter
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise BackendError(f"{chosen.title}: cannot export {spec.name}: {reason[:300]}") from error
     return {
         "model": spec.name,
         "checkpoint": None if checkpoint is None else str(checkpoint),
@@ -111,6 +112,29 @@ def export(
         "dtype": dtype,
         "preprocess": json.loads(preprocessing(spec)),
     }
+
+
+def _check_targets(targets: Sequence[Path], sources: Sequence[str | Path | Model | None]) -> None:
+    """Raise WeightsError if a target cannot be written, or is a file that is being exported."""
+    given = {Path(source).resolve() for source in sources if isinstance(source, str | Path)}
+    for target in targets:
+        if not target.parent.is_dir():
+            raise WeightsError(f"{target}: cannot write there: no such folder")
+        if target.is_dir():
+            raise WeightsError(f"{target}: cannot write there: it is a folder")
+        if target.resolve() in given:
+            raise WeightsError(f"{target}: is the file that is being exported: choose another name")
+
+
+def _check_any_size(model: Model, size: int | None) -> None:
+    """Raise SpecError if the network cannot take images of any size, or `size` is given too."""
+    if size is not None:
+        raise SpecError("size and dynamic_size exclude each other")
+    for op in trace(replace(model, aux=())).ops:
+        if isinstance(op.node, Head) and not op.node.pool:
+            raise SpecError(f"{op.path}: a classifier without global pooling needs a fixed input size")
+        if isinstance(op.node, AdaptiveAvgPool) and op.node.size > 1:
+            raise SpecError(f"{op.path}: an adaptive pool needs a fixed input size")
 
 
 def format_of(out: Path, format: str | None) -> str:

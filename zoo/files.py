@@ -1,4 +1,4 @@
-"""Atomic writing of files, and tables as CSV."""
+"""Atomic writing of files, tables as CSV, and the cache folder."""
 
 from __future__ import annotations
 
@@ -51,6 +51,27 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             os.close(handle)
         part.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def replaced(targets: Sequence[Path]) -> Iterator[list[Path]]:
+    """Yield the paths of new files to write, in a folder of their own; they replace `targets` when the block ends well.
+
+    All must have been written. The first of `targets`, the file that users name, is replaced last. Raises OSError.
+    """
+    folder = targets[0].parent
+    with tempfile.TemporaryDirectory(prefix=f".{targets[0].name[:40]}.", suffix=".part", dir=folder) as part:
+        files = [Path(part) / target.name for target in targets]
+        yield files
+        for file in files:
+            if not file.exists():
+                raise FileNotFoundError(errno.ENOENT, "it was not written", str(file))
+            file.chmod(default_mode())
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
+        for file, target in reversed(list(zip(files, targets, strict=True))):
+            file.replace(os.path.realpath(target))
+        _flush_folder(folder)
 
 
 def _flush_folder(folder: Path) -> None:

@@ -98,7 +98,7 @@ class Runtime:
     name           its name here
     title          its name in text
     requirement    what to install, as pip takes it; pyproject.toml's extras say the same
-    package        the Python package to import, by default `name`
+    packages       the Python packages that it needs; the first, by default `name`, is imported
     environment    variables to set before its import, unless they are set
     aborts_after   packages whose earlier import makes importing this one abort the process
     quiet_import   whether to drop what its import prints on standard error
@@ -109,7 +109,7 @@ class Runtime:
     name: str
     title: str
     requirement: str
-    package: str = field(default="", kw_only=True)
+    packages: tuple[str, ...] = field(default=(), kw_only=True)
     environment: Callable[[], dict[str, str]] = field(default=_no_environment, kw_only=True)
     aborts_after: tuple[str, ...] = field(default=(), kw_only=True)
     quiet_import: bool = field(default=False, kw_only=True)
@@ -117,7 +117,12 @@ class Runtime:
     when_slow: str = field(default="give it more threads: OMP_NUM_THREADS", kw_only=True)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "package", self.package or self.name)
+        object.__setattr__(self, "packages", self.packages or (self.name,))
+
+    @property
+    def package(self) -> str:
+        """The package to import."""
+        return self.packages[0]
 
 
 @dataclass(frozen=True)
@@ -222,8 +227,8 @@ FRAMEWORKS: dict[str, Framework] = {
 RUNTIMES: dict[str, Runtime] = {
     row.name: row
     for row in (
-        Runtime("onnx", "ONNX Runtime", "onnxruntime>=1.20", package="onnxruntime"),
-        Runtime("openvino", "OpenVINO", "openvino>=2024.4"),
+        Runtime("onnx", "ONNX Runtime", "inception-zoo[onnx]", packages=("onnxruntime", "onnx")),
+        Runtime("openvino", "OpenVINO", "inception-zoo[openvino]", packages=("openvino", "onnx", "onnxruntime")),
     )
 }
 """Those that run networks in inference only, from an ONNX graph."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from backends.device import Device
 from backends.engine import Engine, EngineOptions
 from backends.mindspore.network import Network, build, load, modes_kept, set_device, version
+from zoo.errors import BackendError
 from zoo.language.model import Model
 from zoo.language.rewrites import deployable
 
@@ -44,6 +45,21 @@ def classifier(
     return classify
 
 
+_threads: list[int] = []
+"""The number of kernel threads that this process has been given; empty for MindSpore's own choice."""
+
+
+def _use_threads(count: int) -> None:
+    """Set the number of kernel threads, once. Raises BackendError for another number than the first."""
+    if not _threads:
+        op_tuning.threads_num(count + 1)  # the scheduler's included
+        _threads.append(count)
+    elif _threads != [count]:
+        raise BackendError(
+            f"mindspore: this process already runs kernels on {_threads[0]} threads: start another one for {count}"
+        )
+
+
 def deploy(model: Model, arrays: Mapping[str, NDArray[np.generic]], options: EngineOptions) -> Engine:
     """The rewritten network as a graph: see `backends.Deploys.deploy`. It is compiled for each shape of images.
 
@@ -56,7 +72,7 @@ def deploy(model: Model, arrays: Mapping[str, NDArray[np.generic]], options: Eng
         op_precision.conv_allow_tf32(options.dtype == "tf32")
         op_precision.matmul_allow_tf32(options.dtype == "tf32")
     elif options.threads is not None:
-        op_tuning.threads_num(options.threads + 1)  # the scheduler's included
+        _use_threads(options.threads)
     clock = [time.perf_counter()]
     rewritten, folded = deployable(model, arrays)
     clock.append(time.perf_counter())

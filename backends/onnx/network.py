@@ -10,6 +10,7 @@ from backends.device import Device, require
 from backends.engine import EngineOptions
 from backends.graph_network import GraphNetwork, Run, dump, load, predict, train
 from backends.onnx_graph import INPUT
+from zoo.errors import UnavailableError
 from zoo.language.model import Model
 
 __all__ = ["build", "compiled", "dump", "gpus", "load", "predict", "train", "version"]
@@ -45,6 +46,9 @@ def compiled(proto: bytes, options: EngineOptions) -> Run:
         tf32 = str(int(options.dtype == "tf32"))
         provider = ("CUDAExecutionProvider", {"device_id": str(options.device.index), "use_tf32": tf32})
     session = ort.InferenceSession(proto, settings, providers=[provider])
+    session.disable_fallback()
+    if session.get_providers()[0] != provider[0]:
+        raise UnavailableError(f"onnx: {provider[0]} cannot be used here: see ONNX Runtime's requirements for it")
 
     def run(x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         return list(session.run(None, {INPUT: x}))

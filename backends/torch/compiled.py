@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from zoo.errors import BackendError
 from zoo.files import cache_folder
 from zoo.language.document import to_json
 from zoo.language.model import Model
+from zoo.version import __version__
 
 INDUCTOR: dict[str, Any] = {"freezing": True}
 """Weights become constants of the compiled code, laid out as its kernels want them."""
@@ -31,18 +33,26 @@ class Compiled:
     def __call__(self, x: Tensor) -> Any:
         try:
             return self.forward(x)
-        except torch._dynamo.exc.TorchDynamoException as error:
-            raise BackendError(f"torch: torch.compile failed: {str(error).splitlines()[0]}") from error
+        except RuntimeError as error:  # a compiler that is missing, for one
+            raise BackendError(f"torch: torch.compile failed: {str(error).strip().splitlines()[0]}") from error
 
 
 class Packages:
-    """AOTInductor: a package for each image size, for any number of images, kept on disk."""
+    """AOTInductor: a package for each image size, for any number of images, kept on disk.
+
+    Packages hold native code for this kind of processor and number of threads, which is run when they are loaded: the
+    cache folder must not be writable by others.
+    """
 
     def __init__(
         self, net: nn.Module, model: Model, arrays: Mapping[str, NDArray[Any]], options: EngineOptions
     ) -> None:
         self.net = net
-        digest = hashlib.sha256(f"{torch.__version__} {options.dtype} {options.device} {to_json(model)}".encode())
+        built_for = (
+            *(torch.__version__, __version__, platform.machine(), torch.backends.cpu.get_cpu_capability()),
+            *(options.dtype, options.device, options.thread_count, to_json(model)),
+        )
+        digest = hashlib.sha256(repr(built_for).encode())
         for array in arrays.values():
             digest.update(array.tobytes())
         self.key = digest.hexdigest()[:16]
@@ -77,7 +87,10 @@ def program(net: nn.Module, example: Tensor, dynamic_size: bool = False) -> Any:
 
 def package(exported: Any, path: Path) -> None:
     """Compile a program with AOTInductor into a package, a .pt2."""
-    torch._inductor.aoti_compile_and_package(exported, package_path=str(path), inductor_configs=INDUCTOR)
+    try:
+        torch._inductor.aoti_compile_and_package(exported, package_path=str(path), inductor_configs=INDUCTOR)
+    except RuntimeError as error:
+        raise BackendError(f"torch: AOTInductor failed: {str(error).strip().splitlines()[0]}") from error
 
 
 class Graphs:
@@ -102,13 +115,14 @@ class Graphs:
 
     def _record(self, x: Tensor) -> tuple[Any, Tensor, Any]:
         images = x.clone(memory_format=torch.channels_last)
-        stream = torch.cuda.Stream(x.device)
-        stream.wait_stream(torch.cuda.current_stream(x.device))
-        with torch.cuda.stream(stream):  # kernels are chosen and workspaces allocated before recording
-            for _ in range(3):
-                self.net(images)
-        torch.cuda.current_stream(x.device).wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            outputs = self.net(images)
+        with torch.cuda.device(x.device):
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):  # kernels are chosen and workspaces allocated before recording
+                for _ in range(3):
+                    self.net(images)
+            torch.cuda.current_stream().wait_stream(stream)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, stream=stream):
+                outputs = self.net(images)
         return graph, images, outputs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -17,6 +18,7 @@ from backends.engine import Engine, EngineOptions
 from backends.torch.compiled import Compiled, Graphs, Packages
 from backends.torch.network import CONVENTION, Network, gpus, modes_kept, version
 from backends.torch.packed import pack
+from zoo.errors import UnavailableError
 from zoo.language.model import Model
 from zoo.language.rewrites import deployable
 
@@ -63,6 +65,8 @@ def deploy(model: Model, arrays: Mapping[str, Array], options: EngineOptions) ->
     if options.on_gpu and options.device is not None:
         require(options.device, "torch", version(), gpus)
         device = torch.device("cuda", options.device.index)
+    elif options.dtype == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        raise UnavailableError("torch: this processor has no bfloat16")
     clock = [time.perf_counter()]
     rewritten, folded = deployable(model, arrays)
     clock.append(time.perf_counter())
@@ -119,17 +123,24 @@ def with_weights(model: Model, arrays: Mapping[str, Array]) -> Network:
     return net
 
 
+_process = threading.Lock()
+"""Held by the engine that runs: what `_settings` changes holds for the whole process."""
+
+
 @contextlib.contextmanager
 def _settings(options: EngineOptions) -> Iterator[None]:
-    """The number of threads and the use of TensorFloat-32, put back at the end: they hold for the whole process."""
-    count, matmul, cudnn = torch.get_num_threads(), torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    if count != options.thread_count:
-        torch.set_num_threads(options.thread_count)
-    matmul.allow_tf32 = cudnn.allow_tf32 = options.dtype == "tf32"
-    try:
-        yield
-    finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
-        if count != options.thread_count:
-            torch.set_num_threads(count)
+    """Set the number of threads, or on a GPU the use of TensorFloat-32, and put it back at the end."""
+    with _process:
+        count, matmul, cudnn = torch.get_num_threads(), torch.backends.cuda.matmul, torch.backends.cudnn
+        before = matmul.allow_tf32, cudnn.allow_tf32
+        if options.on_gpu:
+            matmul.allow_tf32 = cudnn.allow_tf32 = options.dtype == "tf32"
+        elif count != options.thread_count:
+            torch.set_num_threads(options.thread_count)
+        try:
+            yield
+        finally:
+            if options.on_gpu:
+                matmul.allow_tf32, cudnn.allow_tf32 = before
+            elif count != options.thread_count:
+                torch.set_num_threads(count)

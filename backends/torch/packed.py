@@ -1,7 +1,7 @@
 """Convolutions whose weights oneDNN has packed, with ReLU and sum fused in: the operators that `torch.compile` with
 freezing uses, called directly, so that nothing is compiled.
 
-oneDNN chooses the layout of packed weights by the shape of the input, and packs weights in another layout again at
+oneDNN chooses the layout of a weight by the shape of the input. If a weight has another layout, oneDNN reorders it at
 every call. In Inception-v4 at 299 pixels this concerns 15 convolutions, 1x1 from 1,024 to 192 channels, which want one
 layout for a single image and another for more (14 and 3 times as slow with the wrong one). So weights are packed for
 both; the second is kept only where it differs. Other image sizes run with the same weights.

@@ -15,6 +15,7 @@ from pathlib import Path
 from zoo import __version__
 from zoo.commands import bench, convert, diff, doctor, export, info, inspect, list, parity
 from zoo.commands.common import Parser
+from zoo.commands.entry_point import skip_teardown
 from zoo.errors import ZooError
 
 COMMANDS = (list, info, diff, parity, inspect, convert, export, bench, doctor)
@@ -49,7 +50,11 @@ def run() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names need not be text
-    sys.exit(main())
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    skip_teardown(status)
+    sys.exit(status)
 
 
 def _fail(message: str) -> int:

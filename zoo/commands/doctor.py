@@ -28,26 +28,11 @@ def run(options: argparse.Namespace) -> int:
 
 def show(document: dict[str, Any]) -> None:
     table = console.new(
-        "backend",
-        "version",
-        ">GPUs",
-        ">convolution",
-        ">of ceiling",
-        ">product",
-        ">of ceiling",
-        ">error",
-        "kernel",
-        "status",
+        *("backend", "version", ">GPUs", ">convolution", ">of ceiling", ">product", ">of ceiling", ">error"),
+        *("kernel", "status"),
     )
     for entry in document["backends"]:
-        status = entry["status"]
-        shown = (
-            f"[green]{status}[/]"
-            if status == "ok"
-            else status
-            if status == "not installed"
-            else f"[bold red]{status}[/]"
-        )
+        shown = STATUS.get(entry["status"], "[bold red]{}[/]").format(entry["status"])
         if "product" not in entry:
             table.add_row(entry["backend"], *[""] * 8, shown)
             continue
@@ -64,8 +49,8 @@ def show(document: dict[str, Any]) -> None:
             settings = " ".join(f"{name}={value}" for name, value in entry["environment"].items())
             print(f"{entry['backend']}: set before its import, unless the environment has them: {settings}")
     print(
-        f"zoo {document['version']}; {document['processor']}, {document['threads']} threads. The ceiling is "
-        f"{document['ceiling']}: {document['ceiling_gflops']:.0f} GFLOP/s.\n"
+        f"zoo {document['version']}; {document['processor']}, {document['threads']} threads. "
+        f"The ceiling is the rate of {document['ceiling']}: {document['ceiling_gflops']:.0f} GFLOP/s.\n"
         "A 3x3 convolution of 64 channels at 56 x 56, batch 8, and a product of 1,024 x 1,024, in float32 on the CPU, "
         "by the\nbackend's plain modules; error against NumPy in float64."
     )

@@ -14,8 +14,13 @@ def add(commands: Commands) -> None:
     command.add_argument("out", metavar="OUT", help="its suffix decides the format: .onnx, .pt2 (torch.export), .mindir"
                          ", .json (Paddle), .xml (OpenVINO)")  # fmt: skip
     command.add_argument("--checkpoint", metavar="F", help="weights, a file of any source (default: random ones)")
-    command.add_argument("--format", metavar="F", help="the format, where the suffix has several: aotinductor, ...")
-    command.add_argument("--dtype", choices=("fp32", "fp16"), default="fp32", help="what weights are stored in")
+    command.add_argument("--format", metavar="F", help="onnx, torch-export, aotinductor, mindir, paddle, openvino")
+    command.add_argument(
+        "--dtype",
+        choices=("fp32", "fp16"),
+        default="fp32",
+        help="what weights are stored in: fp16 for ONNX and OpenVINO only",
+    )
     command.add_argument("--size", type=int, metavar="N", help="side of the images (default: the network's)")
     command.add_argument("--dynamic-size", action="store_true", help="take images of any size")
     command.add_argument("--ema", action="store_true", help="the moving average of the weights")

@@ -44,22 +44,28 @@ def build(a: Arguments, network: Network) -> Any:
 
 
 def uses_engine(a: Arguments) -> bool:
-    """Whether validate.py runs an engine rather than the framework's own module. Raises TrainingError."""
-    of_module = next(
-        (flag for flag, given in (("mode", a.mode is not None), ("val_amp_level", a.val_amp_level != "O0")) if given),
-        None,
-    )
-    if a.engine == "deploy" and of_module:
-        raise TrainingError(f"--{of_module} is for --engine module")
-    wanted = a.engine == "deploy" or (a.engine is None and of_module is None)
-    if not wanted and a.dtype != "fp32":
-        raise TrainingError(f"--dtype {a.dtype} is for --engine deploy: leave out --mode and --val_amp_level")
-    return wanted
+    """Whether validate.py runs an engine rather than the framework's own module.
+
+    By default it does on a CPU, unless flags ask for the module. Raises TrainingError for flags that contradict.
+    """
+    asked = [
+        name for name, given in (("mode", a.mode is not None), ("val_amp_level", a.val_amp_level != "O0")) if given
+    ]
+    if a.engine == "deploy" and asked:
+        raise TrainingError(f"--{asked[0]} is for --engine module")
+    if a.engine is None and a.dtype == "fp32":
+        where = device(a)
+        return not asked and (where is None or where.kind == "cpu")
+    if a.dtype != "fp32" and (a.engine == "module" or asked):
+        raise TrainingError(
+            f"--dtype {a.dtype} is for --engine deploy: leave out --engine module, --mode, --val_amp_level"
+        )
+    return a.engine != "module"
 
 
 def engine(a: Arguments, model: Model, arrays: Mapping[str, NDArray[Any]], processes: Processes) -> Engine:
     """The engine of the flags; several processes on one machine share its processors."""
     float32 = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
-    threads = max(1, available_threads() // processes.size)
+    threads = max(1, available_threads() // processes.size) if processes.size > 1 else None
     options = EngineOptions(a.dtype, device(a), threads, calibration=inputs.calibration(a, model))
     return deploys(a.backend).deploy(model, float32, options)

@@ -1,7 +1,7 @@
 """Rewrites: from a model and its weights to another model and weights that compute the same function in inference.
 
-Each takes (model, arrays) and gives (model, arrays); arrays that do not change are shared with the input. Sums and
-products are computed in float64 and rounded to the dtype of the array that they replace.
+Each takes (model, arrays) and gives (model, arrays); arrays that do not change are shared with the input, and those
+that do keep their dtype.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def fold_scales(model: Model, arrays: Mapping[str, Array]) -> tuple[Model, dict[
         if not isinstance(last, Box) or last.act or (last.norm and model.norm is not None):
             return node, given
         names = [f"{path}.conv.weight", *([f"{path}.conv.bias"] if last.bias else [])]
-        scaled = {name: given[name] * given[name].dtype.type(node.scale) for name in names}
+        scaled = {name: (given[name] * np.float64(node.scale)).astype(given[name].dtype) for name in names}
         return replace(node, scale=1.0), given | scaled
 
     return rewrite(model, arrays, rule)
@@ -164,10 +164,17 @@ def fold_normalisation(model: Model, arrays: Mapping[str, Array]) -> tuple[Model
     which stand for the mean, this would be inexact there. Raises SpecError in that case, when the first operation is no
     convolution, and when its batch norm has not been folded.
     """
-    first = trace(model).ops[0]
-    node, how = first.node, model.preprocess
-    if not isinstance(node, Conv):
-        raise SpecError(f"{model.name}: {first.path}: not a convolution: the mean cannot be folded into it")
+    first, how = trace(model).ops[0], model.preprocess
+    begin: Node = model.stages[0].node
+    while isinstance(begin, Chain):
+        begin = begin.nodes[0]
+    node = first.node
+    if begin is not node or not isinstance(node, Conv):
+        raise SpecError(
+            f"{model.name}: {first.path}: the network does not begin with a convolution: nothing to fold into"
+        )
+    if model.in_channels > len(how.mean):
+        raise SpecError(f"{model.name}: {model.in_channels} input channels, and a mean for {len(how.mean)}")
     if node.norm and model.norm is not None:
         raise SpecError(f"{model.name}: {first.path}: has a batch norm: fold that first")
     if node.padding != "valid" and max(reach(node)) > 1 and any(how.mean):

@@ -208,9 +208,13 @@ def calibration(a: Arguments, model: Model) -> NDArray[np.float32] | None:
         return None
     evaluate = Evaluate(model, model.size)
     if a.calibration.isdecimal():
+        if not int(a.calibration):
+            raise TrainingError("--calibration 0: expected a folder, or a number of images from 1")
         data = open_dataset(a.dataset, a.data_dir, a.train_split)
         chosen = _spread(len(data), min(int(a.calibration), MOST_CALIBRATION))
         return np.stack([evaluate.pixels(data.image(index)) for index in chosen])
+    if not Path(a.calibration).is_dir():
+        raise TrainingError(f"--calibration {a.calibration}: no such folder")
     paths = sorted(p for p in Path(a.calibration).rglob("*") if p.suffix.lower() in SUFFIXES)
     if not paths:
         raise TrainingError(

@@ -88,7 +88,9 @@ def _can_train(a: Arguments) -> str:
 
 
 def _calibrated(a: Arguments) -> str:
-    return " int8: give --calibration too: a folder of images" if a.dtype == "int8" and a.calibration is None else ""
+    if a.dtype != "int8" or a.calibration is not None:
+        return ""
+    return " int8: give --calibration too: a folder of images, or a number of training images"
 
 
 # fmt: off
@@ -104,14 +106,15 @@ class System:
         None, optional(choice("CPU", "GPU", "Ascend")), "alias of --device, as in mindcv", "as --device",
         learning=False, used=Condition(lambda a: a.device_target != "Ascend", "for Ascend, which is not supported"))
     mode: int | None = flag(None, optional(integer("[0, 1]")), "0: compiled graph, 1: eager",
-                            "0 in MindSpore, 1 otherwise; validate.py: --engine deploy", learning=False)
+                            "0 in MindSpore, 1 otherwise; validate.py without it runs an engine", learning=False)
     engine: str | None = validate(
         None, optional(choice("deploy", "module")), "deploy: the fastest way that the framework has; module: its own "
-        "module, as --mode and --val_amp_level say", "deploy unless one of those is given")
+        "module, as --mode and --val_amp_level say", "module on a GPU and with one of those, otherwise deploy")
     dtype: Literal["fp32", "tf32", "bf16", "fp16", "int8"] = validate(
         "fp32", choice(*DTYPES), "what the engine computes in, where the backend has it", needs=_calibrated)
     calibration: str | None = validate(
-        None, optional(TEXT), "images to measure activations on, for int8: a folder, or how many of --train_split",
+        None, optional(TEXT), "images to measure activations on, for int8, at most 256: a folder, or how many of "
+        "--train_split",
         used=Condition(lambda a: a.dtype == "int8", "at --dtype {dtype}"))
     distribute: bool = flag(False, SWITCH, "run as one of several processes of torchrun, msrun or Paddle's launcher",
                             learning=False)
