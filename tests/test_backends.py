@@ -11,7 +11,7 @@ import zoo
 from backends import get
 from backends.device import Device, parse
 from zoo.errors import BackendError, UnavailableError
-from zoo.frameworks import FRAMEWORKS, mkl_kernels
+from zoo.frameworks import FRAMEWORKS, RUNTIMES, mkl_kernels
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,6 +20,10 @@ def test_requirements_are_those_of_the_extras():
     extras = (ROOT / "pyproject.toml").read_text().splitlines()
     for name, row in FRAMEWORKS.items():
         assert f'{name} = ["{row.requirement}"]' in extras
+    for name, row in RUNTIMES.items():
+        assert row.requirement == f"inception-zoo[{name}]"
+        (line,) = (line for line in extras if line.startswith(f"{name} = ["))
+        assert all(f'"{package}>=' in line for package in row.packages)
 
 
 def test_an_unknown_backend():

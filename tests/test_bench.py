@@ -10,7 +10,7 @@ from PIL import Image
 from support import SMALL
 
 import zoo
-from backends.timing import Path as TimedPath
+from backends.timing import TimedProcess
 from zoo import bench, doctor
 from zoo.commands import main
 from zoo.errors import BackendError, InputError
@@ -51,7 +51,7 @@ def test_training_steps():
     document = bench.bench([SMALL], bench.Settings(("torch", "onnx"), ("train",), batches=(4,), rounds=2))
     (row,) = document["rows"]
     assert (row["backend"], row["description"]) == ("torch", "training step, eager")
-    assert [entry["reason"] for entry in document["skipped"]] == ["onnx: no training steps in fp32 to time"]
+    assert [entry["reason"] for entry in document["skipped"]] == ["onnx: runs in inference only"]
 
 
 @pytest.mark.parametrize(
@@ -62,6 +62,12 @@ def test_training_steps():
         ("--dtype fp8", "unknown dtype 'fp8'"),
         ("--batch 1,two", "--batch 1,two: expected numbers"),
         ("--batch 0", "the batch must be"),
+        ("--threads 0", "threads must be"),
+        ("--train --mode eager", "--train and --mode exclude each other"),
+        ("--compiler aot", "--compiler is for torch's engine: add --backends torch"),
+        ("--figure none/x.png", "--figure none/x.png: cannot write there"),
+        ("--figure x.gif", "--figure x.gif: expected a name that ends in .png or .svg or .pdf"),
+        ("--csv .", "--csv .: cannot write there"),
         ("--rounds 0", "rounds must be"),
     ],
 )
@@ -70,9 +76,42 @@ def test_bad_options(words, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_a_path_whose_process_dies_is_reported():
+def test_a_process_that_dies_at_once_is_reported():
     with pytest.raises(BackendError, match=r"broken: its process ended with status 3: going down"):
-        TimedPath("broken", {}, (sys.executable, "-c", "import sys; sys.stderr.write('going down'); sys.exit(3)"))
+        TimedProcess("broken", {}, (sys.executable, "-c", "import sys; sys.stderr.write('going down'); sys.exit(3)"))
+
+
+def test_a_process_that_dies_while_it_is_measured_is_left_out(tmp_path, capsys):
+    """The others are measured to the end."""
+
+    def killed():
+        process = TimedProcess("dies", {"backend": "ceiling"})
+        real = process.time
+
+        def time(batch):
+            process.process.kill() if len(calls) == 4 else calls.append(batch)
+            return real(batch)
+
+        calls, process.time = [], time
+        return process
+
+    settings = bench.Settings(("onnx",), ("deploy",), rounds=5)
+    ways = [({"backend": "dies", "mode": "", "dtype": ""}, killed), *bench.configurations(zoo.spec(SMALL), settings)]
+    document = bench.measured(zoo.spec(SMALL), ways, settings)
+    assert [row["backend"] for row in document["rows"]] == ["onnx"]
+    assert len(document["rows"][0]["seconds"]) == 5
+    (entry,) = document["skipped"]
+    assert entry["backend"] == "dies"
+    assert "dies: its process ended with status -9" in entry["reason"]
+
+
+def test_the_caller_s_folder_is_not_imported_from(tmp_path, monkeypatch):
+    (tmp_path / "json.py").write_text("raise SystemExit('imported from the caller')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("")
+    process = TimedProcess("ceiling", {"backend": "ceiling"})
+    assert process.time(1) > 0
+    process.close()
 
 
 def test_an_input_that_the_network_cannot_take():
@@ -82,7 +121,7 @@ def test_an_input_that_the_network_cannot_take():
 
 def test_the_doctor_s_report(tmp_path, capsys):
     assert main(["doctor", "--backends", "onnx", "--json", str(tmp_path / "d.json")]) == 0
-    assert "The ceiling is a matrix product" in capsys.readouterr().out
+    assert "The ceiling is the rate of a matrix product" in capsys.readouterr().out
     document = json.loads((tmp_path / "d.json").read_text())
     (entry,) = document["backends"]
     assert entry["status"] in ("ok", "slow")
@@ -106,7 +145,7 @@ def test_the_doctor_finds_what_is_wrong_slow_missing_and_broken(monkeypatch):
     assert status({"gflops": 1.0}) == ("slow", "give it more threads: OMP_NUM_THREADS")
     assert status({"gflops": 500.0}) == ("ok", "")
     monkeypatch.setattr(doctor, "installed", lambda package: False)
-    assert status({}) == ("not installed", "pip install 'onnxruntime>=1.20'")
+    assert status({}) == ("not installed", "pip install 'inception-zoo[onnx]'")
     monkeypatch.undo()
     monkeypatch.setattr(doctor.worker, "call", lambda *words: (_ for _ in ()).throw(BackendError("it died")))
     entry = doctor._examined(RUNTIMES["onnx"], 1e12, 120)

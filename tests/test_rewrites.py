@@ -10,7 +10,7 @@ from zoo.errors import SpecError
 from zoo.language import rewrites
 from zoo.language.interpreter import Interpreter
 from zoo.language.model import Model, Norm, Preprocess, stages
-from zoo.language.nodes import AvgPool, Chain, Conv, Depthwise, Head, NormRelu, Relu, Residual, leaves
+from zoo.language.nodes import AvgPool, Chain, Conv, Depthwise, Head, NormRelu, Relu, Residual, concat, leaves
 from zoo.language.trace import parameters
 from zoo.models import MODELS
 
@@ -128,5 +128,11 @@ def test_input_normalisation_is_folded_where_no_border_is_padded():
     assert error(run(rewritten, folded, pixels)["logits"], run(model, arrays, x)["logits"]) < 1e-12
     with pytest.raises(SpecError, match=r"stem: pads its border with zeros, .*: the mean cannot be folded"):
         rewrites.fold_normalisation(small(stem=Conv(8, 3, norm=False)), drawn(small(stem=Conv(8, 3, norm=False))))
+    branches = small(stem=concat(Conv(4, 3, norm=False), Conv(4, norm=False)))
+    with pytest.raises(SpecError, match=r"stem\.branch0: the network does not begin with a convolution"):
+        rewrites.fold_normalisation(branches, drawn(branches))
+    wide = replace(small(stem=Conv(8, 3, 2, "valid", norm=False)), in_channels=4)
+    with pytest.raises(SpecError, match="4 input channels, and a mean for 3"):
+        rewrites.fold_normalisation(wide, drawn(wide))
     with pytest.raises(SpecError, match=r"stem: has a batch norm: fold that first"):
         rewrites.fold_normalisation(small(stem=Conv(8, 3, 2, "valid")), drawn(small(stem=Conv(8, 3, 2, "valid"))))

@@ -1,10 +1,13 @@
 """ONNX Runtime and OpenVINO: the ONNX graph of every network, and both as backends."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -22,9 +25,9 @@ from backends.engine import EngineOptions
 from backends.onnx_graph import checked, graph
 from zoo.errors import BackendError, InputError, SpecError, TrainingError, WeightsError
 from zoo.exporting import export
-from zoo.language.document import from_json
+from zoo.language.document import from_json, to_json
 from zoo.language.model import Model, Preprocess, stages
-from zoo.language.nodes import AdaptiveAvgPool, Conv, Depthwise, Head, MaxPool
+from zoo.language.nodes import AdaptiveAvgPool, AvgPool, Conv, Depthwise, Head, MaxPool
 from zoo.language.rewrites import deployable
 from zoo.models import MODELS
 from zoo.parity.engines import judge, verify
@@ -172,9 +175,20 @@ def test_int8_needs_calibration_and_is_near(runtime):
 
 
 def test_an_engine_is_safe_from_threads_and_closes():
-    engine = zoo.build(SMALL, "onnx", mode="deploy", threads=1)
+    """Calls run one after another: a runtime's request is not made for several at once."""
+    engine = zoo.build(SMALL, "openvino", mode="deploy", threads=1)
     x = batch(engine.spec, 32, count=4)
-    alone, found = engine(x), []
+    alone, found, inside, real = engine(x), [], [], engine._run
+
+    def run(images):
+        assert not inside
+        inside.append(True)
+        time.sleep(0.01)
+        outputs = real(images)
+        inside.clear()
+        return outputs
+
+    engine._run = run
     threads = [threading.Thread(target=lambda: found.append(engine(x))) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -218,11 +232,22 @@ def test_an_engine_that_is_wrong_is_found():
         ({"mode": "deploy", "compiler": "xla"}, "onnx: no compiler 'xla': expected none"),
         ({"mode": "deploy", "train": True}, "an engine runs in inference only"),
         ({"mode": "deploy", "threads": 0}, "threads"),
+        ({"calibration": np.zeros((1, 3, 32, 32), np.float32)}, "are for engines: add mode='deploy'"),
+        ({"mode": "deploy", "calibration": np.zeros((1, 3, 32, 32), np.float32)}, "calibration is for int8, not fp32"),
+        ({"mode": "deploy", "dtype": "int8", "calibration": np.zeros((1, 1, 32, 32), np.float32)}, "expected a batch"),
     ],
 )
 def test_options_of_engines_that_cannot_be(options, message):
-    with pytest.raises((SpecError, BackendError), match=message):
+    with pytest.raises((SpecError, BackendError, InputError), match=message):
         zoo.build(SMALL, "onnx", **options)
+
+
+def test_the_number_of_threads_is_that_of_the_environment(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3,2")
+    assert EngineOptions().thread_count == 3
+    assert EngineOptions(threads=5).thread_count == 5
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
+    assert EngineOptions().thread_count == len(os.sched_getaffinity(0))
 
 
 def test_exported_files_run_without_this_project(tmp_path):
@@ -270,19 +295,58 @@ def test_exports_that_are_refused_leave_nothing(tmp_path, out, options, message)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_export_replaces_neither_its_source_nor_a_folder_and_leaves_no_half(tmp_path, monkeypatch):
+    model = zoo.spec(SMALL)
+    weights.write(tmp_path / "net.bin", weights.initial(model, 0), model, to="torch")
+    Path(tmp_path / "net.json").write_text(to_json(model))
+    (tmp_path / "folder.xml").mkdir()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    for source, out in (("net.bin", "net.xml"), ("net.json", "net.json")):
+        with pytest.raises(WeightsError, match="is the file that is being exported: choose another name"):
+            export(model, tmp_path / out, checkpoint=tmp_path / "net.bin") if source == "net.bin" else export(
+                tmp_path / source, tmp_path / out
+            )
+    with pytest.raises(WeightsError, match="it is a folder"):
+        export(model, tmp_path / "folder.xml")
+
+    def half(model, arrays, path, options):
+        path.with_suffix(".bin").write_bytes(b"weights")
+        raise RuntimeError("out of ideas\nat line 7")
+
+    monkeypatch.setattr("backends.openvino.exports.export", half)
+    with pytest.raises(
+        BackendError, match=r"^OpenVINO's intermediate representation: cannot export small: out of ideas$"
+    ):
+        export(model, tmp_path / "new.xml")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
+def test_networks_that_need_a_fixed_size_are_not_exported_for_any(tmp_path):
+    for pool, head in ((AdaptiveAvgPool(3), Head()), (AvgPool(), Head(pool=False))):
+        model = Model("fixed", stages(stem=Conv(4, 3), pool=pool), head, Preprocess(12), size=12)
+        with pytest.raises(SpecError, match="needs a fixed input size"):
+            export(model, tmp_path / "net.pt2", dynamic_size=True)
+
+
 def test_validation_in_int8_with_a_folder_of_images(tmp_path, capsys):
     weights.write(tmp_path / "net.safetensors", weights.initial(zoo.spec(SMALL), 3), zoo.spec(SMALL))
     (tmp_path / "images").mkdir()
     words = (
         f"--model {tmp_path / 'net.safetensors'} --dataset digits --num_samples 50 --backend onnx --dtype int8".split()
     )
+    for wrong, message in (
+        ("0", "--calibration 0: expected a folder"),
+        ("nowhere", "--calibration nowhere: no such folder"),
+    ):
+        with pytest.raises(TrainingError, match=message):
+            validate.main([*words, "--calibration", wrong])
     with pytest.raises(TrainingError, match=r"--calibration .*images: no images in it: expected a folder with \.jpg"):
         validate.main([*words, "--calibration", str(tmp_path / "images")])
     for k in range(3):
         Image.new("RGB", (40, 40), (80 * k, 20, 200 - 60 * k)).save(tmp_path / "images" / f"{k}.png")
     assert validate.main([*words, "--calibration", str(tmp_path / "images"), "--json", str(tmp_path / "f.json")]) == 0
     (figures,) = json.loads((tmp_path / "f.json").read_text())
-    assert (figures["dtype"], figures["images"]) == ("int8", 50)
+    assert figures["images"] == 50
     assert "int8" in figures["engine"]
 
 

@@ -119,9 +119,11 @@ def build(
     native_device = parse(device)
     if mode not in ("module", "deploy"):
         raise SpecError(f"mode: expected 'module' or 'deploy', not {mode!r}")
-    options = EngineOptions(dtype, native_device, threads, compiler, calibration)
-    if mode == "module" and (options != EngineOptions(device=native_device) or verify or calibration is not None):
+    if mode == "module" and (
+        (dtype, threads, compiler, verify) != ("fp32", None, "", False) or calibration is not None
+    ):
         raise SpecError("dtype, threads, compiler, calibration and verify are for engines: add mode='deploy'")
+    options = EngineOptions(dtype, native_device, threads, compiler, calibration)
     if mode == "deploy" and (train or aux):
         raise SpecError("an engine runs in inference only: leave out train and aux, or mode='deploy'")
     framework = get(backend)

@@ -73,10 +73,39 @@ def test_bfloat16(framework):
     assert verdict.reference > 1e-4
 
 
-def test_verify_and_threads(framework):
-    engine = zoo.build(SMALL, framework, mode="deploy", verify=True, threads=None if framework == "mindspore" else 1)
-    assert framework == "mindspore" or "1 thread" in engine.description
+def test_verify(framework):
+    engine = zoo.build(SMALL, framework, mode="deploy", verify=True)
     assert engine.spec == configure(zoo.spec(SMALL), aux=False)
+
+
+def test_the_number_of_threads(framework, monkeypatch):
+    """PyTorch puts the process's number back; MindSpore keeps the first one that it is given."""
+    engine = zoo.build(SMALL, framework, mode="deploy", threads=1)
+    x = batch(engine.spec, 32)
+    if framework == "torch":
+        import torch
+
+        before, seen = torch.get_num_threads(), []
+        torch.set_num_threads(2)
+        hook = torch.nn.modules.module.register_module_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+        engine(x)
+        hook.remove()
+        assert set(seen) == {1}
+        assert torch.get_num_threads() == 2
+        torch.set_num_threads(before)
+    if framework == "mindspore":
+        zoo.build(SMALL, framework, mode="deploy", threads=1)(x)
+        with pytest.raises(BackendError, match="already runs kernels on 1 threads: start another one for 2"):
+            zoo.build(SMALL, framework, mode="deploy", threads=2)
+    assert engine(x).shape == (1, 10)
+
+
+def test_one_run_of_validate_evaluates_several_networks_by_engines(framework, tmp_path, capsys):
+    for seed in (1, 2):
+        weights.write(tmp_path / f"{seed}.safetensors", weights.initial(zoo.spec(SMALL), seed), zoo.spec(SMALL))
+    words = f"--model {tmp_path / '1.safetensors'} --dataset digits --num_samples 40 --backend {framework}"
+    assert validate.main([*words.split(), "--ckpt_path", *(str(tmp_path / f"{n}.safetensors") for n in (1, 2))]) == 0
+    assert capsys.readouterr().out.count("40)") >= 2
 
 
 READERS = {
