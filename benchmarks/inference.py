@@ -3,7 +3,7 @@
     python benchmarks/inference.py [--models inception_v4,inception_v3] [--batches 1,8] [--rounds 15] [--device gpu]
                                    [--compiled inception_v4] [--out docs/speed.md]
 
-The publishers' networks, with random weights at 299 pixels: timm (torchvision for GoogLeNet) in PyTorch, eager,
+The publishers' networks, with random weights at its native size: timm (torchvision for GoogLeNet) in PyTorch, eager,
 channels-last, traced and frozen, and with --compiled `torch.compile` with freezing, which takes minutes to compile;
 mindcv in MindSpore, PyNative and GRAPH; PaddleClas in dygraph and exported to Paddle Inference with oneDNN; timm's
 network exported to ONNX, in ONNX Runtime and OpenVINO. `zoo bench` measures ours alone.
@@ -63,7 +63,7 @@ def torch_peer(how: str) -> Callable[[str, str], Call]:
         half = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(how.rpartition(" ")[2], torch.float32)
         net = net.to(half, memory_format=torch.channels_last) if last else net.to(half)
         if how == "frozen":
-            example = torch.zeros(1, 3, 299, 299).to(memory_format=torch.channels_last)
+            example = torch.zeros(1, 3, spec(model).size, spec(model).size).to(memory_format=torch.channels_last)
             with torch.no_grad():
                 net = torch.jit.freeze(torch.jit.trace(net, example))
         if how.startswith("compiled"):
@@ -126,9 +126,9 @@ def paddleclas_inference(model: str, device: str) -> Call:
     import paddle
     from paddle import inference
 
-    net = paddle_network(model)
+    net, side = paddle_network(model), spec(model).size
     with tempfile.TemporaryDirectory() as folder:
-        paddle.jit.save(net, f"{folder}/net", [paddle.static.InputSpec([None, 3, 299, 299], "float32")])
+        paddle.jit.save(net, f"{folder}/net", [paddle.static.InputSpec([None, 3, side, side], "float32")])
         config = inference.Config(f"{folder}/net.json", f"{folder}/net.pdiparams")
         config.enable_mkldnn()
         config.set_cpu_math_library_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -152,7 +152,7 @@ def onnx_of(model: str) -> bytes:
         path = Path(folder, "net.onnx")
         torch.onnx.export(
             torch_network(model),
-            (torch.zeros(2, 3, 299, 299),),
+            (torch.zeros(2, 3, spec(model).size, spec(model).size),),
             path,
             input_names=["images"],
             dynamic_shapes=({0: torch.export.Dim("N")},),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,9 @@ def initial(model: Model, seed: int = 0) -> Weights:
     network with and without auxiliary heads shares its trunk.
     """
     seed = integer(seed, "seed", least=0)
-    return {name: array for op in trace(model).ops for name, array in _initial(op, seed).items()}
+    with ThreadPoolExecutor() as pool:  # NumPy draws without holding Python's lock
+        parts = pool.map(lambda op: _initial(op, seed), trace(model).ops)
+    return {name: array for part in parts for name, array in part.items()}
 
 
 def calibrated(model: Model, seed: int = 0) -> Weights:

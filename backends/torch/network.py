@@ -254,15 +254,18 @@ def gpus() -> int:
 
 
 def build(model: Model, device: Device | None = None) -> Network:
-    """The network in eval mode, on the device, before weights are loaded.
+    """The network in eval mode, on the device, before weights are loaded: they are zeros.
 
     Raises UnavailableError when there is no such GPU.
     """
-    net = Network(model).eval()
-    if device is None:
-        return net
-    require(device, "torch", version(), gpus)
-    return net.to(f"cuda:{device.index}" if device.kind == "gpu" else "cpu")
+    if device is not None:
+        require(device, "torch", version(), gpus)
+    with torch.device("meta"):  # PyTorch would draw random weights, which takes longer than all the rest
+        net = Network(model).eval()
+    net = net.to_empty(device=f"cuda:{device.index}" if device is not None and device.kind == "gpu" else "cpu")
+    for tensor in net.state_dict().values():
+        tensor.zero_()
+    return net
 
 
 def load(net: Network, arrays: Mapping[str, NDArray[np.generic]]) -> None:
