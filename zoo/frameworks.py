@@ -102,7 +102,8 @@ class Runtime:
     environment    variables to set before its import, unless they are set
     aborts_after   packages whose earlier import makes importing this one abort the process
     quiet_import   whether to drop what its import prints on standard error
-    skip_teardown  whether the interpreter must end without taking objects apart, as that prints errors
+    skip_teardown  when the interpreter must end without taking objects apart: "alone", in a process that no launcher
+                   has started, or "launched", in one of several
     when_slow      what makes its kernels slow most often, and how to mend that (`zoo doctor` says it)
     """
 
@@ -113,7 +114,7 @@ class Runtime:
     environment: Callable[[], dict[str, str]] = field(default=_no_environment, kw_only=True)
     aborts_after: tuple[str, ...] = field(default=(), kw_only=True)
     quiet_import: bool = field(default=False, kw_only=True)
-    skip_teardown: bool = field(default=False, kw_only=True)
+    skip_teardown: Literal["never", "alone", "launched"] = field(default="never", kw_only=True)
     when_slow: str = field(default="give it more threads: OMP_NUM_THREADS", kw_only=True)
 
     def __post_init__(self) -> None:
@@ -179,6 +180,7 @@ FRAMEWORKS: dict[str, Framework] = {
             ),
             Launcher("torchrun --nproc_per_node {}", "RANK", "WORLD_SIZE", "LOCAL_RANK"),
             safetensors_tag="pt",
+            skip_teardown="launched",  # a thread of gloo's that still runs would now and then abort the process
         ),
         Framework(
             "mindspore",
@@ -199,7 +201,7 @@ FRAMEWORKS: dict[str, Framework] = {
             safetensors_tag="ms",
             aborts_after=("paddle",),  # both bring a oneDNN under the same symbols
             compiles_by_default=True,
-            skip_teardown=True,  # MindSpore 2.8 prints an ignored exception for each cell
+            skip_teardown="alone",  # MindSpore 2.8 prints an ignored exception for each cell
             when_slow="MindSpore 2.9 and 2.10 take oneDNN's reference kernel for 3x3 convolutions: install 2.8",
         ),
         Framework(

@@ -95,9 +95,14 @@ def run(main: Callable[[], int]) -> int:
 
 
 def skip_teardown(status: int) -> None:
-    """End the process at once, or without printing, if it has imported a framework whose teardown prints errors."""
+    """End the process at once, or without printing, if it has imported a framework whose teardown fails or prints."""
     for row in FRAMEWORKS.values():
-        if row.skip_teardown and row.name in sys.modules:
-            if not (status == 0 and row.launcher.started()):
+        if row.package not in sys.modules:
+            continue
+        launched = row.launcher.started() > 0
+        if row.skip_teardown == "launched" and launched:
+            os._exit(status)
+        if row.skip_teardown == "alone":
+            if status or not launched:
                 os._exit(status)
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # several processes end in order only with the teardown
