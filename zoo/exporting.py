@@ -110,7 +110,7 @@ def export(
         "files": [str(target) for target in targets],
         "input": ["N", spec.in_channels, *(["H", "W"] if dynamic_size else [side, side])],
         "dtype": dtype,
-        "preprocess": json.loads(preprocessing(spec)),
+        "preprocess": json.loads(metadata["preprocess"]),
     }
 
 
