@@ -29,7 +29,8 @@ class EngineOptions:
 
     dtype        what convolutions and matrix products compute in; images and outputs are float32
     device       None: the CPU
-    threads      on the CPU; by default as many as this process may use
+    threads      on the CPU; by default $OMP_NUM_THREADS, or the number of processors that this process may use
+                 (MindSpore: its own choice)
     compiler     which of the framework's ways to compile ("" is its default: see each engines.py)
     calibration  for int8: images as the network takes them, float32 [N, C, H, W], to measure activations on
     """
@@ -113,8 +114,8 @@ class Engine:
     run one after another. `close()`, or the end of a `with` block, frees what the engine holds.
 
     spec         the Model that it was made from
-    description  the runtime and what it does, in words
-    options      as they were asked for
+    description  the framework, its version, and how it runs the network
+    options      as they were given
     seconds      what making it took, by step: "rewrite", then "build", "compile" or both
     """
 

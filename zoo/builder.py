@@ -80,7 +80,7 @@ def build(
     ema            take the moving average of the weights in `checkpoint`
     mode           "module", or "deploy" for an engine, which the options below are for
     dtype          "fp32", "tf32" (GPU), "bf16", "fp16" or "int8", as far as the backend has them
-    threads        of the processor; by default as many as this process may use
+    threads        on the CPU; by default $OMP_NUM_THREADS, or as many as this process may use
     compiler       for torch: "compile" (torch.compile) or "aot" (AOTInductor); by default nothing needs compiling
     calibration    for int8: some images as the network takes them, to measure the ranges of activations on
     verify         compare the engine with the float64 reference, and with itself on repeated, single and resized
