@@ -4,6 +4,7 @@ import csv
 import json
 import statistics
 import sys
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -11,11 +12,14 @@ from support import SMALL
 
 import zoo
 from backends.timing import TimedProcess
+from weights import published
 from zoo import bench, doctor
 from zoo.commands import main
 from zoo.errors import BackendError, InputError
 from zoo.frameworks import RUNTIMES
+from zoo.language.model import configure
 from zoo.language.trace import trace
+from zoo.models import MODELS
 
 
 def test_every_combination_is_timed_and_what_is_not_there_is_skipped(tmp_path, capsys):
@@ -40,11 +44,39 @@ def test_every_combination_is_timed_and_what_is_not_there_is_skipped(tmp_path, c
         assert row["memory_mb"] > 50
         assert "1 thread" in row["description"]
     assert document["macs"]["small"] < macs  # without its auxiliary head
+    assert document["top1"] == {"small": None}
     with files["csv"].open(newline="") as rows:
         assert len(list(csv.DictReader(rows))) == len(document["rows"])
     assert files["md"].read_text().count("| small | ") == len(document["rows"]) / 2
     with Image.open(files["png"]) as drawn:
         assert drawn.size[0] > 600
+
+
+def test_published_accuracy_is_that_of_the_published_network_only(tmp_path):
+    spec = zoo.spec("inception_v4")
+    assert published.top1(spec) == 80.14
+    assert published.top1(zoo.spec("inception_v4.slim")) is None  # nobody states one
+    for variant in ({"num_classes": 10}, {"width": 0.5}):
+        assert published.top1(configure(spec, **variant)) is None
+    assert published.top1(replace(spec, size=331)) is None
+    assert published.TOP1.keys() <= MODELS.keys()
+    assert all(
+        set(published.TOP1[name]) <= set(spec.publishers) for name, spec in MODELS.items() if name in published.TOP1
+    )
+
+
+def test_the_figure_has_a_panel_for_accuracy_where_one_is_published(tmp_path):
+    row = {"backend": "onnx", "mode": "deploy", "dtype": "fp32", "batch": 1}
+    document = {
+        "rows": [{**row, "model": name, "p50_ms": ms} for name, ms in (("a", 10.0), ("b", 20.0))],
+        **{"macs": {"a": 10**9, "b": 2 * 10**9}, "processor": "a processor", "threads": 2},
+    }
+    widths = []
+    for top1 in ({"a": None, "b": None}, {"a": 70.0, "b": None}):
+        bench.figure({**document, "top1": top1}, tmp_path / "x.png")
+        with Image.open(tmp_path / "x.png") as drawn:
+            widths.append(drawn.size[0])
+    assert widths[0] < widths[1]
 
 
 def test_training_steps():

@@ -1,4 +1,4 @@
-"""Addresses of the publishers' trained weights, and downloading them.
+"""Addresses of the publishers' trained weights, their published accuracies, and downloading them.
 
 Addresses and digests are those in the publishers' own sources: torchvision, timm (its files on the Hugging Face hub),
 pretrained-models.pytorch, mindcv, PaddleClas, Keras. By PyTorch's convention, a name such as googlenet-1378be20.pth has
@@ -11,8 +11,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from zoo.catalogue import models
 from zoo.errors import WeightsError
 from zoo.files import cache_folder
+from zoo.language.diff import same_network
+from zoo.language.model import Model
 
 TORCHVISION = "https://download.pytorch.org/models/"
 TIMM = "https://huggingface.co/timm/{}/resolve/main/model.safetensors"
@@ -63,11 +66,50 @@ URLS: dict[str, dict[str, str]] = {
 }
 """For each network, the address of each publisher's weights, the default first."""
 
+TOP1: dict[str, dict[str, float]] = {
+    "googlenet": {"torchvision": 69.78},
+    "googlenet.mindcv": {"mindcv": 72.89},
+    "googlenet.paddleclas": {"paddleclas": 70.7},
+    "inception_v3": {"torchvision": 77.29, "timm": 77.47, "mmpretrain": 77.57},
+    "inception_v3.mindcv": {"mindcv": 79.25},
+    "inception_v3.paddleclas": {"paddleclas": 79.1},
+    "inception_v4": {"timm": 80.14, "mindcv": 80.98},
+    "inception_v4.paddleclas": {"paddleclas": 80.8},
+    "inception_resnet_v2": {"timm": 80.43},
+    "xception": {"timm": 79.06},
+    "xception.mindcv": {"mindcv": 76.31},
+    "xception41": {"timm": 78.55},
+    "xception65": {"timm": 79.56},
+    "xception71": {"timm": 79.92},
+    "xception41p": {"timm": 81.98},
+    "xception65p": {"timm": 83.16},
+    "xception41.paddleclas": {"paddleclas": 79.3},
+    "xception65.paddleclas": {"paddleclas": 81.0},
+    "xception71.paddleclas": {"paddleclas": 81.1},
+    "xception41.paddleclas_deeplab": {"paddleclas": 79.6},
+    "xception65.paddleclas_deeplab": {"paddleclas": 80.3},
+}
+"""Top-1 accuracy on ImageNet's validation images, in percent, of the weights of `URLS`, as the publishers state it: in
+timm's results-imagenet.csv, torchvision's and mmpretrain's lists of models, mindcv's and PaddleClas's tables. They have
+not been measured here."""
+
 MD5 = {
     "inception_v3_weights_tf_dim_ordering_tf_kernels.h5": "9a0d58056eeedaa3f26cb7ebd46da564",
     "inception_resnet_v2_weights_tf_dim_ordering_tf_kernels.h5": "e693bd0210a403b3192acc6073ad2e96",
     "xception_weights_tf_dim_ordering_tf_kernels.h5": "0a58e3b7378bc2990ea3b43d5981f1f6",
 }
+
+
+def top1(model: Model) -> float | None:
+    """The published top-1 accuracy, in percent, of the first publisher's weights for exactly this network.
+
+    None where none is known, and for a variant: another width, input size or number of classes.
+    """
+    figures = TOP1.get(model.name)
+    published = models().get(model.name)
+    if figures is None or published is None or not same_network(model, published) or model.size != published.size:
+        return None
+    return next(iter(figures.values()))
 
 
 def fetch(model: str, source: str | bool = True, folder: str | Path | None = None) -> Path:

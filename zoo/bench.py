@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +18,7 @@ import weights
 from backends.device import parse
 from backends.engine import available_threads
 from backends.timing import MODES, TimedProcess
+from weights import published
 from zoo.arguments import integer
 from zoo.errors import BackendError, InputError, UnavailableError
 from zoo.frameworks import DTYPES, FRAMEWORKS, RUNTIMES
@@ -99,7 +100,8 @@ def bench(
     those of a model take turns, one run of each batch size at a time, so that other load on the machine slows all of
     them alike. The ceiling is the rate of a large float32 matrix product on the CPU, which takes its turns too;
     `utilisation` is the rate of the network's convolutions and linear layers, at the median time, over it (None on a
-    GPU). Configurations that a backend does not have are listed as skipped. Training steps (mode "train") are those of
+    GPU). `top1` is the published accuracy of a model's weights, None where there is none. Configurations that a backend
+    does not have are listed as skipped. Training steps (mode "train") are those of
     the network without auxiliary heads.
     """
     specs = [configure(weights.resolve(model), aux=False, width=width) for model in models]
@@ -113,6 +115,7 @@ def bench(
         "skipped": [entry for document in found for entry in document["skipped"]],
         "ceiling_gflops": statistics.median(document["ceiling_gflops"] for document in found),
         "macs": {spec.name: trace(spec).macs for spec in specs},
+        "top1": {spec.name: published.top1(spec) for spec in specs},
     }
 
 
@@ -139,6 +142,7 @@ def measured(
         "processor": processor(),
         "rounds": settings.rounds,
         "macs": {spec.name: macs},
+        "top1": {spec.name: published.top1(spec)},
     }
 
 
@@ -278,39 +282,55 @@ def facts(document: dict[str, Any]) -> str:
 
 
 def figure(document: dict[str, Any], path: str | Path) -> None:
-    """Draw latency at the smallest batch size against multiply-adds, by matplotlib."""
+    """Draw latency at the smallest batch size against multiply-adds, and against published accuracy, by matplotlib."""
     from matplotlib.figure import Figure
 
     from zoo.files import atomic_write
 
+    axes_of = {"multiply-adds of an image, billions": {name: macs / 1e9 for name, macs in document["macs"].items()}}
+    if accuracies := {name: top1 for name, top1 in document["top1"].items() if top1 is not None}:
+        axes_of["published top-1 accuracy on ImageNet, percent"] = accuracies
     batch = min(row["batch"] for row in document["rows"])
     rows = [row for row in document["rows"] if row["batch"] == batch]
-    drawing = Figure(figsize=(8, 5), layout="constrained")
-    axes = drawing.subplots()
+    drawing = Figure(figsize=(4 + 4.5 * len(axes_of), 5), layout="constrained")
+    panels = drawing.subplots(1, len(axes_of), sharey=True, squeeze=False)[0]
+    for axes, (label, positions) in zip(panels, axes_of.items(), strict=True):
+        _panel(axes, rows, positions)
+        axes.set_xlabel(label)
+    panels[0].set_ylabel(f"latency, ms, batch {batch}")
+    panels[0].set_yscale("log")
+    handles, labels = panels[0].get_legend_handles_labels()
+    drawing.legend(handles, labels, fontsize=8, frameon=False, loc="outside right upper")
+    drawing.suptitle(f"{document['processor']}, {document['threads']} threads", fontsize=9)
+    with atomic_write(path) as part:
+        drawing.savefig(part, format=Path(path).suffix.removeprefix(".") or "png", dpi=150)
+
+
+def _panel(axes: Any, rows: Sequence[dict[str, Any]], positions: Mapping[str, float]) -> None:
+    """Draw the rows' latencies at the models' positions, a line for each backend, mode and dtype."""
     names = list(dict.fromkeys((row["backend"], row["mode"], row["dtype"]) for row in rows))
     backends = list(dict.fromkeys(backend for backend, _, _ in names))
     for name in names:
-        style = {"color": f"C{backends.index(name[0])}", "linestyle": STYLES.get(name[1], "-")}
         own = sorted(
-            (document["macs"][row["model"]] / 1e9, row["p50_ms"])
+            (positions[row["model"]], row["p50_ms"])
             for row in rows
-            if (row["backend"], row["mode"], row["dtype"]) == name
+            if (row["backend"], row["mode"], row["dtype"]) == name and row["model"] in positions
         )
-        marker = MARKERS.get(name[2], "o")
-        line = axes.plot([x for x, _ in own], [y for _, y in own], label=" ".join(name), linewidth=1, marker=marker)[0]
-        line.set(**style)
-    for model, macs in document["macs"].items():
+        axes.plot(
+            [x for x, _ in own],
+            [y for _, y in own],
+            label=" ".join(name),
+            linewidth=1,
+            marker=MARKERS.get(name[2], "o"),
+            color=f"C{backends.index(name[0])}",
+            linestyle=STYLES.get(name[1], "-"),
+        )
+    for number, (model, x) in enumerate(sorted(positions.items(), key=lambda item: item[1])):
         times = [row["p50_ms"] for row in rows if row["model"] == model]
-        if times:
+        if times:  # neighbours are labelled above and below in turn
+            y, offset, side = (max(times), 6, "bottom") if number % 2 == 0 else (min(times), -6, "top")
             axes.annotate(
-                model, (macs / 1e9, max(times)), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8
+                model, (x, y), xytext=(0, offset), textcoords="offset points", ha="center", va=side, fontsize=8
             )
-    axes.set_xlabel("multiply-adds of an image, billions")
-    axes.set_ylabel(f"latency, ms, batch {batch}")
-    axes.set_yscale("log")
-    axes.margins(x=0.12, y=0.12)
+    axes.margins(x=0.15, y=0.12)
     axes.grid(alpha=0.3)
-    drawing.legend(fontsize=8, frameon=False, loc="outside right upper")
-    axes.set_title(f"{document['processor']}, {document['threads']} threads", fontsize=9)
-    with atomic_write(path) as part:
-        drawing.savefig(part, format=Path(path).suffix.removeprefix(".") or "png", dpi=150)

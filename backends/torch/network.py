@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -254,7 +254,7 @@ def gpus() -> int:
 
 
 def build(model: Model, device: Device | None = None) -> Network:
-    """The network in eval mode, on the device, before weights are loaded: they are zeros.
+    """The network in eval mode, on the device. Its weights are undefined until `load`.
 
     Raises UnavailableError when there is no such GPU.
     """
@@ -262,9 +262,11 @@ def build(model: Model, device: Device | None = None) -> Network:
         require(device, "torch", version(), gpus)
     with torch.device("meta"):  # PyTorch would draw random weights, which takes longer than all the rest
         net = Network(model).eval()
-    net = net.to_empty(device=f"cuda:{device.index}" if device is not None and device.kind == "gpu" else "cpu")
-    for tensor in net.state_dict().values():
-        tensor.zero_()
+    place = torch.device(f"cuda:{device.index}" if device is not None and device.kind == "gpu" else "cpu")
+    net._apply(lambda meta: torch.empty(meta.shape, dtype=meta.dtype, device=place))  # `to_empty` takes twice as long
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            cast(Tensor, module.num_batches_tracked).zero_()  # the only tensor that `load` does not write
     return net
 
 

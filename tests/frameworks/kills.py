@@ -2,8 +2,9 @@
 
     python tests/frameworks/kills.py [--backends torch,mindspore,paddle] [--kills 20] [--seed 0] [--out FOLDER]
 
-SIGKILL is sent at a random time after the run has started to train, and about every second time at a random time
-after it has started to write a file. After each, the newest state must be readable, and `--resume` must resume from
+SIGKILL is sent at a random time after the run has started to train, before it has done its share of the epochs (1/2
+with one kill, 1/3 and 2/3 with two), and about every second time at a random time after it has started to write a file.
+After each, the newest state must be readable, and `--resume` must resume from
 it. At the end weights, optimizer, average and the figures of every epoch must be bit-identical; otherwise the exit
 status is 1.
 """
@@ -62,7 +63,8 @@ def ordeal(backend: str, folder: Path, kills: int, epochs: int, seed: int = 0, m
     while result.kills < kills:
         process = _start(backend, broken, epochs, flags, "--resume")
         _until_it_trains(process, broken / f"optim_{name}.ckpt")
-        time.sleep(chance.uniform(0, SPAN))
+        share = epochs * (result.kills + 1) // (kills + 1)
+        _until_epoch(share, broken / "result.log", time.monotonic() + chance.uniform(0, SPAN))
         if chance.random() < 0.5:
             _until_it_saves(process, broken, chance.uniform(0, 0.01))
         if process.poll() is not None:
@@ -98,6 +100,12 @@ def _until_it_trains(process: subprocess.Popen[str], file: Path) -> None:
         assert time.monotonic() < until, "it does not begin to train"
         time.sleep(0.005)
     assert process.poll() in (None, 0), process.communicate()[1][-2000:]
+
+
+def _until_epoch(number: int, log: Path, deadline: float) -> None:
+    """Wait until the deadline, or until an epoch is done: a fast run would be over before it has been killed."""
+    while time.monotonic() < deadline and not (log.exists() and len(reported(log)) >= number):
+        time.sleep(0.005)
 
 
 def _until_it_saves(process: subprocess.Popen[str], folder: Path, delay: float) -> None:

@@ -34,7 +34,8 @@ def add(commands: Commands) -> None:
     command.add_argument("--device", metavar="D", help="cpu or gpu (default: cpu)")
     command.add_argument("--csv", metavar="FILE", help="write the rows as CSV")
     command.add_argument("--markdown", metavar="FILE", help="write the rows as a Markdown table")
-    command.add_argument("--figure", metavar="FILE", help="draw latency against multiply-adds (.png, .svg, .pdf)")
+    command.add_argument("--figure", metavar="FILE", help="draw latency against multiply-adds and published "
+                         "accuracy (.png, .svg, .pdf)")  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
