@@ -6,6 +6,7 @@ the worker adds outputs.safetensors (and dump.safetensors, its weights read back
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -24,8 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from backends import get
+from backends import get, load
 from backends.device import parse
+from backends.observed import FILES, Observes
 from zoo import errors
 from zoo.errors import BackendError, ZooError
 from zoo.language.document import from_json, to_json
@@ -206,7 +208,40 @@ def _examine(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, An
     return {"version": backend.version(), "gpus": backend.gpus(), "seconds": seconds}
 
 
-TASKS = {"predict": _predict, "judge": _judge, "differentiate": _differentiate, "examine": _examine}
+def _observe(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, Any]:
+    """Run a network that is not ours: see `zoo.parity.against`."""
+    version = get(job["backend"]).version()
+    observer: Observes = load(job["backend"], "observe")
+    target = job["target"]
+    net = observer.load(Path(job["folder"], target)) if Path(target).suffix in FILES else _called(target, job["folder"])
+    observer.assign(net, {name: np.load(folder / f"tensor{i}.npy") for i, name in enumerate(job["tensors"])})
+    observer.observe(net, np.load(folder / "inputs.npy")).save(folder)
+    return {"version": version}
+
+
+def _called(target: str, folder: str) -> Any:
+    """What "package.module:function" returns. Raises BackendError when it cannot be imported or fails."""
+    module, _, name = target.partition(":")
+    sys.path.insert(0, folder)
+    try:
+        function: Any = importlib.import_module(module)
+        for part in name.split("."):
+            function = getattr(function, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise BackendError(f"{target}: expected package.module:function, but {error}") from None
+    try:
+        return function()
+    except Exception as error:
+        raise BackendError(f"{target}: calling it without arguments failed: {type(error).__name__}: {error}") from error
+
+
+TASKS = {
+    "observe": _observe,
+    "predict": _predict,
+    "judge": _judge,
+    "differentiate": _differentiate,
+    "examine": _examine,
+}
 
 
 def peak_memory() -> int | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo import console
+from zoo.commands import against
 from zoo.commands.common import Commands, add_command, expanded, names, report
 from zoo.errors import SpecError
 from zoo.frameworks import FRAMEWORKS
@@ -40,6 +41,10 @@ def add(commands: Commands) -> None:
     )
     parity.add_argument("--device", metavar="cpu|gpu", help="gpu skips frameworks that have none (default: cpu)")
     parity.add_argument("--tolerance", type=float, metavar="X", help="largest relative error (default: 5e-6, gpu 2e-5)")
+    parity.add_argument("--against", metavar="X",
+                        help="compare a network that is not ours with MODEL: package.module:function, which returns "
+                        "it, or a TorchScript (.pt), torch.export (.pt2) or .onnx file")  # fmt: skip
+    parity.add_argument("--framework", metavar="F", help="of --against package.module:function (default: torch)")
     parity.add_argument("--stored-reference", action="store_true", help="compare with the logits kept in the package")
     parity.add_argument("--timeout", type=float, default=600, metavar="S", help="seconds for one worker (default: 600)")
 
@@ -47,6 +52,8 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     from zoo.parity.logits import Settings, compare
 
+    if options.against is not None or options.framework is not None:
+        return against.run(options)
     if options.gradients or options.graph:
         return _gradients(options)
     choices = {} if options.backends is None else {"backends": options.backends}

@@ -35,6 +35,8 @@ Array = NDArray[Any]
 class Interpreter:
     """A model and its float64 weights; call it on a batch [N, C, H, W] for logits [N, classes] or feature maps."""
 
+    dtype: type[np.floating[Any]] = np.float64
+
     def __init__(self, model: Model, weights: Mapping[str, Array] | None = None) -> None:
         self.spec = model
         self.check_input = InputCheck(model)
@@ -47,7 +49,7 @@ class Interpreter:
 
     def tape(self, x: NDArray[np.generic]) -> dict[str, Array]:
         """Every stage's output by name, then "logits", then every auxiliary head's logits by its name."""
-        value = x.astype(np.float64)
+        value: Array = x.astype(self.dtype)
         tape: dict[str, Array] = {}
         for stage in self.spec.stages:
             value = tape[stage.name] = self.run(stage.node, stage.name, value)

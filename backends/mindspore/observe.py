@@ -1,0 +1,93 @@
+"""MindSpore: what any `nn.Cell` computes, operation by operation, in PyNative mode.
+
+Seen are the cells of the classes nn.Conv2d, nn.Dense and nn.BatchNorm2d, and of those derived from them. A network that
+calls `mindspore.ops` itself hides its operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn
+from mindspore.ops import functional as F
+from numpy.typing import NDArray
+
+from backends.mindspore.network import modes_kept
+from backends.observed import Array, Observation
+from zoo.errors import BackendError
+
+BOX_ROLES = {"weight": "weight", "bias": "bias"}
+NORM_ROLES = {"gamma": "weight", "beta": "bias", "moving_mean": "mean", "moving_variance": "var"}
+"""Attributes of cells, and their roles."""
+
+
+def load(path: Path) -> Any:
+    """Raises BackendError: a MindIR graph hides its operations."""
+    raise BackendError(f"{path}: give the nn.Cell itself, as package.module:function: a MindIR hides its operations")
+
+
+def assign(net: nn.Cell, tensors: Mapping[str, Array]) -> None:
+    """Set parameters and buffers by the network's own names."""
+    state = dict(net.parameters_and_names())
+    for name, array in tensors.items():
+        F.assign(state[name], Tensor(array))
+
+
+def observe(net: Any, x: Array) -> Observation:
+    """Run the network once in eval mode: see `backends.observed.Observes.observe`."""
+    if not isinstance(net, nn.Cell):
+        raise BackendError(f"expected a mindspore.nn.Cell, not {type(net).__name__}")
+    ms.set_context(mode=ms.PYNATIVE_MODE)  # a graph runs no hooks
+    found, hooks = Observation(), list[Any]()
+    for name, cell in net.cells_and_names():
+        if isinstance(cell, nn.Conv2d):
+            hooks += _watch(found, "conv", name, cell, BOX_ROLES)
+        elif isinstance(cell, nn.Dense):
+            hooks += _watch(found, "linear", name, cell, BOX_ROLES)
+        elif isinstance(cell, nn.BatchNorm2d):
+            hooks += _watch(found, "norm", name, cell, NORM_ROLES)
+    try:
+        with modes_kept(net):
+            net.set_train(False)
+            output = net(Tensor(x))
+    except Exception as error:
+        raise BackendError(f"the network failed: {type(error).__name__}: {error}") from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    first = output[0] if isinstance(output, tuple | list) and output else output
+    if not isinstance(first, Tensor) or first.ndim != 2 or first.shape[0] != len(x):
+        got = list(first.shape) if isinstance(first, Tensor) else type(first).__name__
+        raise BackendError(f"expected logits [{len(x)}, classes] of the network, not {got}")
+    found.output = np.ascontiguousarray(_numpy(first))
+    return found
+
+
+def _watch(found: Observation, kind: Any, name: str, cell: Any, roles: Mapping[str, str]) -> list[Any]:
+    """Record the cell when it runs; returns its hooks."""
+
+    def note(cell: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        arrays, names = {}, {}
+        for attribute, role in roles.items():
+            tensor = getattr(cell, attribute, None)
+            if isinstance(tensor, Tensor):
+                arrays[role] = _numpy(tensor)
+                names[role] = f"{name}.{attribute}" if name else attribute
+        settings: dict[str, Any] = {}
+        if kind == "conv":
+            settings = {"stride": list(cell.stride[-2:]), "padding": [cell.pad_mode, cell.padding]}
+            settings |= {"dilation": list(cell.dilation[-2:]), "groups": cell.group}
+        elif kind == "norm":
+            settings = {"eps": float(cell.eps)}
+        found.add(kind, name, _numpy(inputs[0]), _numpy(output), arrays, names, **settings)
+
+    return [cell.register_forward_hook(note)]
+
+
+def _numpy(tensor: Tensor) -> NDArray[Any]:
+    array: NDArray[Any] = tensor.astype(ms.float32).asnumpy()
+    return array

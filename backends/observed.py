@@ -1,0 +1,101 @@
+"""What a network that is not ours computes, operation by operation: the neutral form in which frameworks report it.
+
+`observe(net, x)` of a framework's observe.py runs a network once and records every convolution, linear layer and batch
+norm: its parameters, its settings, its input and its output. `zoo.parity.against` compares these with a spec.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+Array = NDArray[np.float32]
+
+FILES = {".pt": "torch", ".pth": "torch", ".pt2": "torch", ".onnx": "onnx"}
+"""Suffixes of files that hold a network with its graph, and the backend that runs them."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One convolution, linear layer or batch norm, as it ran.
+
+    name        the framework's name of its module or weight; "" where there is none
+    x, y        keys of its input and output in `Observation.arrays`; equal arrays have equal keys
+    parameters  keys by role: "weight" and "bias"; of a norm also "mean" and "var". Convolutions are [outputs, inputs
+                (of a group), height, width], linear layers [outputs, inputs]
+    names       the network's own names of the parameters, by role
+    settings    of a convolution: stride, padding, dilation, groups; of a norm: eps
+    """
+
+    kind: Literal["conv", "linear", "norm"]
+    name: str
+    x: str
+    y: str
+    parameters: dict[str, str]
+    names: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Observation:
+    """The operations in order of execution, the arrays that they refer to, and the network's output [N, classes]."""
+
+    operations: list[Operation] = field(default_factory=list)
+    arrays: dict[str, Array] = field(default_factory=dict)
+    output: Array = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+
+    def keep(self, array: NDArray[Any]) -> str:
+        """Store a float32 copy; returns its key."""
+        array = np.array(array, np.float32, order="C")
+        key = hashlib.blake2b(array.tobytes(), digest_size=12, person=str(array.ndim).encode()).hexdigest()
+        self.arrays.setdefault(key, array)
+        return key
+
+    def add(
+        self,
+        kind: Literal["conv", "linear", "norm"],
+        name: str,
+        x: NDArray[Any],
+        y: NDArray[Any],
+        parameters: Mapping[str, NDArray[Any] | None],
+        names: Mapping[str, str] | None = None,
+        **settings: Any,
+    ) -> None:
+        """Record an operation."""
+        kept = {role: self.keep(array) for role, array in parameters.items() if array is not None}
+        self.operations.append(Operation(kind, name, self.keep(x), self.keep(y), kept, dict(names or {}), settings))
+
+    def save(self, folder: Path) -> None:
+        """Write the observation into two files, observed.json and observed.safetensors."""
+        save_file({**self.arrays, "output": np.ascontiguousarray(self.output)}, folder / "observed.safetensors")
+        (folder / "observed.json").write_text(json.dumps([asdict(operation) for operation in self.operations]))
+
+    @classmethod
+    def load(cls, folder: Path) -> Observation:
+        arrays = load_file(folder / "observed.safetensors")
+        operations = [Operation(**row) for row in json.loads((folder / "observed.json").read_text())]
+        return cls(operations, arrays, arrays.pop("output"))
+
+
+class Observes(Protocol):
+    """A framework's observe.py."""
+
+    def load(self, path: Path) -> Any:
+        """The network in a file. Raises BackendError for a file that the framework cannot run."""
+
+    def assign(self, net: Any, tensors: Mapping[str, Array]) -> None:
+        """Set parameters and buffers by the network's own names."""
+
+    def observe(self, net: Any, x: Array) -> Observation:
+        """Run the network once, in eval mode, on a batch [N, C, H, W].
+
+        Raises BackendError when the network fails, or when its output is not [N, classes].
+        """

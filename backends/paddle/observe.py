@@ -1,0 +1,97 @@
+"""Paddle: what any `nn.Layer` computes, operation by operation.
+
+Seen are the layers of the classes nn.Conv2D, nn.Linear and nn.BatchNorm2D, and of those derived from them. A network
+that calls `paddle.nn.functional` itself hides its operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+from numpy.typing import NDArray
+from paddle import Tensor, nn
+
+from backends.observed import Array, Observation
+from backends.paddle.network import modes_kept
+from zoo.errors import BackendError
+
+NORM_ROLES = {"weight": "weight", "bias": "bias", "_mean": "mean", "_variance": "var"}
+"""Attributes of a batch norm, and their roles."""
+
+
+def load(path: Path) -> Any:
+    """Raises BackendError: an inference program hides its operations."""
+    raise BackendError(
+        f"{path}: give the nn.Layer itself, as package.module:function: a saved Paddle program hides its operations"
+    )
+
+
+def assign(net: nn.Layer, tensors: Mapping[str, Array]) -> None:
+    """Set parameters and buffers by the network's own names; linear weights are [outputs, inputs] here."""
+    state = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    for name, array in tensors.items():
+        state[name].set_value(array.T if array.ndim == 2 else array)
+
+
+def observe(net: Any, x: Array) -> Observation:
+    """Run the network once in eval mode: see `backends.observed.Observes.observe`."""
+    if not isinstance(net, nn.Layer):
+        raise BackendError(f"expected a paddle.nn.Layer, not {type(net).__name__}")
+    found, hooks = Observation(), list[Any]()
+    for name, layer in net.named_sublayers(include_self=True):
+        if isinstance(layer, nn.Conv2D):
+            hooks += _watch(found, "conv", name, layer, {"weight": "weight", "bias": "bias"})
+        elif isinstance(layer, nn.Linear):
+            hooks += _watch(found, "linear", name, layer, {"weight": "weight", "bias": "bias"})
+        elif isinstance(layer, nn.layer.norm._BatchNormBase):
+            hooks += _watch(found, "norm", name, layer, NORM_ROLES)
+    try:
+        with modes_kept(net), paddle.no_grad():
+            net.eval()
+            output = net(paddle.to_tensor(x))
+    except Exception as error:
+        raise BackendError(f"the network failed: {type(error).__name__}: {error}") from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    first = output[0] if isinstance(output, tuple | list) and output else output
+    if not isinstance(first, Tensor) or first.ndim != 2 or first.shape[0] != len(x):
+        got = list(first.shape) if isinstance(first, Tensor) else type(first).__name__
+        raise BackendError(f"expected logits [{len(x)}, classes] of the network, not {got}")
+    found.output = np.ascontiguousarray(_numpy(first))
+    return found
+
+
+def _watch(found: Observation, kind: Any, name: str, layer: Any, roles: Mapping[str, str]) -> list[Any]:
+    """Record the layer when it runs; returns its hooks."""
+
+    def note(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        arrays, names = {}, {}
+        for attribute, role in roles.items():
+            tensor = getattr(layer, attribute, None)
+            if tensor is not None:
+                array = _numpy(tensor)
+                arrays[role] = array.T if kind == "linear" and role == "weight" else array
+                names[role] = f"{name}.{attribute}" if name else attribute
+        settings: dict[str, Any] = {}
+        if kind == "conv":
+            settings = {"stride": layer._stride, "padding": layer._padding, "dilation": layer._dilation}
+            settings["groups"] = layer._groups
+        elif kind == "norm":
+            settings = {"eps": float(layer._epsilon)}
+        found.add(kind, name, before.pop(), _numpy(output), arrays, names, **settings)
+
+    before: list[NDArray[Any]] = []
+    return [
+        layer.register_forward_pre_hook(lambda layer, inputs: before.append(_numpy(inputs[0]))),
+        layer.register_forward_post_hook(note),
+    ]
+
+
+def _numpy(tensor: Tensor) -> NDArray[Any]:
+    array: NDArray[Any] = tensor.detach().cpu().astype("float32").numpy()
+    return array

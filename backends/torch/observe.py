@@ -1,0 +1,140 @@
+"""PyTorch: what any `nn.Module`, TorchScript module or exported program computes, operation by operation.
+
+A dispatch mode sees the operations themselves, however the network calls them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from backends.observed import Array, Observation
+from backends.torch.network import modes_kept
+from zoo.errors import BackendError
+
+aten = torch.ops.aten
+
+CONVOLUTIONS = (aten.convolution.default, aten._convolution.default)
+"""Of eager mode, and of TorchScript; their arguments are the same."""
+
+NORMS = {
+    aten.native_batch_norm.default: 7,
+    aten._native_batch_norm_legit_no_training.default: 6,
+    aten._native_batch_norm_legit.default: 7,
+    aten.cudnn_batch_norm.default: 7,
+    aten._batch_norm_no_update.default: 6,
+}
+"""Batch norms of PyTorch's dispatcher, and the position of their epsilon."""
+
+
+class _Recorder(TorchDispatchMode):
+    """Records convolutions, linear layers and batch norms of the operations that run while it is active."""
+
+    def __init__(self, names: Mapping[tuple[int, tuple[int, ...]], str]) -> None:
+        super().__init__()
+        self.names = names
+        self.found = Observation()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        if func in CONVOLUTIONS or func in NORMS:
+            x = _numpy(args[0])  # before it runs: an operation in place may change it later
+        result = func(*args, **(kwargs or {}))
+        if func in CONVOLUTIONS:
+            stride, padding, dilation, transposed, _, groups = args[3:9]
+            if not transposed and len(stride) == 2:
+                settings = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+                self._add("conv", x, result, {"weight": args[1], "bias": args[2]}, **settings)
+        elif func in NORMS:
+            roles = dict(zip(("weight", "bias", "mean", "var"), args[1:5], strict=True))
+            self._add("norm", x, result[0], roles, eps=float(args[NORMS[func]]))
+        elif func is aten.addmm.default:
+            self._linear(args[1], args[2], args[0], result)
+        elif func is aten.mm.default:
+            self._linear(args[0], args[1], None, result)
+        elif func is aten.linear.default:
+            self._add("linear", _numpy(args[0]), result, {"weight": args[1], "bias": args[2] if args[2:] else None})
+        return result
+
+    def _linear(self, x: Tensor, weight: Tensor, bias: Tensor | None, y: Tensor) -> None:
+        self._add("linear", _numpy(x), y, {"weight": weight.t(), "bias": bias})
+
+    def _add(self, kind: Any, x: NDArray[Any], y: Tensor, roles: Mapping[str, Tensor | None], **settings: Any) -> None:
+        given = {role: tensor for role, tensor in roles.items() if tensor is not None}
+        names = {role: self.names[_key(tensor)] for role, tensor in given.items() if _key(tensor) in self.names}
+        name = names.get("weight", "").rpartition(".")[0]
+        arrays = {role: _numpy(tensor) for role, tensor in given.items()}
+        self.found.add(kind, name, x, _numpy(y), arrays, names, **settings)
+
+
+def _numpy(tensor: Tensor) -> NDArray[Any]:
+    array: NDArray[Any] = tensor.detach().to("cpu", torch.float32).numpy()
+    return array
+
+
+def _key(tensor: Tensor) -> tuple[int, tuple[int, ...]]:
+    """What a parameter and its views of the same shape share."""
+    return tensor.data_ptr(), tuple(tensor.shape)
+
+
+def load(path: Path) -> Any:
+    """A TorchScript module (.pt), or an exported program (.pt2). Raises BackendError for any other file."""
+    try:
+        if path.suffix == ".pt2":
+            return torch.export.load(path).module()
+        return torch.jit.load(str(path), map_location="cpu")
+    except Exception as error:  # RuntimeError, ValueError and others, by the fault of the file
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BackendError(
+            f"{path}: expected a TorchScript or torch.export file, and PyTorch says: {reason}; give a network that "
+            "has to be built as package.module:function"
+        ) from None
+
+
+def assign(net: torch.nn.Module, tensors: Mapping[str, Array]) -> None:
+    """Set parameters and buffers by the network's own names."""
+    state = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    with torch.no_grad():
+        for name, array in tensors.items():
+            state[name].copy_(torch.from_numpy(array))
+
+
+def observe(net: Any, x: Array) -> Observation:
+    """Run the network once in eval mode on the CPU: see `backends.observed.Observes.observe`."""
+    if not isinstance(net, torch.nn.Module):
+        raise BackendError(f"expected a torch.nn.Module, not {type(net).__name__}")
+    net = net.cpu()
+    state = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    names = {}
+    for name, tensor in state.items():
+        names[_key(tensor)] = name
+        if tensor.ndim == 2:
+            names[tensor.data_ptr(), tuple(tensor.t().shape)] = name
+    recorder = _Recorder(names)
+    exported = isinstance(net, torch.fx.GraphModule)  # its mode is fixed: eval() raises
+    with modes_kept(net), torch.no_grad():
+        if not exported:
+            net.eval()
+        try:
+            with recorder:
+                output = net(torch.from_numpy(x))
+        except Exception as error:
+            raise BackendError(f"the network failed: {type(error).__name__}: {error}") from error
+    recorder.found.output = logits(output, len(x))
+    return recorder.found
+
+
+def logits(output: Any, images: int) -> NDArray[np.float32]:
+    """The first tensor [N, classes] of a network's output. Raises BackendError when there is none."""
+    first = output[0] if isinstance(output, tuple | list) and output else output
+    first = getattr(first, "logits", first)
+    if not isinstance(first, Tensor) or first.ndim != 2 or len(first) != images:
+        got = list(first.shape) if isinstance(first, Tensor) else type(first).__name__
+        raise BackendError(f"expected logits [{images}, classes] of the network, not {got}")
+    return np.ascontiguousarray(_numpy(first))

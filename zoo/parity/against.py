@@ -1,0 +1,235 @@
+"""`zoo parity MODEL --against X`: whether a network that is not ours is the network of a spec, and if not, why.
+
+The network runs once, in its own framework, in a process of its own. What it computes is aligned with the spec
+(`zoo.parity.alignment`), operation by operation; a difference is explained by the catalogue of causes
+(`zoo.parity.causes`), each of them proved by a repair. After a repair the next difference is looked for, until none is
+left or one cannot be explained.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import weights
+from backends import worker
+from backends.observed import FILES, Observation
+from zoo.arguments import integer
+from zoo.data.images import read_image, sample_photographs
+from zoo.data.transforms import Evaluate
+from zoo.errors import BackendError, InputError, SpecError
+from zoo.language.interpreter import Interpreter
+from zoo.language.model import Model
+from zoo.language.trace import InputCheck
+from zoo.parity.alignment import Alignment, Finding, align
+from zoo.parity.bands import bands, error
+from zoo.parity.causes import Candidate, Case, prove
+
+Array = NDArray[Any]
+
+OBSERVERS = ("torch", "mindspore", "paddle", "onnx")
+MOST = 20
+"""Causes after which nothing more is looked for."""
+
+
+def against(
+    model: str | Path | Model,
+    target: str | Path,
+    *,
+    framework: str | None = None,
+    checkpoint: str | Path | None = None,
+    images: Sequence[str | Path] = (),
+    size: int | None = None,
+    batch: int | None = None,
+    timeout: float = 600,
+) -> dict[str, Any]:
+    """Compare a network with a spec; returns the JSON document of `zoo parity --against`.
+
+    model       anything that `weights.resolve` takes
+    target      "package.module:function", a function or class that returns the network when it is called without
+                arguments, found from the working folder too; or a file: TorchScript (.pt), torch.export (.pt2), ONNX
+    framework   of the function: torch (the default), mindspore or paddle
+    checkpoint  weights to put into both; None: the network's own
+    images      by default scikit-learn's first photograph, preprocessed as the model's publisher does
+    size        of the input in pixels; None: the model's own
+    batch       images are repeated to fill it
+
+    Raises ZooError for bad input, and BackendError when the network cannot be built or run.
+    """
+    spec = replace(weights.resolve(model), aux=())
+    if spec.head is None:
+        raise SpecError(f"{spec.name}: feature maps cannot be compared with a network's logits: leave out the taps")
+    name = os.fspath(target)
+    backend = _backend(name, framework)
+    given: dict[str, Array] | None = None
+    if checkpoint is not None:
+        opened = weights.open_checkpoint(checkpoint, model=spec)
+        full = opened.model
+        spec = replace(full, aux=())
+        given = weights.restrict(opened.arrays(), spec, full)
+    side = spec.size if size is None else integer(size, "the size")
+    photographs = [read_image(path) for path in images] if images else sample_photographs()[:1]
+    count = integer(len(photographs) if batch is None else batch, "the batch")
+    InputCheck(spec)((count, spec.in_channels, side, side))
+    evaluate = Evaluate(spec, side)
+    inputs = np.stack([evaluate.pixels(photographs[i % len(photographs)]) for i in range(count)])
+    with tempfile.TemporaryDirectory(prefix="zoo-against-") as folder:
+        seen, version = observed(backend, spec, name, inputs, Path(folder), timeout=timeout)
+        if given is not None:
+            seen, version = _with_weights(backend, spec, name, inputs, Path(folder), seen, given, timeout)
+    return {
+        "model": spec.name,
+        "against": name,
+        "framework": backend,
+        "version": version,
+        "weights": str(checkpoint) if checkpoint else "the network's own",
+        "input": {"images": [str(path) for path in images] or "scikit-learn's sample", "shape": list(inputs.shape)},
+        **judge(spec, seen, inputs, given),
+    }
+
+
+def judge(model: Model, seen: Observation, inputs: Array, given: Mapping[str, Array] | None = None) -> dict[str, Any]:
+    """Compare what a network has computed with a spec without auxiliary heads; returns verdict, place and causes.
+
+    ok             whether it is the spec's network
+    max_rel_error  of its logits against the float64 reference with the same weights; None where they cannot be had
+    band           the largest error that rounding explains
+    checked        how many operations, and inputs of operations, were compared
+    first          the first difference in order of execution; None when there is none
+    cause, change  of that difference; None where no cause of the catalogue explains it
+    proved         whether the change makes the difference vanish
+    causes         all that were proved, in order
+    left           differences that are not explained
+    """
+    found = align(model, seen, inputs, given)
+    arrays = dict(found.arrays)
+    case = Case(model, seen, inputs, None if given is None else arrays, found)
+    causes: list[Candidate] = []
+    explained: Candidate | None = None
+    open_ = _repairable(found)
+    while open_ is not None and len(causes) < MOST:
+        candidate = prove(case, open_)
+        if candidate is None:
+            break
+        causes.append(candidate)
+        if open_ is found.first:
+            explained = candidate
+        case = case.apply(candidate).aligned()
+        open_ = _repairable(case.found)
+    first = found.first
+    logits, band = None, None
+    if not any(finding.kind in ("missing", "extra") for finding in found.findings):
+        float64 = {name: array.astype(np.float64) for name, array in arrays.items()}
+        expected = Interpreter(model, float64).tape(inputs)["logits"]
+        if expected.shape == seen.output.shape:
+            logits = error(seen.output, expected)
+            band = bands(model, arrays, inputs, {"logits": expected})["logits"]
+    cause, change = _named(first, explained)
+    return {
+        "ok": first is None and logits is not None and band is not None and logits <= band,
+        "max_rel_error": logits if logits is None or np.isfinite(logits) else None,
+        "band": band,
+        "checked": found.checked,
+        "first": None if first is None else _document(first),
+        "cause": cause,
+        "proved": explained is not None or (first is not None and first.kind == "weight"),
+        "change": change,
+        "causes": [
+            {"cause": candidate.cause, "where": list(candidate.where), "change": candidate.text} for candidate in causes
+        ],
+        "left": [_document(finding) for finding in case.found.findings],
+    }
+
+
+def _repairable(found: Alignment) -> Finding | None:
+    """The first difference that a cause of the catalogue may explain."""
+    for finding in found.findings:
+        if finding.kind not in ("weight", "missing", "extra") or (finding.kind, finding.path) == ("missing", "head"):
+            return finding
+    return None
+
+
+def _named(first: Finding | None, explained: Candidate | None) -> tuple[str | None, str | None]:
+    if explained is not None:
+        return explained.cause, f"{', '.join(explained.where)}: {explained.text}"
+    if first is not None and first.kind == "weight":
+        return "weight", f"{first.path}: {first.detail}"
+    return None, None
+
+
+def _document(finding: Finding) -> dict[str, Any]:
+    return {
+        "path": finding.path,
+        "kind": finding.kind,
+        "error": finding.error if np.isfinite(finding.error) else None,
+        "band": finding.band,
+        "name": finding.name,
+        "between": list(finding.between),
+        "detail": finding.detail,
+    }
+
+
+def _backend(target: str, framework: str | None) -> str:
+    suffix = Path(target).suffix
+    if ":" in target and suffix not in FILES:
+        if framework is not None and framework not in OBSERVERS[:3]:
+            raise BackendError(f"--framework {framework}: expected one of {', '.join(OBSERVERS[:3])}")
+        return framework or "torch"
+    if suffix not in FILES:
+        raise InputError(f"{target}: expected package.module:function, or a file that ends in {', '.join(FILES)}")
+    if not Path(target).is_file():
+        raise InputError(f"{target}: there is no such file")
+    if framework not in (None, FILES[suffix]):
+        raise BackendError(f"{target}: --framework {framework} cannot run it: leave the flag out")
+    return FILES[suffix]
+
+
+def observed(
+    backend: str,
+    model: Model,
+    target: str,
+    inputs: Array,
+    folder: Path,
+    tensors: Mapping[str, Array] | None = None,
+    timeout: float = 600,
+) -> tuple[Observation, str]:
+    """Run the target in a process of its own; returns what it computes, and the framework's version.
+
+    `tensors` are put into it first, under its own names.
+    """
+    np.save(folder / "inputs.npy", inputs)
+    job: dict[str, Any] = {"target": target, "folder": os.getcwd(), "tensors": sorted(tensors or {})}
+    for number, name in enumerate(job["tensors"]):
+        assert tensors is not None
+        np.save(folder / f"tensor{number}.npy", tensors[name])
+    report = worker.call("observe", backend, model, folder, job, timeout)
+    return Observation.load(folder), report["version"]
+
+
+def _with_weights(
+    backend: str,
+    model: Model,
+    target: str,
+    inputs: Array,
+    folder: Path,
+    seen: Observation,
+    given: Mapping[str, Array],
+    timeout: float,
+) -> tuple[Observation, str]:
+    """Run it again with the given weights in the place of its own, which an alignment has matched."""
+    tensors = {}
+    for name, operation in align(model, seen, inputs, products=False).matched.items():
+        for role, own in operation.names.items():
+            array = given.get(f"{name}.{role}")
+            if array is not None:
+                shape = seen.arrays[operation.parameters[role]].shape
+                turned = array.ndim == 4 and array.shape != shape and array.swapaxes(2, 3).shape == shape
+                tensors[own] = np.ascontiguousarray(array.swapaxes(2, 3) if turned else array, np.float32)
+    return observed(backend, model, target, inputs, folder, tensors, timeout)

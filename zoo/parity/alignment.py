@@ -1,0 +1,354 @@
+"""Aligning what a network computed with a spec, and finding where the two differ.
+
+The spec is walked with the observed network's own values: every convolution, linear layer and batch norm gets the
+observed input and is compared with the observed output, and goes on with the observed output. So each operation is
+judged by itself, and what lies between two of them (ReLUs, pools, concatenations, sums) by the input that it makes for
+the next. Operations are matched by their inputs, the shapes of their weights and the order of execution: names do not
+matter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backends.observed import Observation, Operation
+from zoo.language.geometry import border, reach
+from zoo.language.interpreter import Interpreter, batch_norm
+from zoo.language.model import Model
+from zoo.language.nodes import Box, Chain, Concat, Conv, Depthwise, Head, Node, NormRelu, Residual, children
+from zoo.language.trace import trace
+from zoo.parity.bands import FLOOR, band_of, error, unit
+
+Array = NDArray[Any]
+
+Kind = Literal["input", "conv", "linear", "norm", "output", "weight", "missing", "extra"]
+
+PASSING = FLOOR * unit("fp32")
+"""Largest error of what lies between two products: pools and sums of float32 values, each rounded once or twice."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A difference between the spec and the observed network.
+
+    path     of the spec
+    kind     of what differs: the "input" that comes to an operation; the output of a "conv", "linear" layer or "norm",
+             given the observed input; the network's "output"; a "weight" that is not the checkpoint's; an operation
+             that is "missing" from the network, or "extra"
+    error    max |observed - expected| / max |expected|
+    band     the largest error that rounding explains
+    name     the network's own name of the operation
+    between  paths of the spec whose work reaches the input since the last observed operation
+    detail   what else there is to say
+    """
+
+    path: str
+    kind: Kind
+    error: float
+    band: float
+    name: str = ""
+    between: tuple[str, ...] = ()
+    detail: str = ""
+
+
+@dataclass
+class Alignment:
+    """What was found, in order of execution.
+
+    matched   the operation of each path of the spec that has one ("....conv", "....bn", "....fc", "....hidden")
+    arrays    canonical weights: the observed network's own, or the given ones
+    checked   how many operations and inputs were compared
+    expected  what should have come to the operations whose input differs, by path
+    stages    what comes to each stage, from the observed values, by the stage's name
+    """
+
+    findings: list[Finding] = field(default_factory=list)
+    matched: dict[str, Operation] = field(default_factory=dict)
+    arrays: dict[str, Array] = field(default_factory=dict)
+    checked: int = 0
+    expected: dict[str, Array] = field(default_factory=dict)
+    stages: dict[str, Array] = field(default_factory=dict)
+
+    @property
+    def first(self) -> Finding | None:
+        return self.findings[0] if self.findings else None
+
+
+def align(
+    model: Model,
+    seen: Observation,
+    inputs: Array,
+    arrays: Mapping[str, Array] | None = None,
+    *,
+    matched: Mapping[str, Operation] | None = None,
+    products: bool = True,
+    epsilons: Mapping[str, float] | None = None,
+    softmax: bool = False,
+    begin: tuple[str, Array] | None = None,
+    until: str | None = None,
+) -> Alignment:
+    """Compare an observed network with a spec.
+
+    model     without auxiliary heads
+    inputs    the batch that the network was run on, [N, C, H, W]
+    arrays    canonical weights that it should have; None: its own are taken
+    matched   operations by path, from an earlier alignment; None: they are matched now
+    products  compare convolutions and linear layers too; without, only what lies between them, which is much faster
+    epsilons  of single batch norms, by path
+    softmax   the network's output is the softmax of the logits
+    begin     the stage to begin with, or "head", and what comes to it; None: the first, with `inputs`
+    until     the path of the last operation to compare; None: all
+    """
+    walk = _Walk(model, seen, arrays, matched, products, epsilons or {}, softmax, until)
+    with contextlib.suppress(_Reached):
+        walk.begin(*(begin or (model.stages[0].name, inputs.astype(np.float64))))
+    return walk.result
+
+
+class _Reached(Exception):
+    """The last operation to compare has been compared."""
+
+
+class _Walk(Interpreter):
+    def __init__(
+        self,
+        model: Model,
+        seen: Observation,
+        arrays: Mapping[str, Array] | None,
+        matched: Mapping[str, Operation] | None,
+        products: bool,
+        epsilons: Mapping[str, float],
+        softmax: bool,
+        until: str | None,
+    ) -> None:
+        super().__init__(model, None if arrays is None else {n: a.astype(np.float64) for n, a in arrays.items()})
+        self.seen, self.given, self.known, self.products = seen, arrays, matched, products
+        self.epsilons, self.softmax, self.until = epsilons, softmax, until
+        self.result = Alignment(matched=dict(matched or {}))
+        self.left = list(seen.operations)
+        self.since: dict[int, tuple[Array, tuple[str, ...]]] = {}
+        self.shapes = trace(model).parameters
+
+    def begin(self, first: str, value: Array) -> None:
+        names = [*(stage.name for stage in self.spec.stages), "head"]
+        for stage in self.spec.stages[names.index(first) :]:
+            self.result.stages[stage.name] = value
+            value = self.run(stage.node, stage.name, value)
+        if self.spec.head is not None:
+            self.result.stages["head"] = value
+            value = self.run(self.spec.head, "head", value)
+            if self.softmax:
+                powers = np.exp(value - value.max(1, keepdims=True))
+                value = self._made(powers / powers.sum(1, keepdims=True), (value,), "head")
+            self._compare("head", "output", value, self.seen.output, PASSING)
+        products = [operation for operation in self.left if operation.kind != "norm"]
+        if products and self.known is None:
+            some = ", ".join(operation.name or operation.kind for operation in products[:3])
+            detail = f"{len(products)} operations of the network are not in the spec: {some}"
+            self.result.findings.append(Finding("", "extra", np.inf, 0.0, products[0].name, (), detail))
+        self.result.arrays = {name: array.astype(np.float32) for name, array in self.weights.items()}
+
+    # What has worked on a value since the last observed operation.
+
+    def run(self, node: Node, path: str, x: Array) -> Array:
+        y = self._run(node, path, x)
+        if path == self.until and path != "head":
+            raise _Reached
+        return y
+
+    def _run(self, node: Node, path: str, x: Array) -> Array:
+        match node:
+            case Concat():
+                parts = [self.run(child, f"{path}.{name}", x) for name, child in children(node)]
+                y = np.concatenate(parts, 1)
+                return self._made(y, (*parts,), path)
+            case Residual():
+                straight = x if node.shortcut is None else self.run(node.shortcut, f"{path}.shortcut", x)
+                body = self.run(node.body, f"{path}.body", x)
+                y = straight + node.scale * body
+                return self._made(np.maximum(y, 0) if node.act else y, (straight, body), path)
+            case Chain():
+                return super().run(node, path, x)
+            case Conv() | Depthwise() | NormRelu() | Head():
+                return self._made(super().run(node, path, x), (), path)
+            case _:
+                return self._made(super().run(node, path, x), (x,), path)
+
+    def _made(self, y: Array, parents: tuple[Array, ...], path: str) -> Array:
+        before = [at for parent in parents for at in self._between(parent)]
+        self.since[id(y)] = (y, tuple(dict.fromkeys((*before, path))))  # the array is kept: its id stays its own
+        return y
+
+    def _between(self, x: Array) -> tuple[str, ...]:
+        return self.since[id(x)][1] if id(x) in self.since else ()
+
+    # The observed operations.
+
+    def convolve(self, node: Box, path: str, x: Array) -> Array:
+        name = f"{path}.conv"
+        operation = self._operation(name, "conv", x, node)
+        if operation is None:
+            return self._missing(name, x, lambda: super(_Walk, self).convolve(node, path, x))
+        x = self._arrived(path, operation, x, node)
+        self._weigh(path, name, operation, ("weight", "bias") if node.bias else ("weight",))
+        observed = self.seen.arrays[operation.y].astype(np.float64)
+        if not self._fits(observed, node, path, x):
+            expected = super().convolve(node, path, x)
+            self._compare(path, "conv", expected, observed, 0.0, operation)
+            return expected
+        if self.products:
+            expected = super().convolve(node, path, x)
+            limit = band_of(lambda net: net.convolve(node, path, x), self.spec, self._local(path), expected, runs=1)
+            self._compare(path, "conv", expected, observed, limit, operation)
+        return observed
+
+    def _fits(self, observed: Array, node: Box, path: str, x: Array) -> bool:
+        """Whether an observed output has the shape that the spec's convolution gives."""
+        channels = len(self.weights[f"{path}.conv.weight"])
+        sides = [
+            (n + sum(border(node.padding, n, k, node.stride)) - k) // node.stride + 1
+            for n, k in zip(x.shape[2:], reach(node), strict=True)
+        ]
+        return observed.shape == (len(x), channels, *sides)
+
+    def linear(self, path: str, x: Array) -> Array:
+        operation = self._operation(path, "linear", x, None)
+        if operation is None:
+            return self._missing(path, x, lambda: super(_Walk, self).linear(path, x))
+        x = self._arrived(path, operation, x, None)
+        self._weigh(path, path, operation, ("weight", "bias"))
+        observed = self.seen.arrays[operation.y].astype(np.float64)
+        if self.products:
+            expected = super().linear(path, x)
+            limit = band_of(lambda net: net.linear(path, x), self.spec, self._local(path), expected, runs=1)
+            self._compare(path, "linear", expected, observed, limit, operation)
+        return observed
+
+    def normalise(self, path: str, x: Array) -> Array:
+        if self.spec.norm is None:
+            return x
+        name = f"{path}.bn"
+        operation = self._operation(name, "norm", x, None)
+        if operation is None:
+            if f"{name}.var" not in self.weights:  # the network has none here: as if it were the identity
+                channels = np.ones(x.shape[1])
+                roles = {"weight": channels * np.sqrt(1 + self.spec.norm.eps), "bias": 0 * channels}
+                roles |= {"mean": 0 * channels, "var": channels}
+                self.weights |= {f"{name}.{role}": array for role, array in roles.items()}
+            return super().normalise(path, x)
+        x = self._arrived(path, operation, x, None)
+        self._weigh(path, name, operation, ("weight", "bias", "mean", "var"))
+        norm = replace(self.spec.norm, eps=self.epsilons.get(path, self.spec.norm.eps))
+        expected = batch_norm(x, self.weights, name, norm)
+        observed = self.seen.arrays[operation.y].astype(np.float64)
+        self._compare(path, "norm", expected, observed, PASSING, operation)
+        return observed
+
+    def _operation(self, name: str, kind: str, x: Array, node: Box | None) -> Operation | None:
+        """The observed operation of a name of the spec."""
+        if self.known is not None:
+            return self.known.get(name)
+        of_kind = [operation for operation in self.left if operation.kind == kind]
+        if kind == "norm":
+            fitting = [operation for operation in of_kind if self._arrives(operation, x, node)]
+        else:
+            shape = self.shapes[f"{name}.weight"].shape
+            fitting = [operation for operation in of_kind if self._shape(operation) == shape]
+            turned = [operation for operation in of_kind if self._shape(operation) == (*shape[:-2], *shape[:-3:-1])]
+            same = [operation for operation in fitting if self._arrives(operation, x, node)]
+            exact = [operation for operation in same or fitting if self._has_given_weight(operation, name)]
+            fitting = exact or same or [o for o in turned if self._arrives(o, x, node)] or fitting or turned
+        if not fitting:
+            return None
+        self.left.remove(fitting[0])
+        self.result.matched[name] = fitting[0]
+        return fitting[0]
+
+    def _shape(self, operation: Operation) -> tuple[int, ...]:
+        return self.seen.arrays[operation.parameters["weight"]].shape
+
+    def _arrives(self, operation: Operation, x: Array, node: Box | None) -> bool:
+        return _nearest(self.seen.arrays[operation.x], x, node)[0] <= PASSING
+
+    def _has_given_weight(self, operation: Operation, name: str) -> bool:
+        if self.given is None or f"{name}.weight" not in self.given:
+            return False
+        return np.array_equal(self.seen.arrays[operation.parameters["weight"]], self.given[f"{name}.weight"])
+
+    def _arrived(self, path: str, operation: Operation, x: Array, node: Box | None) -> Array:
+        """Compare an operation's input; returns the observed one, without the border that the network has added."""
+        found, value = _nearest(self.seen.arrays[operation.x], x, node)
+        self.result.checked += 1
+        if not found <= PASSING:
+            between = self._between(x)
+            self.result.expected[path] = x
+            self.result.findings.append(Finding(path, "input", found, PASSING, operation.name, between))
+        return value
+
+    def _weigh(self, path: str, name: str, operation: Operation, roles: tuple[str, ...]) -> None:
+        """Take the operation's parameters, or compare them with those given."""
+        for role in roles:
+            key = f"{name}.{role}"
+            shape = self.shapes[key].shape
+            observed = self.seen.arrays.get(operation.parameters.get(role, ""))
+            if observed is None:  # no bias, a norm without gamma
+                observed = np.full(shape, role in ("weight", "var"), np.float32)
+            if self.given is None:
+                turned = observed.ndim == 4 and observed.shape != shape
+                self.weights[key] = (observed.swapaxes(2, 3) if turned else observed).astype(np.float64)
+            elif (
+                self.known is None
+                and observed.shape == shape
+                and not np.array_equal(observed, self.given[key].astype(np.float32))
+            ):
+                found = error(observed, self.given[key])
+                own = operation.names.get(role, operation.name)
+                self.result.findings.append(
+                    Finding(path, "weight", found, 0.0, own, (), f"{key} is not the checkpoint's")
+                )
+                if observed.shape == shape:
+                    self.weights[key] = observed.astype(np.float64)  # and go on with it, to judge what follows
+
+    def _local(self, path: str) -> dict[str, Array]:
+        return {name: array for name, array in self.weights.items() if name.startswith(f"{path}.")}
+
+    def _compare(
+        self, path: str, kind: Kind, expected: Array, observed: Array, limit: float, operation: Operation | None = None
+    ) -> None:
+        self.result.checked += 1
+        found = error(observed, expected)
+        if not found <= limit:
+            name = operation.name if operation else ""
+            detail = "" if operation is None else ", ".join(f"{k} {v}" for k, v in operation.settings.items())
+            between = self._between(expected) if kind == "output" else (path,)
+            self.result.findings.append(Finding(path, kind, found, limit, name, between, detail))
+
+    def _missing(self, name: str, x: Array, compute: Any) -> Array:
+        if self.known is None:
+            shape = self.shapes[f"{name}.weight"].shape
+            detail = f"the network has no operation with a weight of {' x '.join(map(str, shape))} left for it"
+            self.result.findings.append(Finding(name.rpartition(".")[0], "missing", np.inf, 0.0, "", (), detail))
+        for key, parameter in self.shapes.items():
+            if key.startswith(f"{name}."):
+                self.weights.setdefault(key, np.zeros(parameter.shape))
+        y: Array = compute()
+        return y
+
+
+def _nearest(observed: NDArray[np.float32], x: Array, node: Box | None) -> tuple[float, Array]:
+    """The error of an observed input, and the input as float64 without a border that the network padded by itself."""
+    value = observed.astype(np.float64)
+    if value.shape != x.shape and node is not None and value.ndim == 4 and value.shape[:2] == x.shape[:2]:
+        pads = [border(node.padding, n, k, node.stride) for n, k in zip(x.shape[2:], reach(node), strict=True)]
+        if tuple(n + sum(pad) for n, pad in zip(x.shape[2:], pads, strict=True)) == value.shape[2:]:
+            (top, _), (left, _) = pads
+            value = value[:, :, top : top + x.shape[2], left : left + x.shape[3]]
+    if value.shape != x.shape:
+        return np.inf, x
+    return error(value, x), value

@@ -1,0 +1,406 @@
+"""The catalogue of causes: changes to a spec, or to its input, that make it the network that was observed.
+
+A candidate is proved by applying it and aligning again: the difference must vanish, without making another. Names are
+those of docs/parity.md; the differences between published implementations that they describe are in docs/peers.md.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backends.observed import Observation, Operation
+from zoo.errors import SpecError
+from zoo.language.model import Model
+from zoo.language.nodes import (
+    AvgPool,
+    Chain,
+    Concat,
+    Conv,
+    Depthwise,
+    Head,
+    MaxPool,
+    Node,
+    Residual,
+    children,
+)
+from zoo.language.trace import trace
+from zoo.parity.alignment import Alignment, Finding, align
+
+Array = NDArray[Any]
+
+SCALES = (1.0, 0.1, 0.17, 0.2, 0.3)
+"""Scales of residual branches in published Inception-ResNets; others are fitted."""
+
+EPSILONS = (1e-3, 1e-5, 1e-4, 1e-6, 2e-5, 1e-2)
+"""Usual epsilons of batch norm, after those that the network states itself."""
+
+POOL_PADDINGS = ("half", "valid", "same", "ceil")
+
+Change: TypeAlias = tuple[str, str, Node]
+"""A cause, the change in words, and the node to put in place of another."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A cause and the change that it stands for.
+
+    cause     a name of the catalogue
+    where     paths of the spec that change; "input" or "batch norm" for what is not at one place
+    text      the change in words
+    model     the spec with the change
+    inputs    what the network makes of the images before its first operation; None: nothing
+    epsilons  of single batch norms, by path
+    order     of the branches of a concatenation, whose paths then change
+    softmax   whether a softmax follows the logits
+    """
+
+    cause: str
+    where: tuple[str, ...]
+    text: str
+    model: Model
+    inputs: Array | None = None
+    epsilons: Mapping[str, float] = field(default_factory=dict)
+    order: tuple[int, ...] = ()
+    softmax: bool = False
+
+    def renamed(self, of: Mapping[str, Any]) -> dict[str, Any]:
+        """What belongs to paths of the spec, under the paths after the change."""
+        if not self.order:
+            return dict(of)
+        (at,) = self.where
+        new = {f"{at}.branch{old}": f"{at}.branch{now}" for now, old in enumerate(self.order)}
+        moved = {}
+        for path, value in of.items():
+            before = next((prefix for prefix in new if path.startswith(f"{prefix}.")), None)
+            moved[path if before is None else new[before] + path.removeprefix(before)] = value
+        return moved
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network that was observed, and what it is compared with.
+
+    model    the spec, perhaps changed already
+    seen     what the network has computed
+    inputs   the batch that it was run on
+    given    the weights that it should have; None: its own
+    found    their alignment
+    epsilons of single batch norms that have another than the spec's
+    softmax  whether a softmax follows the logits
+    """
+
+    model: Model
+    seen: Observation
+    inputs: Array
+    given: Mapping[str, Array] | None
+    found: Alignment
+    epsilons: Mapping[str, float] = field(default_factory=dict)
+    softmax: bool = False
+
+    def apply(
+        self,
+        candidate: Candidate,
+        products: bool = True,
+        begin: tuple[str, Array] | None = None,
+        until: str | None = None,
+    ) -> Case:
+        """The case with a change made; the rest is as in `align`. Raises SpecError where the result is no network."""
+        needed = trace(candidate.model).parameters
+        given = None if self.given is None else candidate.renamed(self.given)
+        case = replace(
+            self,
+            model=candidate.model,
+            inputs=self.inputs if candidate.inputs is None else candidate.inputs,
+            given=None if given is None else {name: _turned(given, name, needed[name].shape) for name in needed},
+            epsilons={**self.epsilons, **candidate.epsilons},
+            softmax=self.softmax or candidate.softmax,
+        )
+        return case.aligned(candidate.renamed(self.found.matched), products, begin, until)
+
+    def aligned(
+        self,
+        matched: Mapping[str, Operation] | None = None,
+        products: bool = True,
+        begin: tuple[str, Array] | None = None,
+        until: str | None = None,
+    ) -> Case:
+        """The case, aligned again; without `matched`, operations are matched anew."""
+        found = align(
+            self.model,
+            self.seen,
+            self.inputs,
+            self.given,
+            matched=matched,
+            products=products,
+            epsilons=self.epsilons,
+            softmax=self.softmax,
+            begin=begin,
+            until=until,
+        )
+        return replace(self, found=found)
+
+
+def prove(case: Case, finding: Finding) -> Candidate | None:
+    """The change that makes a finding vanish and leaves the fewest others; None when none does.
+
+    A change to one node is tried at all nodes that equal it, too.
+    """
+    products = finding.kind in ("conv", "linear")
+    counted = [other for other in case.found.findings if products or other.kind not in ("conv", "linear")]
+    best, least = None, len(counted)
+    for candidate in _candidates(case, finding):
+        if not _vanishes(case, candidate, finding):
+            continue
+        if finding.kind == "missing":
+            return candidate
+        for wider in (candidate, _everywhere(case.model, candidate)):
+            if wider is not None and (left := len(case.apply(wider, products).found.findings)) < least:
+                best, least = wider, left
+        if best is not None and (least == 0 or finding.kind in ("conv", "linear", "norm")):
+            break
+    return best
+
+
+def _vanishes(case: Case, candidate: Candidate, finding: Finding) -> bool:
+    """Whether a finding is gone after a change; nothing before the changed stage or after the finding is run."""
+    products = finding.kind in ("conv", "linear")
+    stages = [*(stage.name for stage in case.model.stages), "head"]
+    changed = [at for at in (path.partition(".")[0] for path in candidate.where) if at in stages]
+    begin = None
+    if changed and candidate.inputs is None:
+        first = min(changed, key=stages.index)
+        begin = (first, case.found.stages[first])
+    try:
+        if finding.kind == "missing":
+            findings = replace(case, model=candidate.model).aligned(products=False).found.findings
+        else:
+            findings = case.apply(candidate, products, begin, finding.path).found.findings
+    except (SpecError, ValueError):  # ValueError: shapes that do not fit
+        return False
+    return not any((other.path, other.kind) == (finding.path, finding.kind) for other in findings)
+
+
+def _candidates(case: Case, finding: Finding) -> Iterator[Candidate]:
+    """What could explain a finding, the likeliest first."""
+    between = finding.kind in ("input", "output")
+    if finding.kind == "norm" or between:
+        yield from _epsilons(case, finding)
+    if finding.kind == "input" and finding.path == trace(case.model).ops[0].path:
+        yield from _inputs(case, finding)
+    if finding.kind == "output":
+        yield Candidate("softmax", ("head",), "a softmax follows the logits", case.model, softmax=True)
+    if finding.kind == "missing" and finding.path == "head":
+        yield from _classes(case)
+    nodes = _nodes(case.model)
+    for path in reversed(finding.between or (finding.path,)):
+        if path in nodes:
+            node = nodes[path]
+            changes = _between(node) if between else _product(node)
+            if between and isinstance(node, Residual):
+                changes = itertools.chain(changes, _fitted(case, finding, path, node))
+            for cause, text, changed in changes:
+                yield Candidate(cause, (path,), text, _with(case.model, path, changed))
+            if between and isinstance(node, Concat):
+                yield from _orders(case.model, path, node)
+
+
+def _orders(model: Model, path: str, node: Concat) -> Iterator[Candidate]:
+    """The branches of a concatenation in other orders."""
+    for order in itertools.permutations(range(len(node.branches))):
+        if list(order) != sorted(order):
+            text = f"the branches in the order {', '.join(f'branch{i}' for i in order)}"
+            changed = Concat(tuple(node.branches[i] for i in order))
+            yield Candidate("branch_order", (path,), text, _with(model, path, changed), order=order)
+
+
+def _classes(case: Case) -> Iterator[Candidate]:
+    """Another number of classes: that of a linear layer which is left over."""
+    left = [o for o in case.seen.operations if o.kind == "linear" and o not in case.found.matched.values()]
+    for operation in left:
+        classes = len(case.seen.arrays[operation.parameters["weight"]])
+        cause = "background_class" if classes == case.model.num_classes + 1 else "num_classes"
+        text = f"{classes} classes where the spec has {case.model.num_classes}"
+        yield Candidate(cause, ("head",), text, replace(case.model, num_classes=classes))
+
+
+def _turned(arrays: Mapping[str, Array], name: str, shape: tuple[int, ...]) -> Array:
+    """A given array, or what a changed spec needs in its place: the kernel transposed, or a norm without effect."""
+    if name in arrays and arrays[name].shape == shape:
+        return arrays[name]
+    if name in arrays and arrays[name].ndim == 4 and arrays[name].swapaxes(2, 3).shape == shape:
+        return arrays[name].swapaxes(2, 3)
+    return np.full(shape, name.endswith(("bn.weight", "bn.var")), np.float32)
+
+
+def _nodes(model: Model) -> dict[str, Node]:
+    """Every node of the spec by path."""
+    found: dict[str, Node] = {}
+
+    def visit(node: Node, path: str) -> None:
+        found[path] = node
+        if isinstance(node, Chain | Concat | Residual):
+            for name, child in children(node):
+                visit(child, f"{path}.{name}")
+
+    for name, node in model.parts.items():
+        visit(node, name)
+    return found
+
+
+def _with(model: Model, path: str, changed: Node) -> Model:
+    """The model with another node at a path."""
+
+    def put(node: Node, at: str) -> Node:
+        if at == path:
+            return changed
+        if not isinstance(node, Chain | Concat | Residual) or not path.startswith(f"{at}."):
+            return node
+        below = {name: put(child, f"{at}.{name}") for name, child in children(node)}
+        match node:
+            case Chain():
+                return Chain(tuple(below.values()))
+            case Concat():
+                return Concat(tuple(below.values()))
+            case Residual():
+                return replace(node, body=below["body"], shortcut=below.get("shortcut"))
+
+    head = None if model.head is None else put(model.head, "head")
+    assert head is None or isinstance(head, Head)
+    stages = tuple(replace(stage, node=put(stage.node, stage.name)) for stage in model.stages)
+    return replace(model, head=head, stages=stages)
+
+
+def _everywhere(model: Model, candidate: Candidate) -> Candidate | None:
+    """The same change at every node that equals the changed one; None where there is no other."""
+    nodes = _nodes(model)
+    if len(candidate.where) != 1 or candidate.where[0] not in nodes or candidate.order or candidate.softmax:
+        return None
+    (at,) = candidate.where
+    changed = _nodes(candidate.model)[at]
+    same = tuple(path for path, node in nodes.items() if node == nodes[at])
+    if len(same) == 1:
+        return None
+    result = model
+    for path in same:
+        result = _with(result, path, changed)
+    return replace(candidate, where=same, model=result)
+
+
+def _epsilons(case: Case, finding: Finding) -> Iterator[Candidate]:
+    """Another epsilon of batch norm, of all and of one: those that the network itself states, then usual ones."""
+    norm = case.model.norm
+    if norm is None:
+        return
+    stated = [operation.settings["eps"] for operation in case.seen.operations if "eps" in operation.settings]
+    for eps in dict.fromkeys((*(float(f"{eps:.4g}") for eps in stated), *EPSILONS)):
+        text = f"eps={eps:g} where the spec has {norm.eps:g}"
+        if eps != norm.eps:
+            yield Candidate("eps", ("batch norm",), text, replace(case.model, norm=replace(norm, eps=eps)))
+        if finding.kind == "norm" and eps != case.epsilons.get(finding.path, norm.eps):
+            yield Candidate("eps", (finding.path,), text, case.model, epsilons={finding.path: eps})
+
+
+def _inputs(case: Case, finding: Finding) -> Iterator[Candidate]:
+    """Another order of the channels, or a scale and a shift for each of them."""
+    operation = case.found.matched.get(f"{finding.path}.conv")
+    observed = None if operation is None else case.seen.arrays[operation.x].astype(np.float64)
+    if observed is None or observed.shape != case.inputs.shape:
+        return
+    turned = case.inputs[:, ::-1]
+    text = "the network reverses the channels (RGB, BGR)"
+    yield Candidate("channel_order", ("input",), text, case.model, turned)
+    for source, order in ((case.inputs, ""), (turned, " of the channels in reverse")):
+        fits = [np.polyfit(source[:, c].ravel(), observed[:, c].ravel(), 1) for c in range(source.shape[1])]
+        scale, shift = np.array(fits).T
+        made = source * scale[:, None, None] + shift[:, None, None]
+        text = f"the network first computes {_list(scale)} x + {_list(shift)}{order}"
+        yield Candidate("normalisation", ("input",), text, case.model, made)
+
+
+def _list(values: Array) -> str:
+    return f"[{', '.join(f'{value:.4g}' for value in values)}]"
+
+
+def _fitted(case: Case, finding: Finding, path: str, node: Residual) -> Iterator[Change]:
+    """The scale of a residual branch, by least squares where a ReLU has cut nothing off."""
+    operation = case.found.matched.get(f"{finding.path}.conv")
+    if operation is None:
+        return
+    arrived = []
+    for scale in (0.0, 1.0):
+        bare = _with(case.model, path, replace(node, scale=scale, act=False))
+        arrived.append(case.apply(Candidate("", (path,), "", bare), False).found.expected.get(finding.path))
+    observed = case.seen.arrays[operation.x]
+    if arrived[0] is None or arrived[1] is None or arrived[0].shape != observed.shape:
+        return
+    kept = observed > 0 if node.act else np.ones(observed.shape, bool)
+    slope = (arrived[1] - arrived[0])[kept]
+    if slope.size and (slope**2).sum() > 0:
+        scale = float(f"{float(slope @ (observed - arrived[0])[kept] / (slope @ slope)):.6g}")
+        yield "residual_scale", f"scale={scale:g} where the spec has {node.scale:g}", replace(node, scale=scale)
+
+
+def _product(node: Node) -> Iterator[Change]:
+    """Other ways to run a convolution."""
+    if not isinstance(node, Conv | Depthwise):
+        return
+    yield from _windows(node)
+    if isinstance(node.kernel, tuple):
+        height, width = node.kernel
+        text = f"a kernel of {width} x {height} where the spec has {height} x {width}"
+        yield "kernel_order", text, replace(node, kernel=(width, height))
+
+
+def _between(node: Node) -> Iterator[Change]:
+    """Other ways to do what follows a convolution: ReLUs, pools, sums, concatenations."""
+    match node:
+        case Conv() | Depthwise() | Residual():
+            cause = "missing_relu" if node.act else "extra_relu"
+            yield cause, f"{'no' if node.act else 'a'} ReLU at its end", replace(node, act=not node.act)
+            if isinstance(node, Residual):
+                for scale in SCALES:
+                    if scale != node.scale:
+                        text = f"scale={scale:g} where the spec has {node.scale:g}"
+                        yield "residual_scale", text, replace(node, scale=scale)
+        case MaxPool():
+            average: Literal["half", "valid"] = "half" if node.padding == "half" else "valid"
+            for counted in (False, True):
+                text = f"average pooling, count_include_pad={counted}, where the spec has the maximum"
+                yield "pool_kind", text, AvgPool(node.kernel, node.stride, average, counted)
+            yield from _windows(node)
+        case AvgPool():
+            counted = not node.count_include_pad
+            if node.padding == "half":
+                text = f"count_include_pad={counted} where the spec has {node.count_include_pad}"
+                yield "count_include_pad", text, replace(node, count_include_pad=counted)
+            text = "the maximum where the spec has average pooling"
+            yield "pool_kind", text, MaxPool(node.kernel, node.stride, node.padding)
+            yield from _windows(node)
+        case Head(hidden=int()):
+            cause = "missing_relu" if node.act else "extra_relu"
+            yield cause, f"{'no' if node.act else 'a'} ReLU after the hidden layer", replace(node, act=not node.act)
+        case _:
+            return
+
+
+def _windows(node: Conv | Depthwise | MaxPool | AvgPool) -> Iterator[Change]:
+    """Other paddings, dilations and strides."""
+    paddings: tuple[Any, ...] = {MaxPool: POOL_PADDINGS, AvgPool: POOL_PADDINGS[:2]}.get(type(node), POOL_PADDINGS[:3])
+    for padding in paddings:
+        if padding != node.padding:
+            text = f"padding {padding!r} where the spec has {node.padding!r}"
+            yield "padding", text, replace(node, padding=padding)
+    if isinstance(node, Conv | Depthwise):
+        for dilation in (1, 2, 4):
+            if dilation != node.dilation:
+                text = f"dilation={dilation} where the spec has {node.dilation}"
+                yield "dilation", text, replace(node, dilation=dilation)
+    for stride in (1, 2):
+        if stride != node.stride:
+            yield "stride", f"stride={stride} where the spec has {node.stride}", replace(node, stride=stride)
