@@ -44,6 +44,12 @@ class Operation:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
+def digest(array: Array) -> str:
+    """What equal arrays share."""
+    shape = ",".join(map(str, array.shape)).encode()
+    return hashlib.blake2b(np.ascontiguousarray(array).tobytes() + shape, digest_size=12).hexdigest()
+
+
 @dataclass
 class Observation:
     """The operations in order of execution, the arrays that they refer to, and the network's output [N, classes]."""
@@ -55,9 +61,9 @@ class Observation:
     def keep(self, array: NDArray[Any]) -> str:
         """Store a float32 copy; returns its key."""
         array = np.array(array, np.float32, order="C")
-        key = hashlib.blake2b(array.tobytes(), digest_size=12, person=str(array.ndim).encode()).hexdigest()
-        self.arrays.setdefault(key, array)
-        return key
+        name = digest(array)
+        self.arrays.setdefault(name, array)
+        return name
 
     def add(
         self,

@@ -32,6 +32,9 @@ ANSWER = "zoo-timing: "
 Call = Callable[[np.ndarray[Any, Any]], object]
 CEILING_SIDE = 2048
 
+SHORT = 0.25
+"""Seconds of a run that is repeated before it is timed: after a wait, a short run would time cold caches and threads
+that wake up."""
 
 TIMEOUT = 1800
 """Seconds to wait for an answer: `torch.compile` may take minutes."""
@@ -122,6 +125,7 @@ def serve(make: Callable[[dict[str, Any]], tuple[Call, dict[str, Any], tuple[int
         os._exit(0)
     _answer({**facts, "start_up": time.perf_counter() - begin})
     inputs: dict[int, Any] = {}
+    last: dict[int, float] = {}
     for line in sys.stdin:
         question = json.loads(line)
         if "memory" in question:
@@ -130,9 +134,12 @@ def serve(make: Callable[[dict[str, Any]], tuple[Call, dict[str, Any], tuple[int
         batch = question["batch"]
         if batch not in inputs:
             inputs[batch] = np.random.default_rng(0).uniform(-1, 1, (batch, *shape)).astype(np.float32)
+        if last.get(batch, np.inf) < SHORT:
+            call(inputs[batch])
         start = time.perf_counter()
         call(inputs[batch])
-        _answer({"seconds": time.perf_counter() - start})
+        last[batch] = time.perf_counter() - start
+        _answer({"seconds": last[batch]})
     os._exit(0)  # MindSpore 2.8 prints an ignored exception a cell when the interpreter takes it apart
 
 

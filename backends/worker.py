@@ -27,7 +27,7 @@ from safetensors.numpy import load_file, save_file
 
 from backends import get, load
 from backends.device import parse
-from backends.observed import FILES, Observes
+from backends.observed import FILES, Observation, Observes
 from zoo import errors
 from zoo.errors import BackendError, ZooError
 from zoo.language.document import from_json, to_json
@@ -46,6 +46,7 @@ class Result:
     seconds  to import, build, load and run
     memory   the process's peak, in bytes; None where the system does not tell
     dump     the weights read back from the network, if asked for
+    seen     every operation of the main path, if asked for
     """
 
     version: str
@@ -53,6 +54,7 @@ class Result:
     memory: int | None
     outputs: dict[str, Array]
     dump: dict[str, Array] = field(default_factory=dict)
+    seen: Observation | None = None
 
 
 def run(
@@ -64,9 +66,14 @@ def run(
     device: str | None = None,
     tape: bool = False,
     dump: bool = False,
+    observe: bool = False,
     timeout: float = 600,
 ) -> Result:
     """Build `model` in its own process, load `weights` (arrays or a safetensors file), run `inputs` [N, C, H, W].
+
+    tape     return every stage's output and every auxiliary head's logits too
+    dump     read the weights back from the network
+    observe  run it once more and record every operation; the frameworks can, the runtimes and the reference cannot
 
     Raises UnavailableError when the framework or device is missing, BackendError when the worker dies or takes
     longer than `timeout` seconds (its last lines of standard error are in the message), and whatever ZooError it met.
@@ -79,7 +86,7 @@ def run(
             )
             weights = folder / "weights.safetensors"
         np.save(folder / "inputs.npy", inputs)
-        job = {"weights": str(weights.resolve()), "device": device, "tape": tape, "dump": dump}
+        job = {"weights": str(weights.resolve()), "device": device, "tape": tape, "dump": dump, "observe": observe}
         report = call("predict", backend, model, folder, job, timeout)
         return Result(
             report["version"],
@@ -87,6 +94,7 @@ def run(
             report["memory"],
             load_file(folder / "outputs.safetensors"),
             load_file(folder / "dump.safetensors") if dump else {},
+            Observation.load(folder) if observe else None,
         )
 
 
@@ -171,6 +179,9 @@ def _predict(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, An
     save_file({name: np.ascontiguousarray(array) for name, array in outputs.items()}, folder / "outputs.safetensors")
     if job["dump"]:
         save_file(backend.dump(net), folder / "dump.safetensors")
+    if job["observe"]:
+        observer: Observes = load(job["backend"], "observe")
+        observer.observe(net, np.load(folder / "inputs.npy")).save(folder)
     steps = ("import", "build", "load", "run")
     seconds = {step: end - begin for step, begin, end in zip(steps, clock, clock[1:], strict=False)}
     return {"version": backend.version(), "seconds": seconds, "memory": peak_memory()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -28,6 +29,9 @@ from zoo.language.trace import InputCheck, trace
 
 WARM_UP = 2
 """Runs of each batch size before the first that counts: they compile, allocate and pack weights."""
+
+PAUSE = 0.25
+"""Seconds before a process takes its turn: threads of the one before go on spinning, by default for 0.2 s in OpenMP."""
 
 STYLES = {"eager": ":", "graph": "--", "deploy": "-"}
 MARKERS = {"fp32": "o", "tf32": "P", "bf16": "s", "fp16": "D", "int8": "^"}
@@ -195,9 +199,11 @@ def _take_turns(ways: Sequence[Configuration], settings: Settings, progress: Cal
         products = [ceiling.time(1) for _ in range(WARM_UP)]
         for number in range(settings.rounds):
             progress(f"round {number + 1} of {settings.rounds}")
+            time.sleep(PAUSE)
             products.append(ceiling.time(1))
             turn = number % max(len(running), 1)
             for facts, process in running[turn:] + running[:turn]:  # each begins a round in its turn
+                time.sleep(PAUSE)
                 try:
                     for batch in settings.batches:
                         times.setdefault((process.name, batch), []).append(process.time(batch))

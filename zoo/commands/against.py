@@ -21,6 +21,10 @@ NOT_TAKEN = {
 """Flags of `zoo parity` that have no meaning here."""
 
 
+MOST = 5
+"""Differences that are listed."""
+
+
 def run(options: argparse.Namespace) -> int:
     from zoo.parity.against import against
 
@@ -56,7 +60,7 @@ def show(document: dict[str, Any]) -> None:
         print(f"{names[0]}: every operation is {names[1]}'s, but the logits are further off than rounding explains.")
     else:
         print(f"{names[0]} is not {names[1]}.")
-        print(f"First difference: {_place(first)}")
+        print(f"First difference: {place(first)}")
         if document["cause"] is None:
             print("Cause: none of the catalogue explains it.")
         for cause in document["causes"]:
@@ -68,8 +72,10 @@ def show(document: dict[str, Any]) -> None:
                 f"{'these changes' if len(document['causes']) > 1 else 'this change'} to the spec "
                 + ("no difference is left." if not left else f"{len(left)} of the differences are left:")
             )
-        for finding in document["left"][:10]:
-            print(f"  {_place(finding)}")
+        for finding in document["left"][:MOST]:
+            print(f"  {place(finding)}")
+        if len(document["left"]) > MOST:
+            print(f"  ... and {len(document['left']) - MOST} more")
     if document["max_rel_error"] is not None:
         print(
             f"Error of the logits: {document['max_rel_error']:.1e}; rounding explains {document['band']:.1e}. "
@@ -85,7 +91,8 @@ def _places(where: list[str]) -> str:
     return ", ".join(where[:3]) + (f" and {len(where) - 3} more" if len(where) > 3 else "")
 
 
-def _place(finding: dict[str, Any]) -> str:
+def place(finding: dict[str, Any]) -> str:
+    """A difference in words."""
     what = {
         "input": "the input of",
         "output": "what follows",

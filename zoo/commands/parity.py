@@ -9,6 +9,7 @@ from typing import Any
 
 from zoo import console
 from zoo.commands import against
+from zoo.commands.against import place
 from zoo.commands.common import Commands, add_command, expanded, names, report
 from zoo.errors import SpecError
 from zoo.frameworks import FRAMEWORKS
@@ -33,14 +34,16 @@ def add(commands: Commands) -> None:
     parity.add_argument(
         "--width", type=float, default=1.0, metavar="X", help="multiply all channel counts (default: 1)"
     )
-    parity.add_argument("--layers", action="store_true", help="compare every stage and auxiliary head too")
+    parity.add_argument("--layers", action="store_true", help="compare every stage and auxiliary head too, and every "
+                        "operation by itself")  # fmt: skip
     parity.add_argument("--gradients", action="store_true",
                         help="compare training instead: every stage's outputs, gradients and statistics")  # fmt: skip
     parity.add_argument(
         "--graph", action="store_true", help="with --gradients: compile the networks (GRAPH mode, to_static, ...)"
     )
     parity.add_argument("--device", metavar="cpu|gpu", help="gpu skips frameworks that have none (default: cpu)")
-    parity.add_argument("--tolerance", type=float, metavar="X", help="largest relative error (default: 5e-6, gpu 2e-5)")
+    parity.add_argument("--tolerance", type=float, metavar="X", help="largest relative error (default: what rounding "
+                        "explains, for these weights and inputs)")  # fmt: skip
     parity.add_argument("--against", metavar="X",
                         help="compare a network that is not ours with MODEL: package.module:function, which returns "
                         "it, or a TorchScript (.pt), torch.export (.pt2) or .onnx file")  # fmt: skip
@@ -206,11 +209,16 @@ def _print_layers(report: dict[str, Any]) -> None:
         entries = {name: entry["layers"] for name, entry in result["backends"].items() if "layers" in entry}
         if not entries:
             continue
-        table = console.new(f"{result['model']}: error of", *(f">{name}" for name in entries))
-        for layer in next(iter(entries.values())):
+        table = console.new(f"{result['model']}: error of", *(f">{name}" for name in entries), ">rounding explains")
+        for layer, band in result["bands"].items():
             errors = (layers[layer] for layers in entries.values())
-            table.add_row(layer, *("not finite" if error is None else f"{error:.1e}" for error in errors))
+            cells = ("not finite" if error is None else f"{error:.1e}" for error in errors)
+            table.add_row(layer, *cells, f"{band:.1e}")
         console.show(table)
+        for name, entry in result["backends"].items():
+            if found := entry.get("operations"):
+                first = "" if found["first"] is None else f"; the first: {place(found['first'])}"
+                print(f"{name}: {found['compared']} operations and inputs compared, {found['outside']} outside{first}")
 
 
 def _facts(report: dict[str, Any]) -> Iterator[str]:
@@ -226,4 +234,5 @@ def _facts(report: dict[str, Any]) -> Iterator[str]:
         )
     else:
         yield f"Weights: {first['weights']}."
-    yield f"Error: max |logits - reference| / max |reference|; tolerance {report['tolerance']:g}."
+    limit = "" if report["tolerance"] is None else f"; tolerance {report['tolerance']:.2g}, the largest of any model"
+    yield f"Error: max |logits - reference| / max |reference|{limit}."

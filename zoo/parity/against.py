@@ -137,14 +137,14 @@ def judge(model: Model, seen: Observation, inputs: Array, given: Mapping[str, Ar
         "max_rel_error": logits if logits is None or np.isfinite(logits) else None,
         "band": band,
         "checked": found.checked,
-        "first": None if first is None else _document(first),
+        "first": None if first is None else first.document(),
         "cause": cause,
         "proved": explained is not None or (first is not None and first.kind == "weight"),
         "change": change,
         "causes": [
             {"cause": candidate.cause, "where": list(candidate.where), "change": candidate.text} for candidate in causes
         ],
-        "left": [_document(finding) for finding in case.found.findings],
+        "left": [finding.document() for finding in case.found.findings],
     }
 
 
@@ -162,18 +162,6 @@ def _named(first: Finding | None, explained: Candidate | None) -> tuple[str | No
     if first is not None and first.kind == "weight":
         return "weight", f"{first.path}: {first.detail}"
     return None, None
-
-
-def _document(finding: Finding) -> dict[str, Any]:
-    return {
-        "path": finding.path,
-        "kind": finding.kind,
-        "error": finding.error if np.isfinite(finding.error) else None,
-        "band": finding.band,
-        "name": finding.name,
-        "between": list(finding.between),
-        "detail": finding.detail,
-    }
 
 
 def _backend(target: str, framework: str | None) -> str:

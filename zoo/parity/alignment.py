@@ -10,14 +10,15 @@ matter.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.observed import Observation, Operation
+from backends.observed import Observation, Operation, digest
 from zoo.language.geometry import border, reach
 from zoo.language.interpreter import Interpreter, batch_norm
 from zoo.language.model import Model
@@ -55,6 +56,10 @@ class Finding:
     name: str = ""
     between: tuple[str, ...] = ()
     detail: str = ""
+
+    def document(self) -> dict[str, Any]:
+        """As JSON; an infinite error, of another shape or of values that are not finite, is None."""
+        return {**asdict(self), "between": list(self.between), "error": self.error if np.isfinite(self.error) else None}
 
 
 @dataclass
@@ -134,6 +139,7 @@ class _Walk(Interpreter):
         self.left = list(seen.operations)
         self.since: dict[int, tuple[Array, tuple[str, ...]]] = {}
         self.shapes = trace(model).parameters
+        self.following = _following(model)
 
     def begin(self, first: str, value: Array) -> None:
         names = [*(stage.name for stage in self.spec.stages), "head"]
@@ -263,6 +269,8 @@ class _Walk(Interpreter):
             turned = [operation for operation in of_kind if self._shape(operation) == (*shape[:-2], *shape[:-3:-1])]
             same = [operation for operation in fitting if self._arrives(operation, x, node)]
             exact = [operation for operation in same or fitting if self._has_given_weight(operation, name)]
+            if len(same) > 1 and not exact:
+                same = [operation for operation in same if self._goes_on_as(operation, name)] or same
             fitting = exact or same or [o for o in turned if self._arrives(o, x, node)] or fitting or turned
         if not fitting:
             return None
@@ -275,6 +283,18 @@ class _Walk(Interpreter):
 
     def _arrives(self, operation: Operation, x: Array, node: Box | None) -> bool:
         return _nearest(self.seen.arrays[operation.x], x, node)[0] <= PASSING
+
+    def _goes_on_as(self, operation: Operation, name: str) -> bool:
+        """Whether what takes an operation's output, directly or after a norm and a ReLU, is what the spec has next.
+
+        This tells apart the first convolutions of branches, which have the same input and often the same shape.
+        """
+        norms = [o for o in self.seen.operations if o.kind == "norm" and o.x == operation.y]
+        y = (norms[0] if norms else operation).y
+        keys = {y, digest(np.maximum(self.seen.arrays[y], 0))}
+        shapes = [self._shape(o) for o in self.seen.operations if o.x in keys and o.kind == "conv"]
+        wanted = self.following.get(name)
+        return wanted in shapes if wanted else not shapes
 
     def _has_given_weight(self, operation: Operation, name: str) -> bool:
         if self.given is None or f"{name}.weight" not in self.given:
@@ -339,6 +359,17 @@ class _Walk(Interpreter):
                 self.weights.setdefault(key, np.zeros(parameter.shape))
         y: Array = compute()
         return y
+
+
+def _following(model: Model) -> dict[str, tuple[int, ...]]:
+    """The shape of the weight of the convolution that comes right after another one, by the first one's name."""
+    ops = trace(model).ops
+    found = {}
+    for op, after in itertools.pairwise(ops):
+        chain, _, place = op.path.rpartition(".")
+        if place.isdigit() and after.path == f"{chain}.{int(place) + 1}" and isinstance(after.node, Conv | Depthwise):
+            found[f"{op.path}.conv"] = after.parameters[0].shape
+    return found
 
 
 def _nearest(observed: NDArray[np.float32], x: Array, node: Box | None) -> tuple[float, Array]:

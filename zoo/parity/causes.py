@@ -40,6 +40,8 @@ SCALES = (1.0, 0.1, 0.17, 0.2, 0.3)
 EPSILONS = (1e-3, 1e-5, 1e-4, 1e-6, 2e-5, 1e-2)
 """Usual epsilons of batch norm, after those that the network states itself."""
 
+NEWTON_STEPS = 8
+
 POOL_PADDINGS = ("half", "valid", "same", "ceil")
 
 Change: TypeAlias = tuple[str, str, Node]
@@ -170,20 +172,24 @@ def prove(case: Case, finding: Finding) -> Candidate | None:
 def _vanishes(case: Case, candidate: Candidate, finding: Finding) -> bool:
     """Whether a finding is gone after a change; nothing before the changed stage or after the finding is run."""
     products = finding.kind in ("conv", "linear")
-    stages = [*(stage.name for stage in case.model.stages), "head"]
-    changed = [at for at in (path.partition(".")[0] for path in candidate.where) if at in stages]
-    begin = None
-    if changed and candidate.inputs is None:
-        first = min(changed, key=stages.index)
-        begin = (first, case.found.stages[first])
     try:
         if finding.kind == "missing":
             findings = replace(case, model=candidate.model).aligned(products=False).found.findings
         else:
-            findings = case.apply(candidate, products, begin, finding.path).found.findings
+            findings = case.apply(candidate, products, _start(case, candidate), finding.path).found.findings
     except (SpecError, ValueError):  # ValueError: shapes that do not fit
         return False
     return not any((other.path, other.kind) == (finding.path, finding.kind) for other in findings)
+
+
+def _start(case: Case, candidate: Candidate) -> tuple[str, Array] | None:
+    """The first stage that a candidate changes, and what comes to it; None where it changes more than stages."""
+    stages = [*(stage.name for stage in case.model.stages), "head"]
+    changed = [at for at in (path.partition(".")[0] for path in candidate.where) if at in stages]
+    if not changed or candidate.inputs is not None:
+        return None
+    first = min(changed, key=stages.index)
+    return first, case.found.stages[first]
 
 
 def _candidates(case: Case, finding: Finding) -> Iterator[Candidate]:
@@ -197,7 +203,10 @@ def _candidates(case: Case, finding: Finding) -> Iterator[Candidate]:
         yield Candidate("softmax", ("head",), "a softmax follows the logits", case.model, softmax=True)
     if finding.kind == "missing" and finding.path == "head":
         yield from _classes(case)
-    nodes = _nodes(case.model)
+    nodes = nodes_of(case.model)
+    if finding.kind == "input" and np.isinf(finding.error):  # of another shape: the network may have padded it itself
+        for cause, text, changed in _product(nodes[finding.path]):
+            yield Candidate(cause, (finding.path,), text, with_node(case.model, finding.path, changed))
     for path in reversed(finding.between or (finding.path,)):
         if path in nodes:
             node = nodes[path]
@@ -205,7 +214,7 @@ def _candidates(case: Case, finding: Finding) -> Iterator[Candidate]:
             if between and isinstance(node, Residual):
                 changes = itertools.chain(changes, _fitted(case, finding, path, node))
             for cause, text, changed in changes:
-                yield Candidate(cause, (path,), text, _with(case.model, path, changed))
+                yield Candidate(cause, (path,), text, with_node(case.model, path, changed))
             if between and isinstance(node, Concat):
                 yield from _orders(case.model, path, node)
 
@@ -216,7 +225,7 @@ def _orders(model: Model, path: str, node: Concat) -> Iterator[Candidate]:
         if list(order) != sorted(order):
             text = f"the branches in the order {', '.join(f'branch{i}' for i in order)}"
             changed = Concat(tuple(node.branches[i] for i in order))
-            yield Candidate("branch_order", (path,), text, _with(model, path, changed), order=order)
+            yield Candidate("branch_order", (path,), text, with_node(model, path, changed), order=order)
 
 
 def _classes(case: Case) -> Iterator[Candidate]:
@@ -238,7 +247,7 @@ def _turned(arrays: Mapping[str, Array], name: str, shape: tuple[int, ...]) -> A
     return np.full(shape, name.endswith(("bn.weight", "bn.var")), np.float32)
 
 
-def _nodes(model: Model) -> dict[str, Node]:
+def nodes_of(model: Model) -> dict[str, Node]:
     """Every node of the spec by path."""
     found: dict[str, Node] = {}
 
@@ -253,7 +262,7 @@ def _nodes(model: Model) -> dict[str, Node]:
     return found
 
 
-def _with(model: Model, path: str, changed: Node) -> Model:
+def with_node(model: Model, path: str, changed: Node) -> Model:
     """The model with another node at a path."""
 
     def put(node: Node, at: str) -> Node:
@@ -278,17 +287,17 @@ def _with(model: Model, path: str, changed: Node) -> Model:
 
 def _everywhere(model: Model, candidate: Candidate) -> Candidate | None:
     """The same change at every node that equals the changed one; None where there is no other."""
-    nodes = _nodes(model)
+    nodes = nodes_of(model)
     if len(candidate.where) != 1 or candidate.where[0] not in nodes or candidate.order or candidate.softmax:
         return None
     (at,) = candidate.where
-    changed = _nodes(candidate.model)[at]
+    changed = nodes_of(candidate.model)[at]
     same = tuple(path for path, node in nodes.items() if node == nodes[at])
     if len(same) == 1:
         return None
     result = model
     for path in same:
-        result = _with(result, path, changed)
+        result = with_node(result, path, changed)
     return replace(candidate, where=same, model=result)
 
 
@@ -328,22 +337,32 @@ def _list(values: Array) -> str:
 
 
 def _fitted(case: Case, finding: Finding, path: str, node: Residual) -> Iterator[Change]:
-    """The scale of a residual branch, by least squares where a ReLU has cut nothing off."""
+    """The scale of a residual branch, by Newton's method on the input that was observed.
+
+    Where a ReLU follows, its zeros tell nothing and are left out; elsewhere the input is linear in the scale.
+    """
     operation = case.found.matched.get(f"{finding.path}.conv")
     if operation is None:
         return
-    arrived = []
-    for scale in (0.0, 1.0):
-        bare = _with(case.model, path, replace(node, scale=scale, act=False))
-        arrived.append(case.apply(Candidate("", (path,), "", bare), False).found.expected.get(finding.path))
-    observed = case.seen.arrays[operation.x]
-    if arrived[0] is None or arrived[1] is None or arrived[0].shape != observed.shape:
-        return
-    kept = observed > 0 if node.act else np.ones(observed.shape, bool)
-    slope = (arrived[1] - arrived[0])[kept]
-    if slope.size and (slope**2).sum() > 0:
-        scale = float(f"{float(slope @ (observed - arrived[0])[kept] / (slope @ slope)):.6g}")
-        yield "residual_scale", f"scale={scale:g} where the spec has {node.scale:g}", replace(node, scale=scale)
+    observed = case.seen.arrays[operation.x].astype(np.float64)
+
+    def arriving(scale: float) -> Array | None:
+        model = with_node(case.model, path, replace(node, scale=scale))
+        candidate = Candidate("", (path,), "", model)
+        return case.apply(candidate, False, _start(case, candidate), finding.path).found.expected.get(finding.path)
+
+    scale, step = node.scale, 1e-3
+    for _ in range(NEWTON_STEPS):
+        here, there = arriving(scale), arriving(scale + step)
+        if here is None or there is None or here.shape != observed.shape:
+            break
+        kept = (observed > 0) & (here > 0) if observed.min() >= 0 else np.ones(observed.shape, bool)
+        slope = ((there - here) / step)[kept]
+        if not slope.any():
+            return
+        scale += float(slope @ (observed - here)[kept] / (slope @ slope))
+    for rounded in dict.fromkeys((round(scale, 3), float(f"{scale:.6g}"), scale)):
+        yield "residual_scale", f"scale={rounded:g} where the spec has {node.scale:g}", replace(node, scale=rounded)
 
 
 def _product(node: Node) -> Iterator[Change]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 import weights
 from backends import worker
 from backends.device import parse
+from backends.observed import Observation
 from zoo.arguments import integer, within
 from zoo.data.images import read_image, sample_photographs
 from zoo.data.transforms import Evaluate
@@ -26,12 +27,8 @@ from zoo.frameworks import FRAMEWORKS, RUNTIMES
 from zoo.language.model import Model, configure
 from zoo.language.trace import InputCheck, trace
 from zoo.parity import reference_logits
-
-TOLERANCE = {"cpu": 5e-6, "gpu": 2e-5}
-"""Largest relative error of float32 logits against the float64 reference."""
-
-LAYER_FACTOR = 2
-"""Feature maps may have this multiple of the tolerance: their largest error is over far more values."""
+from zoo.parity.alignment import align
+from zoo.parity.bands import bands
 
 SAMPLES = "scikit-learn's samples"
 Array = NDArray[Any]
@@ -43,8 +40,8 @@ class Settings:
     """How `compare` runs and judges.
 
     device            "cpu" or "gpu"; None: cpu
-    tolerance         the largest relative error; None: `TOLERANCE` for the device
-    layers            judge every stage and auxiliary head too
+    tolerance         the largest relative error; None: the band that rounding explains (`zoo.parity.bands`)
+    layers            judge every stage and auxiliary head too, and every operation by itself
     stored_reference  take the reference's logits from the package instead of computing them
     timeout           seconds for one worker
     """
@@ -70,11 +67,6 @@ class Settings:
             raise InputError(f"the tolerance must be from 0 to 1, not {self.tolerance!r}")
         if self.layers and self.stored_reference:
             raise InputError("the stored reference has logits only: judge layers against a computed one")
-
-    @property
-    def limit(self) -> float:
-        """The tolerance, defaults filled in."""
-        return TOLERANCE[(self.device or "cpu").partition(":")[0]] if self.tolerance is None else self.tolerance
 
 
 def compare(
@@ -139,9 +131,10 @@ def compare(
         results.append(described | _judge_all(model, weighted, inputs, settings, progress))
     entries = [entry for result in results for entry in (result["reference"], *result["backends"].values())]
     judged = [entry for entry in entries if "ok" in entry]
+    limits = [result["bands"]["logits"] for result in results if "bands" in result]
     return {
         "ok": bool(judged) and all(entry["ok"] for entry in judged),
-        "tolerance": settings.limit,
+        "tolerance": max(limits, default=None) if settings.tolerance is None else settings.tolerance,
         "device": settings.device or "cpu",
         "models": results,
     }
@@ -154,8 +147,10 @@ def _judge_all(
         path = Path(folder) / "weights.safetensors"
         weights.write(path, arrays, model)
         progress(model.name, "reference")
+        limits: dict[str, float]
         if settings.stored_reference:
-            expected = {"logits": reference_logits.lookup(model, inputs, arrays)}
+            logits, band = reference_logits.lookup(model, inputs, arrays)
+            expected, limits = {"logits": logits}, {"logits": band}
             reference: dict[str, Any] = {"stored": True}
         else:
             try:
@@ -164,6 +159,10 @@ def _judge_all(
                 return {"reference": {"error": str(error), "ok": False}, "backends": {}}
             expected = result.outputs
             reference = {"version": result.version, "seconds": result.seconds, "memory": result.memory}
+            progress(model.name, "bands")
+            limits = bands(model, arrays, inputs, {name: expected[name] for name in _outputs(model, settings)})
+        if settings.tolerance is not None:
+            limits = dict.fromkeys(limits, settings.tolerance)
         entries = {}
         for backend in settings.backends:
             progress(model.name, backend)
@@ -175,17 +174,29 @@ def _judge_all(
                     inputs,
                     device=settings.device or "cpu",
                     tape=settings.layers,
+                    observe=settings.layers and backend in FRAMEWORKS,
                     timeout=settings.timeout,
                 )
-                entries[backend] = _judge(result, expected, settings)
+                entries[backend] = _judge(result, expected, limits, settings)
+                if result.seen is not None:
+                    entries[backend] |= _operations(model, result.seen, inputs, arrays, entries[backend]["ok"])
             except UnavailableError as error:
                 entries[backend] = {"skipped": str(error)}
             except ZooError as error:
                 entries[backend] = {"error": str(error), "ok": False}
-    return {"reference": reference, "backends": entries}
+    return {"reference": reference, "bands": limits, "backends": entries}
 
 
-def _judge(result: worker.Result, expected: Mapping[str, Array], settings: Settings) -> dict[str, Any]:
+def _outputs(model: Model, settings: Settings) -> list[str]:
+    """What is judged, in order of depth."""
+    if not settings.layers:
+        return ["logits"]
+    return [*(stage.name for stage in model.stages), "logits", *(aux.name for aux in model.aux)]
+
+
+def _judge(
+    result: worker.Result, expected: Mapping[str, Array], limits: Mapping[str, float], settings: Settings
+) -> dict[str, Any]:
     logits, reference = result.outputs["logits"], expected["logits"]
     error = relative_error(logits, reference)
     entry: dict[str, Any] = {
@@ -193,15 +204,25 @@ def _judge(result: worker.Result, expected: Mapping[str, Array], settings: Setti
         "max_rel_error": error,
         "top1_agrees": bool((top(logits, 1) == top(reference, 1)).all()),
         "top5_agrees": bool((top(logits, 5) == top(reference, 5)).all()),
-        "ok": error is not None and error <= settings.limit,
+        "ok": error is not None and error <= limits["logits"],
         "seconds": result.seconds,
         "memory": result.memory,
     }
     if settings.layers:
-        layers = {name: relative_error(result.outputs[name], expected[name]) for name in expected}
+        layers = {name: relative_error(result.outputs[name], expected[name]) for name in limits}
         entry["layers"] = layers
-        entry["ok"] &= all(e is not None and e <= LAYER_FACTOR * settings.limit for e in layers.values())
+        entry["ok"] &= all(e is not None and e <= limits[name] for name, e in layers.items())
     return entry
+
+
+def _operations(
+    model: Model, seen: Observation, inputs: Array, arrays: Mapping[str, Array], ok: bool
+) -> dict[str, Any]:
+    """Every operation of the main path by itself, with the input that it had in the framework."""
+    found = align(replace(model, aux=()), seen, inputs, arrays)
+    first = None if found.first is None else found.first.document()
+    summary = {"compared": found.checked, "outside": len(found.findings), "first": first}
+    return {"operations": summary, "ok": ok and not found.findings}
 
 
 def relative_error(y: Array, reference: Array) -> float | None:

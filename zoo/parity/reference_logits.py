@@ -21,14 +21,18 @@ from zoo.language.diff import same_network
 from zoo.language.interpreter import Interpreter
 from zoo.language.model import Model, configure
 from zoo.models import MODELS
+from zoo.parity.bands import bands
 
 NAMES = ("googlenet", "googlenet.mindcv", "inception_v3", "inception_v3.mindcv", "inception_v4")
 FILE = Path(__file__).with_name("reference_logits.safetensors")
 Array = NDArray[Any]
 
 
-def lookup(model: Model, inputs: Array, arrays: Mapping[str, Array]) -> Array:
-    """The stored logits [N, classes], float64. Raises InputError when these inputs or weights are not theirs."""
+def lookup(model: Model, inputs: Array, arrays: Mapping[str, Array]) -> tuple[Array, float]:
+    """The stored logits [N, classes], float64, and their band (`zoo.parity.bands`).
+
+    Raises InputError when these inputs or weights are not theirs.
+    """
     tensors = load_file(FILE)
     again = "leave the stored reference out to have it computed"
     if f"{model.name}.logits" not in tensors:
@@ -42,7 +46,7 @@ def lookup(model: Model, inputs: Array, arrays: Mapping[str, Array]) -> Array:
     stored, given = tensors[f"{model.name}.weights"], _fingerprint(arrays)
     if stored.shape != given.shape or not np.allclose(stored, given, rtol=1e-5, atol=0):
         raise InputError(f"{model.name}: the stored logits are for seed 0's weights at full width; {again}")
-    return tensors[f"{model.name}.logits"]
+    return tensors[f"{model.name}.logits"], float(tensors[f"{model.name}.band"])
 
 
 def _digest(inputs: Array) -> Array:
@@ -60,8 +64,10 @@ def compute(model: Model, arrays: Mapping[str, Array]) -> dict[str, Array]:
 
     inputs = np.stack([preprocess(photograph, model) for photograph in sample_photographs()])
     net = Interpreter(model, {name: array.astype(np.float64) for name, array in arrays.items()})
+    logits = net.tape(inputs)["logits"]
     return {
-        f"{model.name}.logits": net.tape(inputs)["logits"],
+        f"{model.name}.logits": logits,
+        f"{model.name}.band": np.array(bands(model, arrays, inputs, {"logits": logits})["logits"]),
         f"{model.name}.inputs": _digest(inputs),
         f"{model.name}.weights": _fingerprint(arrays),
     }

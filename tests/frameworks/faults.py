@@ -1,0 +1,201 @@
+"""Plant faults into networks, and see whether `zoo parity --against` detects, places, names and proves them.
+
+    python tests/frameworks/faults.py [--backends torch,mindspore,paddle] [--models ...] [--seed 0] [--quiet-draws 50]
+
+A fault is a change to the spec, built by a framework: what a user's own implementation with that mistake would be. The
+fault is detected if the verdict is not ok; placed, if the first difference is at the operation that changed or at the
+first one that sees the change; named, if the cause is the one that was planted; proved, if the repair leaves no
+difference. Networks without a fault, with other weights and images, must agree: the last column counts alarms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+import weights  # noqa: E402
+import zoo  # noqa: E402
+from backends import get, load  # noqa: E402
+from zoo.language.interpreter import Interpreter  # noqa: E402
+from zoo.language.model import Model, configure  # noqa: E402
+from zoo.language.nodes import AvgPool, Concat, Conv, Depthwise, MaxPool, Residual  # noqa: E402
+from zoo.language.trace import least_size, trace  # noqa: E402
+from zoo.parity.against import judge  # noqa: E402
+from zoo.parity.causes import nodes_of, with_node  # noqa: E402
+
+MODELS = ("googlenet", "inception_v3", "inception_v4", "inception_resnet_v2", "xception41", "inception_v3.mindcv")
+WIDTH = 0.25
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A planted fault.
+
+    cause    a name of the catalogue; "weight" for a weight that is not the given one
+    path     of the node that changed
+    model    the changed spec, whose network is observed
+    tensor   of a weight fault: the name of the tensor that is disturbed
+    """
+
+    cause: str
+    path: str
+    model: Model
+    tensor: str = ""
+
+
+def faults(model: Model, random: np.random.Generator) -> Iterator[Fault]:
+    """One fault of each kind that the model can have, at a random place."""
+    nodes = nodes_of(model)
+
+    def place(kind: Any, condition: Any = lambda node: True) -> str | None:
+        fitting = [path for path, node in nodes.items() if isinstance(node, kind) and condition(node)]
+        return str(random.choice(fitting)) if fitting else None
+
+    def fault(cause: str, path: str | None, **change: Any) -> Iterator[Fault]:
+        if path is not None:
+            yield Fault(cause, path, with_node(model, path, replace(nodes[path], **change)))
+
+    if model.norm is not None:
+        other = 1e-5 if model.norm.eps > 1e-4 else 1e-3
+        yield Fault("eps", "", replace(model, norm=replace(model.norm, eps=other)))
+    yield from fault("missing_relu", place((Conv, Depthwise), lambda node: node.act), act=False)
+    yield from fault("extra_relu", place((Conv, Depthwise), lambda node: not node.act), act=True)
+    wide = place((Conv, Depthwise), lambda node: node.stride == 1 and node.kernel == 3 and node.padding == "half")
+    if wide is not None:
+        yield from fault("dilation", wide, dilation=2)
+    if path := place(Conv, lambda node: isinstance(node.kernel, tuple)):
+        height, width = nodes[path].kernel
+        yield from fault("kernel_order", path, kernel=(width, height))
+    if path := place(AvgPool, lambda node: node.padding == "half"):
+        yield from fault("count_include_pad", path, count_include_pad=not nodes[path].count_include_pad)
+        node = nodes[path]
+        pool = MaxPool(node.kernel, node.stride, node.padding)
+        yield Fault("pool_kind", path, with_node(model, path, pool))
+    if path := place(MaxPool, lambda node: node.stride == 1 and node.padding == "half"):
+        node = nodes[path]
+        yield Fault("pool_kind", path, with_node(model, path, AvgPool(node.kernel, 1, "half")))
+    if path := place(Residual, lambda node: node.shortcut is None):
+        yield from fault("residual_scale", path, scale=nodes[path].scale * 1.5 + 0.03)
+    if path := place(Concat):
+        branches = nodes[path].branches
+        yield Fault("branch_order", path, with_node(model, path, Concat((*branches[1:], branches[0]))))
+    if path := place((Conv, Depthwise), lambda node: node.padding == "half" and node.stride == 2):
+        yield from fault("padding", path, padding="same")
+    if path := place(MaxPool, lambda node: node.stride == 2 and node.padding == "half"):
+        yield from fault("padding", path, padding="same")
+    for name in random.choice([n for n in trace(model).parameters if n.endswith("weight")], 2, replace=False):
+        yield Fault("weight", str(name).rpartition(".")[0].removesuffix(".conv").removesuffix(".bn"), model, str(name))
+
+
+def planted(framework: str, model: Model, fault: Fault, seed: int) -> dict[str, Any] | None:
+    """The verdict on a network with a fault; None where the fault changes nothing at this input size."""
+    arrays = weights.calibrated(model, seed)
+    needed = trace(fault.model).parameters
+    own = {name: _fitted(arrays, name, parameter.shape, fault) for name, parameter in needed.items()}
+    if fault.tensor:
+        own[fault.tensor] = own[fault.tensor].copy()
+        own[fault.tensor].flat[0] += 0.5 * np.abs(own[fault.tensor]).max()
+    inputs = noise(model, seed)
+    logits = [Interpreter(m, a).tape(inputs)["logits"] for m, a in ((model, arrays), (fault.model, own))]
+    if np.abs(logits[1] - logits[0]).max() <= 1e-9 * np.abs(logits[0]).max():
+        return None
+    return verdict(framework, model, fault.model, own, arrays if fault.tensor else None, inputs)
+
+
+def _fitted(arrays: Any, name: str, shape: tuple[int, ...], fault: Fault) -> Any:
+    if fault.cause == "branch_order":
+        branches = len(nodes_of(fault.model)[fault.path].branches)
+        for now in range(branches):
+            prefix = f"{fault.path}.branch{now}."
+            if name.startswith(prefix):
+                return arrays[f"{fault.path}.branch{(now + 1) % branches}.{name.removeprefix(prefix)}"]
+    array = arrays[name]
+    return array if array.shape == shape else np.ascontiguousarray(array.swapaxes(2, 3))
+
+
+def verdict(framework: str, model: Model, other: Model, own: Any, given: Any, inputs: Any) -> dict[str, Any]:
+    """Build `other` in the framework, and compare it with `model`."""
+    net = get(framework).build(other)
+    get(framework).load(net, own)
+    return judge(model, load(framework, "observe").observe(net, inputs), inputs, given)
+
+
+def noise(model: Model, seed: int) -> Any:
+    """A batch of one image of noise, smaller than the native one."""
+    side = max(least_size(model), min(model.size, 140))
+    return np.random.default_rng(seed).uniform(-1, 1, (1, model.in_channels, side, side)).astype(np.float32)
+
+
+def narrow(name: str) -> Model:
+    """A network of the zoo at a small width, with ten classes."""
+    return configure(zoo.spec(name), aux=False, width=WIDTH, num_classes=10)
+
+
+def scored(framework: str, names: tuple[str, ...], seed: int) -> Iterator[tuple[str, Fault, dict[str, bool]]]:
+    """Each fault of each network, and what of it was found."""
+    for number, name in enumerate(names):
+        model = narrow(name)
+        for fault in faults(model, np.random.default_rng([seed, number])):
+            found = planted(framework, model, fault, seed)
+            if found is None:
+                continue
+            first = found["first"] or {"path": "", "between": []}
+            near = [first["path"], *first["between"]]
+            placed = not fault.path or any(path == fault.path or path.startswith(f"{fault.path}.") for path in near)
+            score = {
+                "detected": not found["ok"],
+                "placed": placed and found["first"] is not None,
+                "named": found["cause"] == fault.cause,
+                "proved": bool(found["proved"]) and (not found["left"] or fault.cause == "weight"),
+            }
+            yield name, fault, score
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backends", default="torch,mindspore,paddle")
+    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quiet-draws", type=int, default=50, help="networks without a fault, of each framework")
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    backends = args.backends.split(",")
+    if not args.one:  # the frameworks do not all live in one process
+        words = ["--models", args.models, "--seed", str(args.seed), "--quiet-draws", str(args.quiet_draws), "--one"]
+        return max(
+            subprocess.run([sys.executable, __file__, "--backends", backend, *words]).returncode for backend in backends
+        )
+    names = tuple(args.models.split(","))
+    planted_, found = Counter[str](), Counter[tuple[str, str]]()
+    for name, fault, score in scored(backends[0], names, args.seed):
+        planted_[fault.cause] += 1
+        for what, yes in score.items():
+            found[fault.cause, what] += yes
+        if not all(score.values()):
+            print(f"{backends[0]}, {name}, {fault.cause} at {fault.path or 'all'}: {score}", file=sys.stderr)
+    alarms = 0
+    for draw in range(args.quiet_draws):
+        model = narrow(names[draw % len(names)])
+        arrays = weights.calibrated(model, 1000 + draw)
+        alarms += not verdict(backends[0], model, model, arrays, arrays if draw % 2 else None, noise(model, draw))["ok"]
+    print(f"\n{backends[0]}\n\n| fault | planted | detected | placed | named | proved |\n|---|---|---|---|---|---|")
+    for cause, count in planted_.items():
+        row = (found[cause, what] for what in ("detected", "placed", "named", "proved"))
+        print(f"| {cause} | {count} | {' | '.join(map(str, row))} |")
+    print(f"| no fault | {args.quiet_draws} | {alarms} | | | |")
+    return int(bool(alarms) or any(found[cause, "detected"] < count for cause, count in planted_.items()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
