@@ -1,7 +1,7 @@
 """What a network that is not ours computes, operation by operation: the neutral form in which frameworks report it.
 
 `observe(net, x)` of a framework's observe.py runs a network once and records every convolution, linear layer and batch
-norm: its parameters, its settings, its input and its output. `zoo.parity.against` compares these with a spec.
+norm: its parameters, its settings, its input and its output. `zoo.parity.foreign` compares these with a spec.
 """
 
 from __future__ import annotations

@@ -220,7 +220,7 @@ def _examine(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, An
 
 
 def _observe(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, Any]:
-    """Run a network that is not ours: see `zoo.parity.against`."""
+    """Run a network that is not ours: see `zoo.parity.foreign`."""
     version = get(job["backend"]).version()
     observer: Observes = load(job["backend"], "observe")
     target = job["target"]

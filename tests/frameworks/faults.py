@@ -31,7 +31,7 @@ from zoo.language.interpreter import Interpreter  # noqa: E402
 from zoo.language.model import Model, configure  # noqa: E402
 from zoo.language.nodes import AvgPool, Concat, Conv, Depthwise, MaxPool, Residual  # noqa: E402
 from zoo.language.trace import least_size, trace  # noqa: E402
-from zoo.parity.against import judge  # noqa: E402
+from zoo.parity.foreign import judge  # noqa: E402
 from zoo.parity.causes import nodes_of, with_node  # noqa: E402
 
 MODELS = ("googlenet", "inception_v3", "inception_v4", "inception_resnet_v2", "xception41", "inception_v3.mindcv")

@@ -9,7 +9,6 @@ from typing import Any
 
 from zoo import console
 from zoo.commands import against
-from zoo.commands.against import place
 from zoo.commands.common import Commands, add_command, expanded, names, report
 from zoo.errors import SpecError
 from zoo.frameworks import FRAMEWORKS
@@ -48,6 +47,9 @@ def add(commands: Commands) -> None:
                         help="compare a network that is not ours with MODEL: package.module:function, which returns "
                         "it, or a TorchScript (.pt), torch.export (.pt2) or .onnx file")  # fmt: skip
     parity.add_argument("--framework", metavar="F", help="of --against package.module:function (default: torch)")
+    parity.add_argument("--repro", type=Path, metavar="FOLDER",
+                        help="with --against: write the first operation that differs, its arrays and a script for each "
+                        "framework")  # fmt: skip
     parity.add_argument("--stored-reference", action="store_true", help="compare with the logits kept in the package")
     parity.add_argument("--timeout", type=float, default=600, metavar="S", help="seconds for one worker (default: 600)")
 
@@ -55,7 +57,7 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     from zoo.parity.logits import Settings, compare
 
-    if options.against is not None or options.framework is not None:
+    if any(value is not None for value in (options.against, options.framework, options.repro)):
         return against.run(options)
     if options.gradients or options.graph:
         return _gradients(options)
@@ -205,6 +207,8 @@ def _entry(name: str, entry: dict[str, Any]) -> tuple[Cells, str]:
 
 
 def _print_layers(report: dict[str, Any]) -> None:
+    from zoo.parity.describe import place
+
     for result in report["models"]:
         entries = {name: entry["layers"] for name, entry in result["backends"].items() if "layers" in entry}
         if not entries:

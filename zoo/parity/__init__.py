@@ -1,5 +1,6 @@
-"""Judging frameworks by the float64 reference: logits, layers, gradients; and comparing two networks."""
+"""Judging by the float64 reference: frameworks, engines, networks that are not ours; and comparing two networks."""
 
+from zoo.parity.foreign import against, assert_same, compare_network
 from zoo.parity.logits import Settings, compare
 
-__all__ = ["Settings", "compare"]
+__all__ = ["Settings", "against", "assert_same", "compare", "compare_network"]

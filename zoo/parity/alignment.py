@@ -95,6 +95,7 @@ def align(
     products: bool = True,
     epsilons: Mapping[str, float] | None = None,
     softmax: bool = False,
+    weights_within: float = 0.0,
     begin: tuple[str, Array] | None = None,
     until: str | None = None,
 ) -> Alignment:
@@ -107,10 +108,11 @@ def align(
     products  compare convolutions and linear layers too; without, only what lies between them, which is much faster
     epsilons  of single batch norms, by path
     softmax   the network's output is the softmax of the logits
+    weights_within  the error that weights may have against `arrays`
     begin     the stage to begin with, or "head", and what comes to it; None: the first, with `inputs`
     until     the path of the last operation to compare; None: all
     """
-    walk = _Walk(model, seen, arrays, matched, products, epsilons or {}, softmax, until)
+    walk = _Walk(model, seen, arrays, matched, products, epsilons or {}, softmax, weights_within, until)
     with contextlib.suppress(_Reached):
         walk.begin(*(begin or (model.stages[0].name, inputs.astype(np.float64))))
     return walk.result
@@ -130,11 +132,12 @@ class _Walk(Interpreter):
         products: bool,
         epsilons: Mapping[str, float],
         softmax: bool,
+        weights_within: float,
         until: str | None,
     ) -> None:
         super().__init__(model, None if arrays is None else {n: a.astype(np.float64) for n, a in arrays.items()})
         self.seen, self.given, self.known, self.products = seen, arrays, matched, products
-        self.epsilons, self.softmax, self.until = epsilons, softmax, until
+        self.epsilons, self.softmax, self.weights_within, self.until = epsilons, softmax, weights_within, until
         self.result = Alignment(matched=dict(matched or {}))
         self.left = list(seen.operations)
         self.since: dict[int, tuple[Array, tuple[str, ...]]] = {}
@@ -322,17 +325,12 @@ class _Walk(Interpreter):
             if self.given is None:
                 turned = observed.ndim == 4 and observed.shape != shape
                 self.weights[key] = (observed.swapaxes(2, 3) if turned else observed).astype(np.float64)
-            elif (
-                self.known is None
-                and observed.shape == shape
-                and not np.array_equal(observed, self.given[key].astype(np.float32))
-            ):
+            elif self.known is None and observed.shape == shape:
                 found = error(observed, self.given[key])
-                own = operation.names.get(role, operation.name)
-                self.result.findings.append(
-                    Finding(path, "weight", found, 0.0, own, (), f"{key} is not the checkpoint's")
-                )
-                if observed.shape == shape:
+                if found > self.weights_within:
+                    own = operation.names.get(role, operation.name)
+                    detail = f"{key} is not the checkpoint's"
+                    self.result.findings.append(Finding(path, "weight", found, self.weights_within, own, (), detail))
                     self.weights[key] = observed.astype(np.float64)  # and go on with it, to judge what follows
 
     def _local(self, path: str) -> dict[str, Array]:

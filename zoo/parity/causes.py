@@ -95,6 +95,7 @@ class Case:
     found    their alignment
     epsilons of single batch norms that have another than the spec's
     softmax  whether a softmax follows the logits
+    weights_within  the error that weights may have against `given`
     """
 
     model: Model
@@ -104,6 +105,7 @@ class Case:
     found: Alignment
     epsilons: Mapping[str, float] = field(default_factory=dict)
     softmax: bool = False
+    weights_within: float = 0.0
 
     def apply(
         self,
@@ -123,7 +125,9 @@ class Case:
             epsilons={**self.epsilons, **candidate.epsilons},
             softmax=self.softmax or candidate.softmax,
         )
-        return case.aligned(candidate.renamed(self.found.matched), products, begin, until)
+        if candidate.order:  # operations were matched in the wrong order, perhaps wrongly
+            return case.aligned(None, products, None, until)
+        return case.aligned(self.found.matched, products, begin, until)
 
     def aligned(
         self,
@@ -142,6 +146,7 @@ class Case:
             products=products,
             epsilons=self.epsilons,
             softmax=self.softmax,
+            weights_within=self.weights_within,
             begin=begin,
             until=until,
         )

@@ -9,6 +9,7 @@ left or one cannot be explained.
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,23 +20,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 import weights
-from backends import worker
-from backends.observed import FILES, Observation
+from backends import get, load, worker
+from backends.observed import FILES, Observation, Observes
 from zoo.arguments import integer
 from zoo.data.images import read_image, sample_photographs
 from zoo.data.transforms import Evaluate
 from zoo.errors import BackendError, InputError, SpecError
+from zoo.frameworks import FRAMEWORKS
 from zoo.language.interpreter import Interpreter
 from zoo.language.model import Model
+from zoo.language.rewrites import deployable, fold_norms
 from zoo.language.trace import InputCheck
-from zoo.parity.alignment import Alignment, Finding, align
+from zoo.parity.alignment import PASSING, Alignment, Finding, align
 from zoo.parity.bands import bands, error
 from zoo.parity.causes import Candidate, Case, prove
+from zoo.parity.describe import describe
+from zoo.parity.reproduction import Fault, fault_of, write_reproduction
 
 Array = NDArray[Any]
 
 OBSERVERS = ("torch", "mindspore", "paddle", "onnx")
-MOST = 20
+MOST = 60
 """Causes after which nothing more is looked for."""
 
 
@@ -48,6 +53,7 @@ def against(
     images: Sequence[str | Path] = (),
     size: int | None = None,
     batch: int | None = None,
+    repro: str | Path | None = None,
     timeout: float = 600,
 ) -> dict[str, Any]:
     """Compare a network with a spec; returns the JSON document of `zoo parity --against`.
@@ -60,30 +66,27 @@ def against(
     images      by default scikit-learn's first photograph, preprocessed as the model's publisher does
     size        of the input in pixels; None: the model's own
     batch       images are repeated to fill it
+    repro       a folder for a reproduction of the first difference, if there is one: `zoo.parity.reproduction`
 
     Raises ZooError for bad input, and BackendError when the network cannot be built or run.
     """
-    spec = replace(weights.resolve(model), aux=())
-    if spec.head is None:
-        raise SpecError(f"{spec.name}: feature maps cannot be compared with a network's logits: leave out the taps")
+    spec = _main_path(weights.resolve(model))
     name = os.fspath(target)
     backend = _backend(name, framework)
     given: dict[str, Array] | None = None
     if checkpoint is not None:
         opened = weights.open_checkpoint(checkpoint, model=spec)
         full = opened.model
-        spec = replace(full, aux=())
+        spec = _main_path(full)
         given = weights.restrict(opened.arrays(), spec, full)
-    side = spec.size if size is None else integer(size, "the size")
-    photographs = [read_image(path) for path in images] if images else sample_photographs()[:1]
-    count = integer(len(photographs) if batch is None else batch, "the batch")
-    InputCheck(spec)((count, spec.in_channels, side, side))
-    evaluate = Evaluate(spec, side)
-    inputs = np.stack([evaluate.pixels(photographs[i % len(photographs)]) for i in range(count)])
+    inputs = _inputs(spec, images, size, batch)
     with tempfile.TemporaryDirectory(prefix="zoo-against-") as folder:
         seen, version = observed(backend, spec, name, inputs, Path(folder), timeout=timeout)
         if given is not None:
             seen, version = _with_weights(backend, spec, name, inputs, Path(folder), seen, given, timeout)
+    verdict, first = _judge(spec, seen, inputs, given)
+    if repro is not None and first is not None:
+        write_reproduction(first, Path(repro))
     return {
         "model": spec.name,
         "against": name,
@@ -91,8 +94,82 @@ def against(
         "version": version,
         "weights": str(checkpoint) if checkpoint else "the network's own",
         "input": {"images": [str(path) for path in images] or "scikit-learn's sample", "shape": list(inputs.shape)},
-        **judge(spec, seen, inputs, given),
+        **verdict,
     }
+
+
+def assert_same(
+    net: Any,
+    model: str | Path | Model,
+    *,
+    arrays: Mapping[str, Array] | None = None,
+    images: Sequence[str | Path] = (),
+    size: int | None = None,
+    batch: int | None = None,
+) -> None:
+    """Raise AssertionError, with the place and the cause, unless a network of this process is that of a spec.
+
+    net      a torch.nn.Module, a mindspore.nn.Cell or a paddle.nn.Layer; its mode and its weights stay as they are
+    model    anything that `weights.resolve` takes
+    arrays   canonical weights that it should have; None: its own are taken
+    images   as in `against`, as are size and batch
+    """
+    document = compare_network(net, model, arrays=arrays, images=images, size=size, batch=batch)
+    if not document["ok"]:
+        raise AssertionError("\n".join(describe(document)))
+
+
+def compare_network(
+    net: Any,
+    model: str | Path | Model,
+    *,
+    arrays: Mapping[str, Array] | None = None,
+    images: Sequence[str | Path] = (),
+    size: int | None = None,
+    batch: int | None = None,
+) -> dict[str, Any]:
+    """As `assert_same`, but returns the JSON document of `zoo parity --against`."""
+    spec = _main_path(weights.resolve(model))
+    backend = framework_of(net)
+    inputs = _inputs(spec, images, size, batch)
+    observer: Observes = load(backend, "observe")
+    verdict, _ = _judge(spec, observer.observe(net, inputs), inputs, arrays)
+    return {
+        "model": spec.name,
+        "against": type(net).__name__,
+        "framework": backend,
+        "version": get(backend).version(),
+        "weights": "the network's own" if arrays is None else "those given",
+        "input": {"images": [str(path) for path in images] or "scikit-learn's sample", "shape": list(inputs.shape)},
+        **verdict,
+    }
+
+
+def framework_of(net: Any) -> str:
+    """The framework of a network. Raises BackendError for what is none."""
+    for name in FRAMEWORKS:
+        row = FRAMEWORKS[name]
+        module = sys.modules.get(f"{row.package}.nn")
+        kinds = [getattr(module, kind, None) for kind in ("Module", "Cell", "Layer")]
+        if isinstance(net, tuple(kind for kind in kinds if isinstance(kind, type))):
+            return name
+    raise BackendError(f"expected a torch.nn.Module, mindspore.nn.Cell or paddle.nn.Layer, not {type(net).__name__}")
+
+
+def _main_path(spec: Model) -> Model:
+    if spec.head is None:
+        raise SpecError(f"{spec.name}: feature maps cannot be compared with a network's logits: leave out the taps")
+    return replace(spec, aux=())
+
+
+def _inputs(spec: Model, images: Sequence[str | Path], size: int | None, batch: int | None) -> Array:
+    """The batch, preprocessed as the model's publisher does."""
+    side = spec.size if size is None else integer(size, "the size")
+    photographs = [read_image(path) for path in images] if images else sample_photographs()[:1]
+    count = integer(len(photographs) if batch is None else batch, "the batch")
+    InputCheck(spec)((count, spec.in_channels, side, side))
+    evaluate = Evaluate(spec, side)
+    return np.stack([evaluate.pixels(photographs[i % len(photographs)]) for i in range(count)])
 
 
 def judge(model: Model, seen: Observation, inputs: Array, given: Mapping[str, Array] | None = None) -> dict[str, Any]:
@@ -108,9 +185,18 @@ def judge(model: Model, seen: Observation, inputs: Array, given: Mapping[str, Ar
     causes         all that were proved, in order
     left           differences that are not explained
     """
-    found = align(model, seen, inputs, given)
+    return _judge(model, seen, inputs, given)[0]
+
+
+def _judge(
+    model: Model, seen: Observation, inputs: Array, given: Mapping[str, Array] | None
+) -> tuple[dict[str, Any], Fault | None]:
+    """The verdict, and what is needed to reproduce the first difference."""
+    model, given, folded = _form(model, seen, inputs, given)
+    within = PASSING if folded else 0.0
+    found = align(model, seen, inputs, given, weights_within=within)
     arrays = dict(found.arrays)
-    case = Case(model, seen, inputs, None if given is None else arrays, found)
+    case = Case(model, seen, inputs, None if given is None else arrays, found, weights_within=within)
     causes: list[Candidate] = []
     explained: Candidate | None = None
     open_ = _repairable(found)
@@ -132,7 +218,7 @@ def judge(model: Model, seen: Observation, inputs: Array, given: Mapping[str, Ar
             logits = error(seen.output, expected)
             band = bands(model, arrays, inputs, {"logits": expected})["logits"]
     cause, change = _named(first, explained)
-    return {
+    document = {
         "ok": first is None and logits is not None and band is not None and logits <= band,
         "max_rel_error": logits if logits is None or np.isfinite(logits) else None,
         "band": band,
@@ -146,6 +232,20 @@ def judge(model: Model, seen: Observation, inputs: Array, given: Mapping[str, Ar
         ],
         "left": [finding.document() for finding in case.found.findings],
     }
+    return document, None if first is None else fault_of(first, found, seen, arrays, model)
+
+
+def _form(
+    model: Model, seen: Observation, inputs: Array, given: Mapping[str, Array] | None
+) -> tuple[Model, Mapping[str, Array] | None, bool]:
+    """The spec, for a network without batch norm rewritten as exporters rewrite it; and whether it was rewritten."""
+    if model.norm is None or any(operation.kind == "norm" for operation in seen.operations):
+        return model, given, False
+    arrays = weights.initial(model) if given is None else given
+    forms = [rewrite(model, arrays) for rewrite in (fold_norms, deployable)]
+    counts = [len(align(form, seen, inputs, products=False).findings) for form, _ in forms]
+    form, folded = forms[counts.index(min(counts))]
+    return form, None if given is None else folded, True
 
 
 def _repairable(found: Alignment) -> Finding | None:

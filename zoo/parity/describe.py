@@ -1,0 +1,72 @@
+"""The verdict of `zoo parity --against` in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+MOST = 5
+"""Differences that are listed."""
+
+
+def describe(document: dict[str, Any]) -> list[str]:
+    """The lines that `zoo parity --against` prints, of its JSON document."""
+    lines = list(_verdict(document))
+    if document["max_rel_error"] is not None:
+        lines.append(
+            f"Error of the logits: {document['max_rel_error']:.1e}; rounding explains {document['band']:.1e}. "
+            "Error: max |logits - reference| / max |reference|, float64."
+        )
+    lines.append(
+        f"{document['checked']} operations and inputs compared; {document['framework']} {document['version']}; "
+        f"weights: {document['weights']}."
+    )
+    return lines
+
+
+def _verdict(document: dict[str, Any]) -> Iterator[str]:
+    own, model, first, left = document["against"], document["model"], document["first"], document["left"]
+    if document["ok"]:
+        yield f"{own} is {model}: every operation and the logits agree."
+        return
+    if first is None:
+        yield f"{own}: every operation is {model}'s, but the logits are further off than rounding explains."
+        return
+    yield f"{own} is not {model}."
+    yield f"First difference: {place(first)}"
+    if document["cause"] is None:
+        yield "Cause: none of the catalogue explains it."
+    elif not document["causes"]:
+        yield f"Cause: {document['cause']}: {document['change']}."
+    for cause in document["causes"]:
+        yield f"Cause: {cause['cause']}, at {_places(cause['where'])}: {cause['change']}."
+    if document["causes"]:
+        changes = "these changes" if len(document["causes"]) > 1 else "this change"
+        rest = "no difference is left." if not left else f"{len(left)} differences are left:"
+        yield f"Proved: with {changes} to the spec {rest}"
+    for finding in left[:MOST]:
+        yield f"  {place(finding)}"
+    if len(left) > MOST:
+        yield f"  ... and {len(left) - MOST} more"
+
+
+def _places(where: list[str]) -> str:
+    return ", ".join(where[:3]) + (f" and {len(where) - 3} more" if len(where) > 3 else "")
+
+
+def place(finding: dict[str, Any]) -> str:
+    """A difference in words."""
+    what = {
+        "input": "the input of",
+        "output": "what follows",
+        "norm": "batch norm of",
+        "weight": "a weight of",
+        "missing": "missing:",
+        "extra": "left over:",
+    }.get(finding["kind"], f"the {finding['kind']} of")
+    named = f" (its {finding['name']})" if finding["name"] else ""
+    error = (
+        "" if finding["error"] is None else f", error {finding['error']:.1e}, rounding explains {finding['band']:.1e}"
+    )
+    detail = f"; {finding['detail']}" if finding["detail"] else ""
+    return f"{what} {finding['path']}{named}{error}{detail}"

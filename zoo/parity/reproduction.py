@@ -1,0 +1,142 @@
+"""A reproduction of one operation that is off: arrays and a short script for each framework, for a bug report.
+
+The scripts need NumPy and the framework only. They run the operation with the spec's settings on the input that the
+network gave it, and print the error of the result and that of the network's own output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backends.observed import Observation
+from zoo.errors import ZooError
+from zoo.files import atomic_write
+from zoo.language.geometry import border, reach
+from zoo.language.interpreter import Interpreter
+from zoo.language.model import Model
+from zoo.language.trace import trace
+from zoo.parity.alignment import Alignment, Finding
+
+Array = NDArray[Any]
+
+SCRIPT = '''"""{title}
+
+The expected output is float64 arithmetic's. Run it beside operation.npz: python {file}
+"""
+
+import numpy as np
+{imports}
+
+data = dict(np.load("operation.npz"))
+t = {{name: {tensor}(array) for name, array in data.items() if array.dtype == np.float32}}
+{compute}
+scale = abs(data["expected"]).max()
+print("{framework}, this script: error", f'{abs(y - data["expected"]).max() / scale:.1e}')
+if data["observed"].shape == data["expected"].shape:
+    print("the network that was observed: error", f'{abs(data["observed"] - data["expected"]).max() / scale:.1e}')
+else:
+    print("the network that was observed: shape", data["observed"].shape, "instead of", data["expected"].shape)
+'''
+
+IMPORTS = {
+    "torch": "import torch\nimport torch.nn.functional as F",
+    "mindspore": "import mindspore\nfrom mindspore import ops",
+    "paddle": "import paddle\nimport paddle.nn.functional as F",
+}
+
+TENSOR = {"torch": "torch.tensor", "mindspore": "mindspore.Tensor", "paddle": "paddle.to_tensor"}
+
+COMPUTE = {
+    ("torch", "conv"): """x = F.pad(t["x"], ({left}, {right}, {top}, {bottom}))
+y = F.conv2d(x, t["weight"], t.get("bias"), {stride}, 0, {dilation}, {groups}).numpy()""",
+    ("mindspore", "conv"): """x = ops.pad(t["x"], ({left}, {right}, {top}, {bottom}))
+y = ops.conv2d(x, t["weight"], t.get("bias"), {stride}, "valid", 0, {dilation}, {groups}).asnumpy()""",
+    ("paddle", "conv"): """x = F.pad(t["x"], [{left}, {right}, {top}, {bottom}])
+y = F.conv2d(x, t["weight"], t.get("bias"), {stride}, 0, {dilation}, {groups}).numpy()""",
+    ("torch", "linear"): """y = F.linear(t["x"], t["weight"], t["bias"]).numpy()""",
+    ("mindspore", "linear"): """y = (ops.matmul(t["x"], t["weight"].T) + t["bias"]).asnumpy()""",
+    ("paddle", "linear"): """y = F.linear(t["x"], t["weight"].T, t["bias"]).numpy()""",
+    ("torch", "norm"): """y = F.batch_norm(t["x"], t["mean"], t["var"], t["weight"], t["bias"], eps={eps}).numpy()""",
+    (
+        "mindspore",
+        "norm",
+    ): """y = ops.batch_norm(t["x"], t["mean"], t["var"], t["weight"], t["bias"], eps={eps}).asnumpy()""",
+    (
+        "paddle",
+        "norm",
+    ): """y = F.batch_norm(t["x"], t["mean"], t["var"], t["weight"], t["bias"], epsilon={eps}).numpy()""",
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One convolution, linear layer or batch norm that is off: its settings, input, parameters and both outputs."""
+
+    path: str
+    kind: str
+    settings: Mapping[str, Any]
+    arrays: Mapping[str, Array]
+
+
+def fault_of(
+    finding: Finding, found: Alignment, seen: Observation, weights: Mapping[str, Array], model: Model
+) -> Fault | None:
+    """What reproduces a finding; None for one that is not about the output of a single operation."""
+    roles = {"conv": "conv", "norm": "bn", "linear": ""}
+    if finding.kind not in roles:
+        return None
+    name = ".".join(filter(None, (finding.path, roles[finding.kind])))
+    operation = found.matched[name]
+    x = seen.arrays[operation.x]
+    own = {key.rpartition(".")[2]: array for key, array in weights.items() if key.rpartition(".")[0] == name}
+    net = Interpreter(model, {key: array.astype(np.float64) for key, array in weights.items()})
+    settings: dict[str, Any] = {}
+    if finding.kind == "conv":
+        op = next(op for op in trace(model).ops if op.path == finding.path)
+        node: Any = op.node
+        pads = [border(node.padding, n, k, node.stride) for n, k in zip(x.shape[2:], reach(node), strict=True)]
+        settings = dict(zip(("top", "bottom", "left", "right"), (*pads[0], *pads[1]), strict=True))
+        settings |= {"stride": node.stride, "dilation": node.dilation, "groups": op.groups}
+        expected = net.convolve(node, finding.path, x.astype(np.float64))
+    elif finding.kind == "norm":
+        assert model.norm is not None
+        settings = {"eps": model.norm.eps}
+        expected = net.normalise(finding.path, x.astype(np.float64))
+    else:
+        expected = net.linear(finding.path, x.astype(np.float64))
+    arrays = {"x": x, **own, "expected": expected, "observed": seen.arrays[operation.y]}
+    return Fault(finding.path, finding.kind, settings, arrays)
+
+
+def write_reproduction(fault: Fault, folder: Path) -> list[Path]:
+    """Write operation.npz and a script for each framework into a folder, made if it is missing; returns the files.
+
+    Raises ZooError when they cannot be written.
+    """
+    files = [folder / "operation.npz"]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_write(files[0]) as part, part.open("wb") as file:
+            np.savez_compressed(file, **fault.arrays)
+        for framework, imports in IMPORTS.items():
+            path = folder / f"{framework}_{fault.kind}.py"
+            text = SCRIPT.format(
+                title=f"A {fault.kind} at {fault.path}, in {framework}.",
+                file=path.name,
+                imports=imports,
+                tensor=TENSOR[framework],
+                compute=COMPUTE[framework, fault.kind].format(**fault.settings),
+                framework=framework,
+            )
+            with atomic_write(path) as part:
+                part.write_text(text)
+            files.append(path)
+    except OSError as error:
+        raise ZooError(f"{folder}: cannot write the reproduction there: {error.strerror or error}") from None
+    return files
