@@ -31,8 +31,8 @@ from zoo.language.interpreter import Interpreter  # noqa: E402
 from zoo.language.model import Model, configure  # noqa: E402
 from zoo.language.nodes import AvgPool, Concat, Conv, Depthwise, MaxPool, Residual  # noqa: E402
 from zoo.language.trace import least_size, trace  # noqa: E402
-from zoo.parity.foreign import judge  # noqa: E402
 from zoo.parity.causes import nodes_of, with_node  # noqa: E402
+from zoo.parity.foreign import judge  # noqa: E402
 
 MODELS = ("googlenet", "inception_v3", "inception_v4", "inception_resnet_v2", "xception41", "inception_v3.mindcv")
 WIDTH = 0.25
@@ -137,12 +137,14 @@ def noise(model: Model, seed: int) -> Any:
     return np.random.default_rng(seed).uniform(-1, 1, (1, model.in_channels, side, side)).astype(np.float32)
 
 
-def narrow(name: str) -> Model:
-    """A network of the zoo at a small width, with ten classes."""
-    return configure(zoo.spec(name), aux=False, width=WIDTH, num_classes=10)
+def narrow(name: str | Path) -> Model:
+    """A network of the zoo at a small width, or that of a document as it is; with ten classes."""
+    return configure(zoo.spec(name), aux=False, width=WIDTH if isinstance(name, str) else 1.0, num_classes=10)
 
 
-def scored(framework: str, names: tuple[str, ...], seed: int) -> Iterator[tuple[str, Fault, dict[str, bool]]]:
+def scored(
+    framework: str, names: tuple[str | Path, ...], seed: int
+) -> Iterator[tuple[str | Path, Fault, dict[str, bool]]]:
     """Each fault of each network, and what of it was found."""
     for number, name in enumerate(names):
         model = narrow(name)

@@ -141,6 +141,7 @@ class _Walk(Interpreter):
         self.result = Alignment(matched=dict(matched or {}))
         self.left = list(seen.operations)
         self.since: dict[int, tuple[Array, tuple[str, ...]]] = {}
+        self.entering: tuple[str, ...] = ()
         self.shapes = trace(model).parameters
         self.following = _following(model)
 
@@ -184,7 +185,10 @@ class _Walk(Interpreter):
                 return self._made(np.maximum(y, 0) if node.act else y, (straight, body), path)
             case Chain():
                 return super().run(node, path, x)
-            case Conv() | Depthwise() | NormRelu() | Head():
+            case Head():
+                self.entering = (*self._between(x), path)  # for its linear layers, which get arrays made from x
+                return self._made(super().run(node, path, x), (), path)
+            case Conv() | Depthwise() | NormRelu():
                 return self._made(super().run(node, path, x), (), path)
             case _:
                 return self._made(super().run(node, path, x), (x,), path)
@@ -195,7 +199,7 @@ class _Walk(Interpreter):
         return y
 
     def _between(self, x: Array) -> tuple[str, ...]:
-        return self.since[id(x)][1] if id(x) in self.since else ()
+        return self.since[id(x)][1] if id(x) in self.since else self.entering
 
     # The observed operations.
 

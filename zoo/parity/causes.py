@@ -6,6 +6,7 @@ those of docs/parity.md; the differences between published implementations that 
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -212,6 +213,7 @@ def _candidates(case: Case, finding: Finding) -> Iterator[Candidate]:
     if finding.kind == "input" and np.isinf(finding.error):  # of another shape: the network may have padded it itself
         for cause, text, changed in _product(nodes[finding.path]):
             yield Candidate(cause, (finding.path,), text, with_node(case.model, finding.path, changed))
+    together: dict[tuple[str, str], list[tuple[str, Node]]] = {}
     for path in reversed(finding.between or (finding.path,)):
         if path in nodes:
             node = nodes[path]
@@ -219,9 +221,14 @@ def _candidates(case: Case, finding: Finding) -> Iterator[Candidate]:
             if between and isinstance(node, Residual):
                 changes = itertools.chain(changes, _fitted(case, finding, path, node))
             for cause, text, changed in changes:
+                together.setdefault((cause, text), []).append((path, changed))
                 yield Candidate(cause, (path,), text, with_node(case.model, path, changed))
             if between and isinstance(node, Concat):
                 yield from _orders(case.model, path, node)
+    for (cause, text), places in together.items():
+        if len(places) > 1:  # several branches of a concatenation
+            model = functools.reduce(lambda model, place: with_node(model, *place), places, case.model)
+            yield Candidate(cause, tuple(path for path, _ in places), text, model)
 
 
 def _orders(model: Model, path: str, node: Concat) -> Iterator[Candidate]:
@@ -346,7 +353,8 @@ def _fitted(case: Case, finding: Finding, path: str, node: Residual) -> Iterator
 
     Where a ReLU follows, its zeros tell nothing and are left out; elsewhere the input is linear in the scale.
     """
-    operation = case.found.matched.get(f"{finding.path}.conv")
+    matched = case.found.matched
+    operation = matched.get(f"{finding.path}.conv") or matched.get(finding.path)
     if operation is None:
         return
     observed = case.seen.arrays[operation.x].astype(np.float64)

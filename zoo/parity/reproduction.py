@@ -37,9 +37,9 @@ data = dict(np.load("operation.npz"))
 t = {{name: {tensor}(array) for name, array in data.items() if array.dtype == np.float32}}
 {compute}
 scale = abs(data["expected"]).max()
-print("{framework}, this script: error", f'{abs(y - data["expected"]).max() / scale:.1e}')
+print("{framework}, this script: error %.1e" % (abs(y - data["expected"]).max() / scale))
 if data["observed"].shape == data["expected"].shape:
-    print("the network that was observed: error", f'{abs(data["observed"] - data["expected"]).max() / scale:.1e}')
+    print("the network that was observed: error %.1e" % (abs(data["observed"] - data["expected"]).max() / scale))
 else:
     print("the network that was observed: shape", data["observed"].shape, "instead of", data["expected"].shape)
 '''

@@ -1,0 +1,63 @@
+"""Networks that are not ours, in the framework under test: planted faults are found, placed, named and proved."""
+
+import numpy as np
+import pytest
+from faults import narrow, noise, scored, verdict
+from support import SMALL, calibrated
+
+import zoo
+from backends import load
+from zoo.errors import BackendError
+from zoo.language.model import configure
+from zoo.language.trace import trace
+from zoo.parity import assert_same, compare_network
+from zoo.parity.alignment import align
+from zoo.parity.foreign import framework_of
+
+
+@pytest.mark.parametrize("name", ["inception_v3", SMALL])
+def test_every_planted_fault_is_detected_placed_named_and_proved(framework, name):
+    found = list(scored(framework, (name,), 0))
+    assert len(found) >= 6
+    assert [(fault.cause, fault.path, score) for _, fault, score in found if not all(score.values())] == []
+
+
+@pytest.mark.parametrize("name", ["inception_v4", "xception41", "googlenet.mindcv"])
+def test_a_network_without_a_fault_raises_no_alarm(framework, name):
+    model = narrow(name)
+    document = verdict(framework, model, model, calibrated(model), None, noise(model, 3))
+    assert document["ok"], document["first"]
+    assert 0 < document["max_rel_error"] <= document["band"] < 2e-5
+
+
+def test_every_operation_is_seen(framework):
+    model = configure(zoo.spec(SMALL), aux=False)
+    net, x = zoo.build(model, framework), noise(model, 0)
+    seen = load(framework, "observe").observe(net, x)
+    assert [operation.kind for operation in seen.operations].count("conv") == 7
+    assert [operation.kind for operation in seen.operations].count("norm") == 7
+    assert seen.operations[-1].kind == "linear"
+    found = align(model, seen, x)
+    assert found.matched.keys() >= {"stem.0.conv", "mixed.branch1.1.bn", "block.body.0.conv", "head.fc"}
+    assert found.arrays.keys() == trace(model).parameters.keys()
+
+
+def test_assert_same_names_the_cause_and_leaves_the_network_as_it_was(framework, backend):
+    model = zoo.spec(SMALL)
+    net = zoo.build(model, framework)
+    backend.train(net)
+    before = {name: array.tobytes() for name, array in backend.dump(net).items()}
+    assert_same(net, model)
+    assert net.training
+    assert {name: array.tobytes() for name, array in backend.dump(net).items()} == before
+    other = zoo.from_json(zoo.to_json(model).replace('"scale": 0.5', '"scale": 0.7'))
+    with pytest.raises(AssertionError, match=r"(?s)is not small.*residual_scale, at block: scale=0\.5 where the spec"):
+        assert_same(net, other)
+    document = compare_network(net, model, arrays={**backend.dump(net), "head.fc.bias": np.ones(10, np.float32)})
+    assert (document["cause"], document["first"]["path"], document["proved"]) == ("weight", "head.fc", True)
+
+
+def test_what_is_no_network(framework):
+    load(framework, "observe")
+    with pytest.raises(BackendError, match=r"expected a torch\.nn\.Module, mindspore\.nn\.Cell or paddle\.nn\.Layer"):
+        framework_of(object())

@@ -1,0 +1,194 @@
+"""`zoo parity --against` as a user runs it: a network of their own in a file, a TorchScript, export or ONNX file."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from support import SMALL
+
+import weights
+import zoo
+from zoo.commands import main
+from zoo.language.model import configure
+
+OWN = '''
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class Unit(nn.Module):
+    def __init__(self, i, o, k, **more):
+        super().__init__()
+        self.convolution = nn.Conv2d(i, o, k, bias=False, **more)
+        self.norm = nn.BatchNorm2d(o, eps=EPS)
+
+    def forward(self, x, relu=True):
+        y = self.norm(self.convolution(x))
+        return F.relu(y, inplace=True) if relu else y
+
+
+class Own(nn.Module):
+    """tests/small.json by hand, with names of its own, functions in place of modules, and ReLUs in place."""
+
+    def __init__(self, scale=0.5, counted=False):
+        super().__init__()
+        self.first = Unit(3, 8, 3, stride=2, padding=1)
+        self.a, self.b, self.c = Unit(8, 8, 1), Unit(8, 8, 1), Unit(8, 16, 3, padding=1)
+        self.d = Unit(8, 8, 1)
+        self.deep, self.wide = Unit(32, 32, 3, padding=1, groups=32), Unit(32, 32, 1)
+        self.classify = nn.Linear(32, 10)
+        self.scale, self.counted = scale, counted
+
+    def forward(self, x):
+        x = F.max_pool2d(self.first(x), 3, 2, 1)
+        pooled = F.avg_pool2d(x, 3, 1, 1, count_include_pad=self.counted)
+        x = torch.cat([self.a(x), self.c(self.b(x)), self.d(pooled)], 1)
+        x = F.relu(x + self.scale * self.wide(self.deep(x, False), False))
+        return self.classify(x.mean((2, 3)))
+
+
+def counted():
+    return Own(counted=True)
+
+
+def lazy():
+    raise RuntimeError("no weights here")
+
+
+number = 5
+'''
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "own.py").write_text(OWN.replace("EPS", "1e-3"))
+    (tmp_path / "other.py").write_text(OWN.replace("EPS", "1e-5"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*words, model=SMALL):
+    return main(["parity", str(model), "--against", *map(str, words)])
+
+
+def test_a_network_of_one_s_own(folder, capsys):
+    assert run("own:Own", "--json", "-") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["ok"], document["first"], document["cause"], document["change"]) == (True, None, None, None)
+    assert (document["model"], document["against"], document["framework"]) == ("small", "own:Own", "torch")
+    assert 0 < document["max_rel_error"] <= document["band"] < 1e-5
+    assert run("own:Own") == 0
+    assert "own:Own is small: every operation and the logits agree." in capsys.readouterr().out
+
+
+def test_a_cause_is_named_and_proved(folder, capsys):
+    assert run("own:counted", "--json", "-") == 1
+    document = json.loads(capsys.readouterr().out)
+    assert (document["ok"], document["cause"], document["proved"]) == (False, "count_include_pad", True)
+    assert document["first"]["path"] == "mixed.branch2.1"
+    assert document["first"]["name"] == "d.convolution"
+    assert document["first"]["error"] > 100 * document["first"]["band"]
+    assert document["change"] == "mixed.branch2.0: count_include_pad=True where the spec has False"
+    assert document["left"] == []
+    assert run("other:Own") == 1
+    out = capsys.readouterr().out
+    assert "Cause: eps, at batch norm: eps=1e-05 where the spec has 0.001." in out
+    assert "Proved: with this change to the spec no difference is left." in out
+
+
+def test_a_checkpoint_s_weights_are_put_into_it(folder, capsys):
+    model = configure(zoo.spec(SMALL), aux=False)
+    arrays = weights.calibrated(model)
+    weights.write(folder / "w.safetensors", arrays, model)
+    assert run("own:Own", "--checkpoint", "w.safetensors", "--json", "-") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["weights"] == "w.safetensors"
+    assert run("own:counted", "--checkpoint", "w.safetensors") == 1
+    assert "count_include_pad" in capsys.readouterr().out
+
+
+def test_a_reproduction_runs_without_this_project(folder, capsys):
+    assert run("other:Own", "--repro", "repro") == 1
+    names = sorted(path.name for path in (folder / "repro").iterdir())
+    assert names == ["mindspore_norm.py", "operation.npz", "paddle_norm.py", "torch_norm.py"]
+    command = [sys.executable, "-I", "torch_norm.py"]
+    said = subprocess.run(command, cwd=folder / "repro", capture_output=True, text=True, check=True).stdout
+    first, second = (float(line.rpartition(" ")[2]) for line in said.splitlines())
+    assert first < 1e-6 < 1e-4 < second
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+@pytest.mark.parametrize("suffix", [".pt", ".pt2", ".onnx"])
+def test_a_file_with_a_graph(folder, capsys, suffix):
+    import torch
+
+    sys.path.insert(0, str(folder))
+    try:
+        import own
+
+        net, images = own.counted().eval(), torch.rand(1, 3, 32, 32)
+        path = folder / f"net{suffix}"
+        if suffix == ".pt":
+            torch.jit.trace(net, images).save(str(path))
+        elif suffix == ".pt2":
+            torch.export.save(torch.export.export(net, (images,)), path)
+        else:
+            torch.onnx.export(net, (images,), str(path), dynamo=False)
+    finally:
+        sys.path.remove(str(folder))
+        sys.modules.pop("own", None)
+    assert run(path) == 1
+    assert "count_include_pad, at mixed.branch2.0" in capsys.readouterr().out
+
+
+def test_a_network_of_another_shape(folder, capsys):
+    assert run("own:Own", "--json", "-", model="googlenet") == 1
+    document = json.loads(capsys.readouterr().out)
+    assert (document["ok"], document["cause"], document["max_rel_error"]) == (False, None, None)
+    assert document["first"]["kind"] in ("conv", "missing", "input")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("own:Missing", "own:Missing: expected package.module:function, but module 'own' has no attribute 'Missing'"),
+        ("nowhere:x", "nowhere:x: expected package.module:function, but No module named 'nowhere'"),
+        ("own:number", "own:number: calling it without arguments failed: TypeError: 'int' object is not callable"),
+        ("own:lazy", "own:lazy: calling it without arguments failed: RuntimeError: no weights here"),
+        ("own", "own: expected package.module:function, or a file that ends in .pt, .pth, .pt2, .onnx"),
+        ("gone.onnx", "gone.onnx: there is no such file"),
+        ("text.onnx", "text.onnx: not a valid ONNX model"),
+        ("text.pt", "text.pt: expected a TorchScript or torch.export file, and PyTorch says:"),
+        ("own:Own --framework tf", "--framework tf: expected one of torch, mindspore, paddle"),
+        ("own:Own --framework paddle", "expected a paddle.nn.Layer, not Own"),
+        ("own:Own --layers", "--layers does not go with --against"),
+    ],
+)
+def test_bad_targets(folder, capsys, words, message):
+    for name in ("text.onnx", "text.pt"):
+        (folder / name).write_text("no network")
+    assert run(*words.split()) == 2
+    error = capsys.readouterr().err
+    assert error.count("zoo: error:") == 1
+    assert message in error
+
+
+def test_flags_without_against(folder, capsys):
+    assert main(["parity", "googlenet", "inception_v3", "--against", "own:Own"]) == 2
+    assert "--against compares one network with one model: name one" in capsys.readouterr().err
+    assert main(["parity", str(SMALL), "--framework", "torch"]) == 2
+    assert "--framework and --repro go with --against" in capsys.readouterr().err
+
+
+def test_a_cause_at_several_places_at_once(folder, capsys):
+    text = (folder / "own.py").read_text()
+    text = text.replace("F.relu(y, inplace=True) if relu else y", "y").replace("x = F.relu(x +", "x = (x +")
+    (folder / "linear.py").write_text(text)
+    assert run("linear:Own", "--json", "-") == 1
+    document = json.loads(capsys.readouterr().out)
+    assert {cause["cause"] for cause in document["causes"]} == {"missing_relu"}
+    assert document["left"] == []
+    assert np.isfinite(document["max_rel_error"])
