@@ -192,3 +192,15 @@ def test_a_cause_at_several_places_at_once(folder, capsys):
     assert {cause["cause"] for cause in document["causes"]} == {"missing_relu"}
     assert document["left"] == []
     assert np.isfinite(document["max_rel_error"])
+
+
+def test_the_fixture_of_the_pytest_plugin(folder):
+    (folder / "test_own.py").write_text(
+        "import own\n\n"
+        f"def test_same(parity):\n    parity(own.Own(), {str(SMALL)!r})\n\n"
+        f"def test_other(parity):\n    parity(own.counted(), {str(SMALL)!r})\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_own.py"]
+    said = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False).stdout
+    assert "1 failed, 1 passed" in said
+    assert "Cause: count_include_pad, at mixed.branch2.0" in said

@@ -7,7 +7,8 @@ from typing import Any
 
 from zoo import console
 from zoo.commands.common import report
-from zoo.errors import SpecError
+from zoo.errors import SpecError, ZooError
+from zoo.files import atomic_write
 
 NOT_TAKEN = {
     "--backends": "backends",
@@ -45,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
             timeout=options.timeout,
         )
     report(options.json, document, lambda: show(document))
+    write_reports(options, document)
     return 0 if document["ok"] else 1
 
 
@@ -53,3 +55,17 @@ def show(document: dict[str, Any]) -> None:
 
     for line in describe(document):
         print(line)
+
+
+def write_reports(options: argparse.Namespace, document: dict[str, Any]) -> None:
+    """Write the page and the JUnit file that were asked for. Raises ZooError when they cannot be written."""
+    from zoo.parity.junit import junit
+    from zoo.parity.page import page
+
+    for file, make in ((options.html, page), (options.junit, junit)):
+        if file is not None:
+            try:
+                with atomic_write(file) as part:
+                    part.write_text(make(document), encoding="utf-8")
+            except OSError as error:
+                raise ZooError(f"{file}: cannot write the report there: {error.strerror}") from None

@@ -9,6 +9,7 @@ from typing import Any
 
 from zoo import console
 from zoo.commands import against
+from zoo.commands.against import write_reports
 from zoo.commands.common import Commands, add_command, expanded, names, report
 from zoo.errors import SpecError
 from zoo.frameworks import FRAMEWORKS
@@ -51,6 +52,8 @@ def add(commands: Commands) -> None:
                         help="with --against: write the first operation that differs, its arrays and a script for each "
                         "framework")  # fmt: skip
     parity.add_argument("--stored-reference", action="store_true", help="compare with the logits kept in the package")
+    parity.add_argument("--html", type=Path, metavar="FILE", help="write a page that opens from disk")
+    parity.add_argument("--junit", type=Path, metavar="FILE", help="write the verdicts as JUnit XML")
     parity.add_argument("--timeout", type=float, default=600, metavar="S", help="seconds for one worker (default: 600)")
 
 
@@ -84,6 +87,7 @@ def run(options: argparse.Namespace) -> int:
             progress=step,
         )
     report(options.json, document, lambda: show(document))
+    write_reports(options, document)
     return 0 if document["ok"] else 1
 
 
@@ -95,6 +99,8 @@ def _gradients(options: argparse.Namespace) -> int:
         "--image": options.images,
         "--layers": options.layers,
         "--stored-reference": options.stored_reference,
+        "--html": options.html,
+        "--junit": options.junit,
     }
     for flag, value in given.items():
         if value:

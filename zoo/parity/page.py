@@ -1,0 +1,201 @@
+"""`zoo parity --html`: one page that opens from disk, without a network, on a phone, in dark mode, in black and white.
+
+Nothing in it is a script: what can be opened is a `<details>` element, which works by keyboard. A verdict is always a
+word, too, and curves differ by dash as well as by colour.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from zoo.parity.describe import place
+
+COLORS = ("#0b6bcb", "#b4470f", "#1a7f37", "#8250df", "#6e7781")
+DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 4")
+WIDTH, HEIGHT, LEFT, BOTTOM = 900, 340, 64, 96
+
+STYLE = """
+:root { color-scheme: light dark; --line: #8886; --soft: #8882; --good: #1a7f37; --bad: #cf222e; }
+@media (prefers-color-scheme: dark) { :root { --good: #3fb950; --bad: #ff7b72; } }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 70rem; padding: 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2rem; }
+table { border-collapse: collapse; }
+td, th { border-bottom: 1px solid var(--line); padding: .25rem .6rem; text-align: left; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+.wide { overflow-x: auto; } svg { max-width: 100%; height: auto; }
+.good { color: var(--good); font-weight: 600; } .bad { color: var(--bad); font-weight: 600; }
+.stages { display: flex; flex-wrap: wrap; gap: .4rem; align-items: flex-start; }
+.stages details { border: 1px solid var(--line); border-radius: .4rem; padding: .2rem .6rem; background: var(--soft); }
+.stages details.outside { border: 3px double var(--bad); }
+.stages .share { display: block; height: .35rem; margin-top: .2rem; border: 1px solid currentColor; }
+.stages .share i { display: block; height: 100%; background: currentColor; }
+summary { cursor: pointer; } code { font-size: .95em; } svg text { fill: currentColor; font-size: 12px; }
+"""
+
+
+def page(document: Mapping[str, Any]) -> str:
+    """The HTML of a document of `zoo parity`, or of `zoo parity --against`."""
+    against = "against" in document
+    title = f"{document['against']} and {document['model']}" if against else "Parity"
+    body = "".join(_against(document) if against else _parity(document))
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
+    )
+
+
+def _verdict(ok: bool, good: str, bad: str) -> str:
+    return f'<span class="{"good" if ok else "bad"}">{escape(good if ok else bad)}</span>'
+
+
+def _parity(document: Mapping[str, Any]) -> Iterator[str]:
+    yield f"<h1>Parity: {_verdict(document['ok'], 'all agree', 'not all agree')}</h1>\n"
+    yield (
+        "<p>Each backend is compared with float64 arithmetic. The error is max |y - reference| / max |reference|. It "
+        "is within its band if rounding explains it: the band is measured on the same weights and inputs.</p>\n"
+    )
+    for result in document["models"]:
+        yield from _model(result, document["device"])
+
+
+def _model(result: Mapping[str, Any], device: str) -> Iterator[str]:
+    yield f"<h2>{escape(result['model'])}</h2>\n"
+    images = result["input"]["images"]
+    what = images if isinstance(images, str) else ", ".join(images)
+    yield (
+        f"<p>{result['parameters']:,} parameters, {result['macs'] / 1e9:.3f} billion multiply-adds; input "
+        f"{escape(' x '.join(map(str, result['input']['shape'])))} ({escape(what)}); weights: "
+        f"{escape(result['weights'])}; device: {escape(device)}.</p>\n"
+    )
+    band = result.get("bands", {}).get("logits")
+    head = ("backend", "verdict", "error of the logits", "band", "top-1", "top-5", "operations outside", "seconds")
+    yield from _table(head, [_row(name, entry, band) for name, entry in result["backends"].items()])
+    for name, entry in result["backends"].items():
+        if note := entry.get("error") or entry.get("skipped"):
+            yield f"<p>{escape(name)}: {escape(note)}</p>\n"
+        if first := (entry.get("operations") or {}).get("first"):
+            yield f"<p>{escape(name)}, first outside: {escape(place(first))}</p>\n"
+    layers = {name: entry["layers"] for name, entry in result["backends"].items() if "layers" in entry}
+    if layers:
+        yield "<h3>Error through the depth</h3>\n"
+        yield _curves(list(result["bands"]), layers, result["bands"])
+        yield "<h3>Stages</h3>\n<p>The bar is the largest error of any backend, over its band.</p>\n"
+        yield from _stages(layers, result["bands"])
+
+
+def _row(name: str, entry: Mapping[str, Any], band: float | None) -> tuple[str, ...]:
+    if "ok" not in entry or "error" in entry:
+        return (escape(name), "skipped" if "skipped" in entry else _verdict(False, "", "failed"), *[""] * 6)
+    error = entry["max_rel_error"]
+    operations = entry.get("operations")
+    return (
+        escape(f"{name} {entry['version']}"),
+        _verdict(entry["ok"], "within", "outside"),
+        "not finite" if error is None else f"{error:.1e}",
+        "" if band is None else f"{band:.1e}",
+        *("same" if entry[key] else _verdict(False, "", "differs") for key in ("top1_agrees", "top5_agrees")),
+        "" if operations is None else f"{operations['outside']} of {operations['compared']}",
+        f"{entry['seconds']['run']:.1f}",
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Rows of cells that are HTML already; all columns after the second are numbers."""
+    kinds = ["", "", *[' class="number"'] * (len(head) - 2)]
+    yield '<div class="wide"><table>\n<thead><tr>'
+    yield "".join(f'<th scope="col"{kind}>{escape(cell)}</th>' for kind, cell in zip(kinds, head, strict=True))
+    yield "</tr></thead>\n<tbody>\n"
+    for row in rows:
+        cells = "".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(kinds, row, strict=True))
+        yield f"<tr>{cells}</tr>\n"
+    yield "</tbody></table></div>\n"
+
+
+def _curves(names: Sequence[str], layers: Mapping[str, Mapping[str, float | None]], bands: Mapping[str, float]) -> str:
+    """Error over depth, on a logarithmic scale: a curve for each backend, and the band."""
+    values = [value for of in (*layers.values(), bands) for value in of.values() if value]
+    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    step = (WIDTH - LEFT - 20) / max(len(names) - 1, 1)
+
+    def x(position: int) -> float:
+        return LEFT + position * step
+
+    def y(value: float) -> float:
+        return 10 + (HEIGHT - BOTTOM - 20) * (high - math.log10(max(value, 10.0**low))) / max(high - low, 1)
+
+    parts = []
+    for power in range(low, high + 1):
+        at = y(10.0**power)
+        parts.append(f'<line x1="{LEFT}" x2="{WIDTH - 20}" y1="{at:.1f}" y2="{at:.1f}" stroke="var(--line)"/>')
+        parts.append(f'<text x="{LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">1e{power}</text>')
+    for position, name in enumerate(names):
+        corner = f"{x(position):.1f} {HEIGHT - BOTTOM + 12}"
+        parts.append(f'<text transform="translate({corner}) rotate(-60)" text-anchor="end">{escape(name)}</text>')
+    curves: dict[str, Mapping[str, float | None]] = {**layers, "band": bands}
+    for number, (name, of) in enumerate(curves.items()):
+        color = "currentColor" if name == "band" else COLORS[number % len(COLORS)]
+        dash = "12 4" if name == "band" else DASHES[number % len(DASHES)]
+        points = " ".join(f"{x(i):.1f},{y(of[at] or 0.0):.1f}" for i, at in enumerate(names) if of[at] is not None)
+        style = f'fill="none" stroke="{color}" stroke-width="2" stroke-dasharray="{dash}"'
+        parts.append(f'<polyline points="{points}" {style}><title>{escape(name)}</title></polyline>')
+        left = LEFT + 120 * number
+        parts.append(f'<line x1="{left}" x2="{left + 30}" y1="{HEIGHT - 8}" y2="{HEIGHT - 8}" {style}/>')
+        parts.append(f'<text x="{left + 36}" y="{HEIGHT - 4}">{escape(name)}</text>')
+    described = "Error of every stage, from the first to the logits, for each backend, and the band"
+    return (
+        f'<div class="wide"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{described}">\n'
+        + "\n".join(parts)
+        + "\n</svg></div>\n"
+    )
+
+
+def _stages(layers: Mapping[str, Mapping[str, float | None]], bands: Mapping[str, float]) -> Iterator[str]:
+    """A box for each stage, in order, with its figures inside."""
+    yield '<div class="stages">\n'
+    for name, band in bands.items():
+        errors = {backend: of[name] for backend, of in layers.items()}
+        largest = max((math.inf if error is None else error) for error in errors.values())
+        outside = not largest <= band
+        share = 100 if outside else 100 * largest / band
+        word = _verdict(False, "", "outside") if outside else ""
+        bar = f'role="img" aria-label="{share:.0f} percent of the band"><i style="width:{share:.0f}%"></i>'
+        kind = "outside" if outside else "within"
+        yield f'<details class="{kind}"><summary>{escape(name)} {word}<span class="share" {bar}</span></summary><ul>'
+        for backend, error in errors.items():
+            yield f"<li>{escape(backend)}: {'not finite' if error is None else f'{error:.1e}'}</li>"
+        yield f"<li>band: {band:.1e}</li></ul></details>\n"
+    yield "</div>\n"
+
+
+def _against(document: Mapping[str, Any]) -> Iterator[str]:
+    own, model = escape(document["against"]), escape(document["model"])
+    yield f"<h1>{own}: {_verdict(document['ok'], f'is {model}', f'is not {model}')}</h1>\n"
+    error = document["max_rel_error"]
+    rows = [
+        ("operations and inputs compared", f"{document['checked']}"),
+        ("error of the logits", "not comparable" if error is None else f"{error:.1e}"),
+        ("rounding explains", "" if document["band"] is None else f"{document['band']:.1e}"),
+        ("framework", escape(f"{document['framework']} {document['version']}")),
+        ("weights", escape(document["weights"])),
+        ("input", escape(" x ".join(map(str, document["input"]["shape"])))),
+    ]
+    yield from _table(("what", "value"), rows)
+    if document["first"] is not None:
+        yield f"<h2>First difference</h2>\n<p>{escape(place(document['first']))}</p>\n"
+        yield "<h2>Causes, proved by repair</h2>\n"
+        if not document["causes"]:
+            yield f"<p>{escape(document['change'] or 'None of the catalogue explains it.')}</p>\n"
+        for cause in document["causes"]:
+            places = ", ".join(cause["where"])
+            yield (
+                f"<details open><summary><b>{escape(cause['cause'])}</b>: {escape(cause['change'])}</summary>"
+                f"<p>At <code>{escape(places)}</code></p></details>\n"
+            )
+        left = document["left"]
+        yield f"<h2>Differences that are left: {len(left)}</h2>\n"
+        if left:
+            yield "<ul>" + "".join(f"<li>{escape(place(finding))}</li>" for finding in left) + "</ul>\n"
