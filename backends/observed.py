@@ -32,7 +32,8 @@ class Operation:
     parameters  keys by role: "weight" and "bias"; of a norm also "mean" and "var". Convolutions are [outputs, inputs
                 (of a group), height, width], linear layers [outputs, inputs]
     names       the network's own names of the parameters, by role
-    settings    of a convolution: stride, padding, dilation, groups; of a norm: eps
+    settings    of a convolution: stride, padding, dilation, groups; of a norm: eps, and act: "relu" where one follows
+                before the output
     """
 
     kind: Literal["conv", "linear", "norm"]

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from backends import get, load
+from backends import Runs, get, load
 from backends.device import parse
 from backends.observed import FILES, Observation, Observes
 from zoo import errors
@@ -47,6 +47,7 @@ class Result:
     memory   the process's peak, in bytes; None where the system does not tell
     dump     the weights read back from the network, if asked for
     seen     every operation of the main path, if asked for
+    steady   "repeated" and "single", if asked for: see `run`
     """
 
     version: str
@@ -55,6 +56,7 @@ class Result:
     outputs: dict[str, Array]
     dump: dict[str, Array] = field(default_factory=dict)
     seen: Observation | None = None
+    steady: dict[str, float] = field(default_factory=dict)
 
 
 def run(
@@ -67,6 +69,7 @@ def run(
     tape: bool = False,
     dump: bool = False,
     observe: bool = False,
+    repeat: int = 1,
     timeout: float = 600,
 ) -> Result:
     """Build `model` in its own process, load `weights` (arrays or a safetensors file), run `inputs` [N, C, H, W].
@@ -74,6 +77,8 @@ def run(
     tape     return every stage's output and every auxiliary head's logits too
     dump     read the weights back from the network
     observe  run it once more and record every operation; the frameworks can, the runtimes and the reference cannot
+    repeat   how often to run it; from 2 on, `steady` has the largest differences of the logits: between the runs
+             ("repeated"), and between the images in the batch and one by one ("single"), each max |y - z| / max |z|
 
     Raises UnavailableError when the framework or device is missing, BackendError when the worker dies or takes
     longer than `timeout` seconds (its last lines of standard error are in the message), and whatever ZooError it met.
@@ -86,7 +91,14 @@ def run(
             )
             weights = folder / "weights.safetensors"
         np.save(folder / "inputs.npy", inputs)
-        job = {"weights": str(weights.resolve()), "device": device, "tape": tape, "dump": dump, "observe": observe}
+        job = {
+            "weights": str(weights.resolve()),
+            "device": device,
+            "tape": tape,
+            "dump": dump,
+            "observe": observe,
+            "repeat": repeat,
+        }
         report = call("predict", backend, model, folder, job, timeout)
         return Result(
             report["version"],
@@ -95,6 +107,7 @@ def run(
             load_file(folder / "outputs.safetensors"),
             load_file(folder / "dump.safetensors") if dump else {},
             Observation.load(folder) if observe else None,
+            report["steady"],
         )
 
 
@@ -182,9 +195,22 @@ def _predict(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, An
     if job["observe"]:
         observer: Observes = load(job["backend"], "observe")
         observer.observe(net, np.load(folder / "inputs.npy")).save(folder)
+    steady = _steady(backend, net, np.load(folder / "inputs.npy"), outputs, job["repeat"])
     steps = ("import", "build", "load", "run")
     seconds = {step: end - begin for step, begin, end in zip(steps, clock, clock[1:], strict=False)}
-    return {"version": backend.version(), "seconds": seconds, "memory": peak_memory()}
+    return {"version": backend.version(), "seconds": seconds, "memory": peak_memory(), "steady": steady}
+
+
+def _steady(backend: Runs, net: Any, inputs: Array, outputs: Mapping[str, Array], repeat: int) -> dict[str, float]:
+    """Whether a network gives the same logits again, and for the images one by one."""
+    if repeat < 2 or "logits" not in outputs:
+        return {}
+    first = outputs["logits"]
+    scale = float(np.abs(first).max()) or 1.0
+    again = [backend.predict(net, inputs)["logits"] for _ in range(repeat - 1)]
+    single = np.concatenate([backend.predict(net, inputs[i : i + 1])["logits"] for i in range(len(inputs))])
+    repeated = max(float(np.abs(other - first).max()) for other in again)
+    return {"repeated": repeated / scale, "single": float(np.abs(single - first).max()) / scale}
 
 
 def _judge(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, Any]:

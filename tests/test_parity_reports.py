@@ -1,20 +1,26 @@
 """The page and the JUnit file of `zoo parity`."""
 
 import copy
+import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from xml.etree import ElementTree
 
+import jsonschema
 import pytest
 from support import SMALL
 
 import zoo
+from backends import worker
 from zoo.commands import main
 from zoo.parity import Settings, compare, compare_network
 from zoo.parity.junit import junit
 from zoo.parity.page import page
 
 VOID = {"meta", "line"}
+SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "parity.schema.json").read_text())
 
 
 class Balanced(HTMLParser):
@@ -44,7 +50,7 @@ class Balanced(HTMLParser):
 
 @pytest.fixture(scope="module")
 def document():
-    return compare([SMALL], Settings(("torch", "onnx"), layers=True))
+    return compare([SMALL], Settings(("torch", "onnx"), layers=True, repeat=3))
 
 
 def spoilt(document, **change):
@@ -53,6 +59,32 @@ def spoilt(document, **change):
     other["models"][0]["backends"]["torch"] |= change
     other["ok"] = False
     return other
+
+
+def test_repeated_runs_and_single_images_agree(document, monkeypatch):
+    for entry in document["models"][0]["backends"].values():
+        assert 0 <= entry["repeated"] <= entry["max_rel_error"] + 1e-6
+        assert 0 <= entry["single"] <= 1e-6
+    run = worker.run
+
+    def unsteady(*arguments, **options):
+        return replace(run(*arguments, **options), steady={"repeated": 0.0, "single": 1e-3})
+
+    monkeypatch.setattr(worker, "run", unsteady)
+    assert not compare([SMALL], Settings(("onnx",), repeat=2))["ok"]
+
+
+def test_documents_follow_the_schema(document):
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    failed = spoilt(document, max_rel_error=None, ok=False)
+    failed["models"][0]["backends"]["paddle"] = {"skipped": "paddle is not installed"}
+    failed["models"][0]["backends"]["mindspore"] = {"error": "mindspore: died", "ok": False}
+    other = zoo.from_json(zoo.to_json(zoo.spec(SMALL)).replace('"scale": 0.5', '"scale": 0.7'))
+    net = zoo.build(SMALL, "torch")
+    for valid in (document, failed, compare_network(net, SMALL), compare_network(net, other)):
+        jsonschema.validate(json.loads(json.dumps(valid)), SCHEMA)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(spoilt(document, max_rel_error="large"), SCHEMA)
 
 
 def test_a_page_has_every_stage_and_needs_nothing_else(document):

@@ -1,6 +1,7 @@
 """Paddle: what any `nn.Layer` computes, operation by operation.
 
-Seen are the layers of the classes nn.Conv2D, nn.Linear and nn.BatchNorm2D, and of those derived from them. A network
+Seen are the layers of the classes nn.Conv2D, nn.Linear, nn.BatchNorm2D and nn.BatchNorm (which may end in a ReLU of its
+own), and of those derived from them. A network
 that calls `paddle.nn.functional` itself hides its operations.
 """
 
@@ -47,7 +48,7 @@ def observe(net: Any, x: Array) -> Observation:
             hooks += _watch(found, "conv", name, layer, {"weight": "weight", "bias": "bias"})
         elif isinstance(layer, nn.Linear):
             hooks += _watch(found, "linear", name, layer, {"weight": "weight", "bias": "bias"})
-        elif isinstance(layer, nn.layer.norm._BatchNormBase):
+        elif isinstance(layer, nn.layer.norm._BatchNormBase | nn.BatchNorm):
             hooks += _watch(found, "norm", name, layer, NORM_ROLES)
     try:
         with modes_kept(net), paddle.no_grad():
@@ -83,6 +84,8 @@ def _watch(found: Observation, kind: Any, name: str, layer: Any, roles: Mapping[
             settings["groups"] = layer._groups
         elif kind == "norm":
             settings = {"eps": float(layer._epsilon)}
+            if getattr(layer, "_act", None):
+                settings["act"] = layer._act
         found.add(kind, name, before.pop(), _numpy(output), arrays, names, **settings)
 
     before: list[NDArray[Any]] = []

@@ -40,12 +40,10 @@ PAIRS = {
         ("mindcv.inception_v3", "inception_v3"),
         ("mindcv.inception_v4", "inception_v4.paddleclas"),
         ("mindcv.xception", "xception"),
-        ("mindcv.googlenet", "googlenet.paddleclas"),
     ],
     "paddle": [
         ("paddleclas.inception_v3.InceptionV3", "inception_v3"),
         ("paddleclas.inception_v4.InceptionV4", "inception_v4"),
-        ("paddleclas.googlenet.GoogLeNet", "googlenet.mindcv"),
         ("paddleclas.xception_deeplab.Xception41_deeplab", "xception41"),
     ],
 }

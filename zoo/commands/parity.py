@@ -36,6 +36,9 @@ def add(commands: Commands) -> None:
     )
     parity.add_argument("--layers", action="store_true", help="compare every stage and auxiliary head too, and every "
                         "operation by itself")  # fmt: skip
+    parity.add_argument("--repeat", type=int, default=1, metavar="N",
+                        help="run each backend N times, and the images one by one: all must agree "
+                        "(default: 1)")  # fmt: skip
     parity.add_argument("--gradients", action="store_true",
                         help="compare training instead: every stage's outputs, gradients and statistics")  # fmt: skip
     parity.add_argument(
@@ -69,6 +72,7 @@ def run(options: argparse.Namespace) -> int:
         device=options.device,
         tolerance=options.tolerance,
         layers=options.layers,
+        repeat=options.repeat,
         stored_reference=options.stored_reference,
         timeout=options.timeout,
         **choices,
@@ -99,6 +103,7 @@ def _gradients(options: argparse.Namespace) -> int:
         "--image": options.images,
         "--layers": options.layers,
         "--stored-reference": options.stored_reference,
+        "--repeat": options.repeat > 1,
         "--html": options.html,
         "--junit": options.junit,
     }
@@ -157,6 +162,7 @@ def show(report: dict[str, Any]) -> None:
                 notes.append(f"{result['model']}, {name}: {note}")
         table.add_section()
     console.show(table)
+    _print_steady(report)
     _print_layers(report)
     for text in (*notes, *_facts(report)):
         print(text)
@@ -210,6 +216,15 @@ def _entry(name: str, entry: dict[str, Any]) -> tuple[Cells, str]:
     agrees = ["same" if entry[key] else "[bold red]differs[/]" for key in ("top1_agrees", "top5_agrees")]
     verdict = "[green]ok[/]" if entry["ok"] else "[bold red]out of tolerance[/]"
     return [f"{name} {entry['version']}", error, *agrees, *seconds, verdict], ""
+
+
+def _print_steady(report: dict[str, Any]) -> None:
+    for result in report["models"]:
+        for name, entry in result["backends"].items():
+            if "repeated" in entry:
+                again = "the same bits" if entry["repeated"] == 0 else f"differs by {entry['repeated']:.1e}"
+                single = "the same bits" if entry["single"] == 0 else f"differ by {entry['single']:.1e}"
+                print(f"{result['model']}, {name}: repeated, {again}; images one by one, {single}.")
 
 
 def _print_layers(report: dict[str, Any]) -> None:

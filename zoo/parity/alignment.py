@@ -95,6 +95,7 @@ def align(
     products: bool = True,
     epsilons: Mapping[str, float] | None = None,
     softmax: bool = False,
+    feature_scale: float = 1.0,
     weights_within: float = 0.0,
     begin: tuple[str, Array] | None = None,
     until: str | None = None,
@@ -108,11 +109,12 @@ def align(
     products  compare convolutions and linear layers too; without, only what lies between them, which is much faster
     epsilons  of single batch norms, by path
     softmax   the network's output is the softmax of the logits
+    feature_scale   the factor by which features are multiplied before the classifier
     weights_within  the error that weights may have against `arrays`
     begin     the stage to begin with, or "head", and what comes to it; None: the first, with `inputs`
     until     the path of the last operation to compare; None: all
     """
-    walk = _Walk(model, seen, arrays, matched, products, epsilons or {}, softmax, weights_within, until)
+    walk = _Walk(model, seen, arrays, matched, products, epsilons or {}, softmax, feature_scale, weights_within, until)
     with contextlib.suppress(_Reached):
         walk.begin(*(begin or (model.stages[0].name, inputs.astype(np.float64))))
     return walk.result
@@ -132,12 +134,14 @@ class _Walk(Interpreter):
         products: bool,
         epsilons: Mapping[str, float],
         softmax: bool,
+        feature_scale: float,
         weights_within: float,
         until: str | None,
     ) -> None:
         super().__init__(model, None if arrays is None else {n: a.astype(np.float64) for n, a in arrays.items()})
         self.seen, self.given, self.known, self.products = seen, arrays, matched, products
-        self.epsilons, self.softmax, self.weights_within, self.until = epsilons, softmax, weights_within, until
+        self.epsilons, self.softmax, self.feature_scale = epsilons, softmax, feature_scale
+        self.weights_within, self.until = weights_within, until
         self.result = Alignment(matched=dict(matched or {}))
         self.left = list(seen.operations)
         self.since: dict[int, tuple[Array, tuple[str, ...]]] = {}
@@ -231,6 +235,7 @@ class _Walk(Interpreter):
         return observed.shape == (len(x), channels, *sides)
 
     def linear(self, path: str, x: Array) -> Array:
+        x = x * self.feature_scale if path == "head.fc" else x
         operation = self._operation(path, "linear", x, None)
         if operation is None:
             return self._missing(path, x, lambda: super(_Walk, self).linear(path, x))
@@ -260,6 +265,9 @@ class _Walk(Interpreter):
         norm = replace(self.spec.norm, eps=self.epsilons.get(path, self.spec.norm.eps))
         expected = batch_norm(x, self.weights, name, norm)
         observed = self.seen.arrays[operation.y].astype(np.float64)
+        if operation.settings.get("act") == "relu":  # below 0 nothing is known, so the expected values go on
+            self._compare(path, "norm", np.maximum(expected, 0), observed, PASSING, operation)
+            return np.where(observed > 0, observed, np.minimum(expected, 0))
         self._compare(path, "norm", expected, observed, PASSING, operation)
         return observed
 
@@ -279,6 +287,8 @@ class _Walk(Interpreter):
             if len(same) > 1 and not exact:
                 same = [operation for operation in same if self._goes_on_as(operation, name)] or same
             fitting = exact or same or [o for o in turned if self._arrives(o, x, node)] or fitting or turned
+            if not exact and not same:  # none has this input: the one whose input is nearest
+                fitting = sorted(fitting, key=lambda o: _nearest(self.seen.arrays[o.x], x, node)[0])
         if not fitting:
             return None
         self.left.remove(fitting[0])

@@ -61,6 +61,8 @@ class Candidate:
     epsilons  of single batch norms, by path
     order     of the branches of a concatenation, whose paths then change
     softmax   whether a softmax follows the logits
+    feature_scale  the factor by which features are multiplied before the classifier
+    first     changes that were made before this one and are part of it
     """
 
     cause: str
@@ -71,6 +73,8 @@ class Candidate:
     epsilons: Mapping[str, float] = field(default_factory=dict)
     order: tuple[int, ...] = ()
     softmax: bool = False
+    feature_scale: float = 1.0
+    first: tuple[Candidate, ...] = ()
 
     def renamed(self, of: Mapping[str, Any]) -> dict[str, Any]:
         """What belongs to paths of the spec, under the paths after the change."""
@@ -96,6 +100,7 @@ class Case:
     found    their alignment
     epsilons of single batch norms that have another than the spec's
     softmax  whether a softmax follows the logits
+    feature_scale   the factor by which features are multiplied before the classifier
     weights_within  the error that weights may have against `given`
     """
 
@@ -106,6 +111,7 @@ class Case:
     found: Alignment
     epsilons: Mapping[str, float] = field(default_factory=dict)
     softmax: bool = False
+    feature_scale: float = 1.0
     weights_within: float = 0.0
 
     def apply(
@@ -125,6 +131,7 @@ class Case:
             given=None if given is None else {name: _turned(given, name, needed[name].shape) for name in needed},
             epsilons={**self.epsilons, **candidate.epsilons},
             softmax=self.softmax or candidate.softmax,
+            feature_scale=self.feature_scale * candidate.feature_scale,
         )
         if candidate.order:  # operations were matched in the wrong order, perhaps wrongly
             return case.aligned(None, products, None, until)
@@ -147,6 +154,7 @@ class Case:
             products=products,
             epsilons=self.epsilons,
             softmax=self.softmax,
+            feature_scale=self.feature_scale,
             weights_within=self.weights_within,
             begin=begin,
             until=until,
@@ -191,7 +199,8 @@ def _vanishes(case: Case, candidate: Candidate, finding: Finding) -> bool:
 def _start(case: Case, candidate: Candidate) -> tuple[str, Array] | None:
     """The first stage that a candidate changes, and what comes to it; None where it changes more than stages."""
     stages = [*(stage.name for stage in case.model.stages), "head"]
-    changed = [at for at in (path.partition(".")[0] for path in candidate.where) if at in stages]
+    where = [path for each in (*candidate.first, candidate) for path in each.where]
+    changed = [at for at in (path.partition(".")[0] for path in where) if at in stages]
     if not changed or candidate.inputs is not None:
         return None
     first = min(changed, key=stages.index)
@@ -209,6 +218,8 @@ def _candidates(case: Case, finding: Finding) -> Iterator[Candidate]:
         yield Candidate("softmax", ("head",), "a softmax follows the logits", case.model, softmax=True)
     if finding.kind == "missing" and finding.path == "head":
         yield from _classes(case)
+    if finding.kind == "input" and finding.path == "head.fc":
+        yield from _feature_scales(case, finding)
     nodes = nodes_of(case.model)
     if finding.kind == "input" and np.isinf(finding.error):  # of another shape: the network may have padded it itself
         for cause, text, changed in _product(nodes[finding.path]):
@@ -229,6 +240,11 @@ def _candidates(case: Case, finding: Finding) -> Iterator[Candidate]:
         if len(places) > 1:  # several branches of a concatenation
             model = functools.reduce(lambda model, place: with_node(model, *place), places, case.model)
             yield Candidate(cause, tuple(path for path, _ in places), text, model)
+    single = [(cause, text, path, node) for (cause, text), places in together.items() for path, node in places]
+    for one, two in itertools.combinations(single if between else (), 2):
+        if one[2] != two[2]:
+            first = Candidate(one[0], (one[2],), one[1], with_node(case.model, one[2], one[3]))
+            yield Candidate(two[0], (two[2],), two[1], with_node(first.model, two[2], two[3]), first=(first,))
 
 
 def _orders(model: Model, path: str, node: Concat) -> Iterator[Candidate]:
@@ -238,6 +254,16 @@ def _orders(model: Model, path: str, node: Concat) -> Iterator[Candidate]:
             text = f"the branches in the order {', '.join(f'branch{i}' for i in order)}"
             changed = Concat(tuple(node.branches[i] for i in order))
             yield Candidate("branch_order", (path,), text, with_node(model, path, changed), order=order)
+
+
+def _feature_scales(case: Case, finding: Finding) -> Iterator[Candidate]:
+    """Features multiplied by a constant: dropout that scales in inference instead of in training."""
+    observed = case.seen.arrays[case.found.matched[finding.path].x].astype(np.float64)
+    expected = case.found.expected[finding.path]
+    if observed.shape == expected.shape and expected.any():
+        scale = float(f"{float((observed * expected).sum() / (expected**2).sum()):.4g}")
+        text = f"features multiplied by {scale:g} before the classifier: dropout that scales in inference"
+        yield Candidate("dropout_scale", ("head",), text, case.model, feature_scale=scale)
 
 
 def _classes(case: Case) -> Iterator[Candidate]:
@@ -300,7 +326,7 @@ def with_node(model: Model, path: str, changed: Node) -> Model:
 def _everywhere(model: Model, candidate: Candidate) -> Candidate | None:
     """The same change at every node that equals the changed one; None where there is no other."""
     nodes = nodes_of(model)
-    if len(candidate.where) != 1 or candidate.where[0] not in nodes or candidate.order or candidate.softmax:
+    if len(candidate.where) != 1 or candidate.where[0] not in nodes or candidate.order or candidate.first:
         return None
     (at,) = candidate.where
     changed = nodes_of(candidate.model)[at]

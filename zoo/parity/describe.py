@@ -42,7 +42,8 @@ def _verdict(document: dict[str, Any]) -> Iterator[str]:
         yield f"Cause: {cause['cause']}, at {_places(cause['where'])}: {cause['change']}."
     if document["causes"]:
         changes = "these changes" if len(document["causes"]) > 1 else "this change"
-        rest = "no difference is left." if not left else f"{len(left)} differences are left:"
+        count = "one difference is" if len(left) == 1 else f"{len(left)} differences are"
+        rest = "no difference is left." if not left else f"{count} left:"
         yield f"Proved: with {changes} to the spec {rest}"
     for finding in left[:MOST]:
         yield f"  {place(finding)}"

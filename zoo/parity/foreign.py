@@ -204,9 +204,9 @@ def _judge(
         candidate = prove(case, open_)
         if candidate is None:
             break
-        causes.append(candidate)
+        causes += [*candidate.first, candidate]
         if open_ is found.first:
-            explained = candidate
+            explained = causes[0]
         case = case.apply(candidate).aligned()
         open_ = _repairable(case.found)
     first = found.first

@@ -42,6 +42,7 @@ class Settings:
     device            "cpu" or "gpu"; None: cpu
     tolerance         the largest relative error; None: the band that rounding explains (`zoo.parity.bands`)
     layers            judge every stage and auxiliary head too, and every operation by itself
+    repeat            how often each backend runs; from 2 on, runs must agree, and so must images one by one
     stored_reference  take the reference's logits from the package instead of computing them
     timeout           seconds for one worker
     """
@@ -50,6 +51,7 @@ class Settings:
     device: str | None = None
     tolerance: float | None = None
     layers: bool = False
+    repeat: int = 1
     stored_reference: bool = False
     timeout: float = 600
 
@@ -61,6 +63,7 @@ class Settings:
         if not self.backends:
             raise BackendError(f"no backend to compare: name some of {', '.join((*FRAMEWORKS, *RUNTIMES))}")
         parse(self.device)
+        integer(self.repeat, "the number of repetitions")
         if not within(self.timeout, 1e-3, 1e9):
             raise InputError(f"the timeout must be a number of seconds above 0, not {self.timeout!r}")
         if self.tolerance is not None and not within(self.tolerance, 0, 1):
@@ -175,6 +178,7 @@ def _judge_all(
                     device=settings.device or "cpu",
                     tape=settings.layers,
                     observe=settings.layers and backend in FRAMEWORKS,
+                    repeat=settings.repeat,
                     timeout=settings.timeout,
                 )
                 entries[backend] = _judge(result, expected, limits, settings)
@@ -208,6 +212,9 @@ def _judge(
         "seconds": result.seconds,
         "memory": result.memory,
     }
+    if result.steady:
+        entry |= result.steady
+        entry["ok"] &= all(value <= limits["logits"] for value in result.steady.values())
     if settings.layers:
         layers = {name: relative_error(result.outputs[name], expected[name]) for name in limits}
         entry["layers"] = layers

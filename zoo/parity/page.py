@@ -13,9 +13,9 @@ from typing import Any
 
 from zoo.parity.describe import place
 
-COLORS = ("#0b6bcb", "#b4470f", "#1a7f37", "#8250df", "#6e7781")
+COLORS = ("#3b82f6", "#e0702e", "#2da44e", "#a371f7", "#8b949e")
 DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 4")
-WIDTH, HEIGHT, LEFT, BOTTOM = 900, 340, 64, 96
+WIDTH, HEIGHT, LEFT, BOTTOM = 900, 390, 64, 140
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8886; --soft: #8882; --good: #1a7f37; --bad: #cf222e; }
@@ -24,8 +24,8 @@ body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 70rem; p
 h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2rem; }
 table { border-collapse: collapse; }
 td, th { border-bottom: 1px solid var(--line); padding: .25rem .6rem; text-align: left; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
-.wide { overflow-x: auto; } svg { max-width: 100%; height: auto; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.wide { overflow-x: auto; } svg { width: 100%; min-width: 640px; height: auto; }
 .good { color: var(--good); font-weight: 600; } .bad { color: var(--bad); font-weight: 600; }
 .stages { display: flex; flex-wrap: wrap; gap: .4rem; align-items: flex-start; }
 .stages details { border: 1px solid var(--line); border-radius: .4rem; padding: .2rem .6rem; background: var(--soft); }
