@@ -1,8 +1,9 @@
 """A network timed in a process of its own: `python -m backends.timing`, and `TimedProcess`, which starts it.
 
 The process gets its job as a line of JSON on standard input, builds the network, and answers with a line of facts. From
-then on it answers every line {"batch": N} with the seconds of one run on N images. So several of them can take turns,
-and other load on the machine slows all of them alike. Answers are lines of standard output that begin with `ANSWER`.
+then on it answers every line {"batch": N} with the seconds of one run on N images, which comes after one that is not
+timed. So several of them can take turns, and other load on the machine slows all of them alike. Answers are lines of
+standard output that begin with `ANSWER`.
 """
 
 from __future__ import annotations
@@ -31,10 +32,6 @@ from zoo.language.model import Model
 ANSWER = "zoo-timing: "
 Call = Callable[[np.ndarray[Any, Any]], object]
 CEILING_SIDE = 2048
-
-SHORT = 0.25
-"""Seconds of a run that is repeated before it is timed: after a wait, a short run would time cold caches and threads
-that wake up."""
 
 TIMEOUT = 1800
 """Seconds to wait for an answer: `torch.compile` may take minutes."""
@@ -125,7 +122,6 @@ def serve(make: Callable[[dict[str, Any]], tuple[Call, dict[str, Any], tuple[int
         os._exit(0)
     _answer({**facts, "start_up": time.perf_counter() - begin})
     inputs: dict[int, Any] = {}
-    last: dict[int, float] = {}
     for line in sys.stdin:
         question = json.loads(line)
         if "memory" in question:
@@ -134,12 +130,10 @@ def serve(make: Callable[[dict[str, Any]], tuple[Call, dict[str, Any], tuple[int
         batch = question["batch"]
         if batch not in inputs:
             inputs[batch] = np.random.default_rng(0).uniform(-1, 1, (batch, *shape)).astype(np.float32)
-        if last.get(batch, np.inf) < SHORT:
-            call(inputs[batch])
+        call(inputs[batch])  # after a wait, a run would time cold caches and threads that wake up
         start = time.perf_counter()
         call(inputs[batch])
-        last[batch] = time.perf_counter() - start
-        _answer({"seconds": last[batch]})
+        _answer({"seconds": time.perf_counter() - start})
     os._exit(0)  # MindSpore 2.8 prints an ignored exception a cell when the interpreter takes it apart
 
 
