@@ -101,7 +101,8 @@ def row(framework, name, spec):
     """The row of the table, and whether every difference has a proved cause."""
     begun = time.perf_counter()
     try:
-        found = against(spec, f"certify:{name}", framework=framework, size=SIZE, timeout=1200)
+        size = None if name.startswith("cadene") else SIZE  # whose last pool is for the native size
+        found = against(spec, f"certify:{name}", framework=framework, size=size, timeout=1200)
     except ZooError as error:
         return f"| `{name}` | `{spec}` | | not run: {error} | |", False
     counts = {}

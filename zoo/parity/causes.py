@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
@@ -163,24 +163,33 @@ class Case:
 
 
 def prove(case: Case, finding: Finding) -> Candidate | None:
-    """The change that makes a finding vanish and leaves the fewest others; None when none does.
+    """The change that makes a finding vanish and leaves the next one as late as can be; None when none does.
 
-    A change to one node is tried at all nodes that equal it, too.
+    Of changes after which the next difference is at the same operation, it is the one that leaves the fewest. A change
+    to one node is tried at all nodes that equal it, too.
     """
     products = finding.kind in ("conv", "linear")
-    counted = [other for other in case.found.findings if products or other.kind not in ("conv", "linear")]
-    best, least = None, len(counted)
+    best, reached = None, _progress(case.model, (finding,))
     for candidate in _candidates(case, finding):
         if not _vanishes(case, candidate, finding):
             continue
         if finding.kind == "missing":
             return candidate
         for wider in (candidate, _everywhere(case.model, candidate)):
-            if wider is not None and (left := len(case.apply(wider, products).found.findings)) < least:
-                best, least = wider, left
-        if best is not None and (least == 0 or finding.kind in ("conv", "linear", "norm")):
+            if wider is not None:
+                progress = _progress(wider.model, case.apply(wider, products).found.findings)
+                if progress > reached:
+                    best, reached = wider, progress
+        if best is not None and (reached[0] == np.inf or finding.kind in ("conv", "linear", "norm")):
             break
     return best
+
+
+def _progress(model: Model, findings: Sequence[Finding]) -> tuple[float, int]:
+    """The place of the first finding in order of execution, infinite without one; and minus their number."""
+    places = {op.path: place for place, op in enumerate(trace(model).ops)}
+    first = min((places.get(finding.path, places["head"]) for finding in findings), default=np.inf)
+    return first, -len(findings)
 
 
 def _vanishes(case: Case, candidate: Candidate, finding: Finding) -> bool:
