@@ -287,8 +287,8 @@ class _Walk(Interpreter):
             if len(same) > 1 and not exact:
                 same = [operation for operation in same if self._goes_on_as(operation, name)] or same
             fitting = exact or same or [o for o in turned if self._arrives(o, x, node)] or fitting or turned
-            if not exact and not same:  # none has this input: the one whose input is nearest
-                fitting = sorted(fitting, key=lambda o: _nearest(self.seen.arrays[o.x], x, node)[0])
+            if not exact and not same:  # none has this input: of the next two, the one whose input is nearer
+                fitting = sorted(fitting[:2], key=lambda o: _nearest(self.seen.arrays[o.x], x, node)[0])
         if not fitting:
             return None
         self.left.remove(fitting[0])
