@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 Array = NDArray[np.float32]
 
-FILES = {".pt": "torch", ".pth": "torch", ".pt2": "torch", ".onnx": "onnx"}
+FILES = {".pt": "torch", ".pth": "torch", ".onnx": "onnx"}
 """Suffixes of files that hold a network with its graph, and the backend that runs them."""
 
 

@@ -1,4 +1,4 @@
-"""PyTorch: what any `nn.Module`, TorchScript module or exported program computes, operation by operation.
+"""PyTorch: what any `nn.Module` or TorchScript module computes, operation by operation.
 
 A dispatch mode sees the operations themselves, however the network calls them.
 """
@@ -84,16 +84,17 @@ def _key(tensor: Tensor) -> tuple[int, tuple[int, ...]]:
 
 
 def load(path: Path) -> Any:
-    """A TorchScript module (.pt), or an exported program (.pt2). Raises BackendError for any other file."""
+    """A TorchScript module. Raises BackendError for any other file.
+
+    Files of torch.export are not taken: `torch.export.load` unpickles what is in them, which may run any code.
+    """
     try:
-        if path.suffix == ".pt2":
-            return torch.export.load(path).module()
         return torch.jit.load(str(path), map_location="cpu")
     except Exception as error:  # RuntimeError, ValueError and others, by the fault of the file
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BackendError(
-            f"{path}: expected a TorchScript or torch.export file, and PyTorch says: {reason}; give a network that "
-            "has to be built as package.module:function"
+            f"{path}: expected a TorchScript file, and PyTorch says: {reason}; give a network that has to be built as "
+            "package.module:function"
         ) from None
 
 

@@ -49,7 +49,7 @@ def add(commands: Commands) -> None:
                         "explains, for these weights and inputs)")  # fmt: skip
     parity.add_argument("--against", metavar="X",
                         help="compare a network that is not ours with MODEL: package.module:function, which returns "
-                        "it, or a TorchScript (.pt), torch.export (.pt2) or .onnx file")  # fmt: skip
+                        "it, or a TorchScript (.pt) or .onnx file")  # fmt: skip
     parity.add_argument("--framework", metavar="F", help="of --against package.module:function (default: torch)")
     parity.add_argument("--repro", type=Path, metavar="FOLDER",
                         help="with --against: write the first operation that differs, its arrays and a script for each "

@@ -60,7 +60,7 @@ def against(
 
     model       anything that `weights.resolve` takes
     target      "package.module:function", a function or class that returns the network when it is called without
-                arguments, found from the working folder too; or a file: TorchScript (.pt), torch.export (.pt2), ONNX
+                arguments, found from the working folder too; or a file: TorchScript (.pt), ONNX
     framework   of the function: torch (the default), mindspore or paddle
     checkpoint  weights to put into both; None: the network's own
     images      by default scikit-learn's first photograph, preprocessed as the model's publisher does
@@ -270,6 +270,11 @@ def _backend(target: str, framework: str | None) -> str:
         if framework is not None and framework not in OBSERVERS[:3]:
             raise BackendError(f"--framework {framework}: expected one of {', '.join(OBSERVERS[:3])}")
         return framework or "torch"
+    if suffix == ".pt2":
+        raise InputError(
+            f"{target}: not opened: torch.export.load unpickles what is in a file, which may run any code; if you "
+            "trust it, load it in a function and give package.module:function"
+        )
     if suffix not in FILES:
         raise InputError(f"{target}: expected package.module:function, or a file that ends in {', '.join(FILES)}")
     if not Path(target).is_file():
