@@ -34,7 +34,6 @@ PAIRS = {
         ("timm.xception41", "xception41.paddleclas_deeplab"),
         ("torchvision.googlenet", "googlenet.slim"),
         ("torchvision.inception_v3", "inception_v3.keras"),
-        ("cadene.inceptionv4", "inception_v4.paddleclas"),
     ],
     "mindspore": [
         ("mindcv.inception_v3", "inception_v3"),
@@ -63,7 +62,7 @@ spec, no difference is left unless the last column says so. [parity.md](parity.m
 
 def __getattr__(name):
     """A function that builds a publisher's network: `certify:timm.inception_v3`."""
-    if name in ("timm", "torchvision", "cadene", "mindcv", "paddleclas"):
+    if name in ("timm", "torchvision", "mindcv", "paddleclas"):
         return Publisher(name)
     raise AttributeError(f"module 'certify' has no attribute {name!r}")
 
@@ -89,9 +88,6 @@ class Publisher:
         models = import_torchvision()
         if self.name == "torchvision":
             return getattr(models, model)(weights=None, init_weights=False)
-        if self.name == "cadene":
-            module = importlib.import_module(f"pretrainedmodels.models.{model}")
-            return getattr(module, model)(num_classes=1000, pretrained=None)
         import timm
 
         return timm.create_model(model)
@@ -101,8 +97,7 @@ def row(framework, name, spec):
     """The row of the table, and whether every difference has a proved cause."""
     begun = time.perf_counter()
     try:
-        size = None if name.startswith("cadene") else SIZE  # whose last pool is for the native size
-        found = against(spec, f"certify:{name}", framework=framework, size=size, timeout=1200)
+        found = against(spec, f"certify:{name}", framework=framework, size=SIZE, timeout=1200)
     except ZooError as error:
         return f"| `{name}` | `{spec}` | | not run: {error} | |", False
     counts = {}

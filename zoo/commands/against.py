@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     if len(options.models) + (options.checkpoint is not None and not options.models) != 1:
         raise SpecError("--against compares one network with one model: name one")
     with console.progress(1) as step:
-        step(str(options.against), "runs and is aligned")
+        step(str(options.against), "running and comparing")
         document = against(
             options.models[0] if options.models else options.checkpoint,
             options.against,
