@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -16,6 +17,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
+
+from zoo.errors import BackendError
 
 Array = NDArray[np.float32]
 
@@ -80,6 +83,20 @@ class Observation:
         kept = {role: self.keep(array) for role, array in parameters.items() if array is not None}
         self.operations.append(Operation(kind, name, self.keep(x), self.keep(y), kept, dict(names or {}), settings))
 
+    def finish(self, output: Any, images: int, array: Callable[[Any], NDArray[Any]]) -> None:
+        """Take the logits from what the network has returned: the first of several outputs, or its `logits`.
+
+        `array` turns the framework's tensor into NumPy. Raises BackendError unless they are [images, classes].
+        """
+        first = output[0] if isinstance(output, tuple | list) and output else output
+        first = getattr(first, "logits", first)
+        shape = list(getattr(first, "shape", ()))
+        if len(shape) != 2 or shape[0] != images:
+            raise BackendError(
+                f"expected logits [{images}, classes] of the network, not {shape or type(first).__name__}"
+            )
+        self.output = np.ascontiguousarray(array(first), np.float32)
+
     def save(self, folder: Path) -> None:
         """Write the observation into two files, observed.json and observed.safetensors."""
         save_file({**self.arrays, "output": np.ascontiguousarray(self.output)}, folder / "observed.safetensors")
@@ -92,6 +109,15 @@ class Observation:
         return cls(operations, arrays, arrays.pop("output"))
 
 
+@contextmanager
+def running() -> Iterator[None]:
+    """Turn any error of a network that is not ours into BackendError."""
+    try:
+        yield
+    except Exception as error:
+        raise BackendError(f"the network failed: {type(error).__name__}: {error}") from error
+
+
 class Observes(Protocol):
     """A framework's observe.py."""
 
@@ -102,7 +128,7 @@ class Observes(Protocol):
         """Set parameters and buffers by the network's own names."""
 
     def observe(self, net: Any, x: Array) -> Observation:
-        """Run the network once, in eval mode, on a batch [N, C, H, W].
+        """Run the network once, in eval mode, on a batch [N, C, H, W]; afterwards it is in the mode that it was in.
 
         Raises BackendError when the network fails, or when its output is not [N, classes].
         """

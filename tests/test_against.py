@@ -164,6 +164,8 @@ def test_a_network_of_another_shape(folder, capsys):
         ("own:Own --framework tf", "--framework tf: expected one of torch, mindspore, paddle"),
         ("own:Own --framework paddle", "expected a paddle.nn.Layer, not Own"),
         ("own:Own --layers", "--layers does not go with --against"),
+        ("own:Own --repeat 5", "--repeat does not go with --against"),
+        ("own:Own --seed 1", "--seed does not go with --against"),
     ],
 )
 def test_bad_targets(folder, capsys, words, message):

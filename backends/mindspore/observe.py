@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import mindspore as ms
-import numpy as np
 from mindspore import Tensor, nn
 from mindspore.ops import functional as F
 from numpy.typing import NDArray
 
 from backends.mindspore.network import modes_kept
-from backends.observed import Array, Observation
+from backends.observed import Array, Observation, running
 from zoo.errors import BackendError
 
 BOX_ROLES = {"weight": "weight", "bias": "bias"}
@@ -41,7 +40,7 @@ def observe(net: Any, x: Array) -> Observation:
     """Run the network once in eval mode: see `backends.observed.Observes.observe`."""
     if not isinstance(net, nn.Cell):
         raise BackendError(f"expected a mindspore.nn.Cell, not {type(net).__name__}")
-    ms.set_context(mode=ms.PYNATIVE_MODE)  # a graph runs no hooks
+    mode = ms.get_context("mode")
     found, hooks = Observation(), list[Any]()
     for name, cell in net.cells_and_names():
         if isinstance(cell, nn.Conv2d):
@@ -51,19 +50,15 @@ def observe(net: Any, x: Array) -> Observation:
         elif isinstance(cell, nn.BatchNorm2d):
             hooks += _watch(found, "norm", name, cell, NORM_ROLES)
     try:
-        with modes_kept(net):
+        ms.set_context(mode=ms.PYNATIVE_MODE)  # a graph runs no hooks
+        with running(), modes_kept(net):
             net.set_train(False)
             output = net(Tensor(x))
-    except Exception as error:
-        raise BackendError(f"the network failed: {type(error).__name__}: {error}") from error
     finally:
+        ms.set_context(mode=mode)
         for hook in hooks:
             hook.remove()
-    first = output[0] if isinstance(output, tuple | list) and output else output
-    if not isinstance(first, Tensor) or first.ndim != 2 or first.shape[0] != len(x):
-        got = list(first.shape) if isinstance(first, Tensor) else type(first).__name__
-        raise BackendError(f"expected logits [{len(x)}, classes] of the network, not {got}")
-    found.output = np.ascontiguousarray(_numpy(first))
+    found.finish(output, len(x), _numpy)
     return found
 
 

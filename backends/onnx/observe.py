@@ -65,10 +65,7 @@ def observe(net: Any, x: Array) -> Observation:
     found = Observation()
     for node in nodes:
         _add(found, node, values, constants)
-    output = values[outputs[0]]
-    if output.ndim != 2 or len(output) != len(x):
-        raise BackendError(f"expected logits [{len(x)}, classes] of the graph, not {list(output.shape)}")
-    found.output = output.astype(np.float32)
+    found.finish(values[outputs[0]], len(x), np.asarray)
     return found
 
 

@@ -11,12 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import paddle
 from numpy.typing import NDArray
 from paddle import Tensor, nn
 
-from backends.observed import Array, Observation
+from backends.observed import Array, Observation, running
 from backends.paddle.network import modes_kept
 from zoo.errors import BackendError
 
@@ -51,19 +50,13 @@ def observe(net: Any, x: Array) -> Observation:
         elif isinstance(layer, nn.layer.norm._BatchNormBase | nn.BatchNorm):
             hooks += _watch(found, "norm", name, layer, NORM_ROLES)
     try:
-        with modes_kept(net), paddle.no_grad():
+        with running(), modes_kept(net), paddle.no_grad():
             net.eval()
-            output = net(paddle.to_tensor(x))
-    except Exception as error:
-        raise BackendError(f"the network failed: {type(error).__name__}: {error}") from error
+            output = net(paddle.to_tensor(x, place=net.parameters()[0].place))
     finally:
         for hook in hooks:
             hook.remove()
-    first = output[0] if isinstance(output, tuple | list) and output else output
-    if not isinstance(first, Tensor) or first.ndim != 2 or first.shape[0] != len(x):
-        got = list(first.shape) if isinstance(first, Tensor) else type(first).__name__
-        raise BackendError(f"expected logits [{len(x)}, classes] of the network, not {got}")
-    found.output = np.ascontiguousarray(_numpy(first))
+    found.finish(output, len(x), _numpy)
     return found
 
 

@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from backends.observed import Array, Observation
+from backends.observed import Array, Observation, running
 from backends.torch.network import modes_kept
 from zoo.errors import BackendError
 
@@ -107,10 +106,9 @@ def assign(net: torch.nn.Module, tensors: Mapping[str, Array]) -> None:
 
 
 def observe(net: Any, x: Array) -> Observation:
-    """Run the network once in eval mode on the CPU: see `backends.observed.Observes.observe`."""
+    """Run the network once in eval mode, on its own device: see `backends.observed.Observes.observe`."""
     if not isinstance(net, torch.nn.Module):
         raise BackendError(f"expected a torch.nn.Module, not {type(net).__name__}")
-    net = net.cpu()
     state = {**dict(net.named_parameters()), **dict(net.named_buffers())}
     names = {}
     for name, tensor in state.items():
@@ -118,24 +116,12 @@ def observe(net: Any, x: Array) -> Observation:
         if tensor.ndim == 2:
             names[tensor.data_ptr(), tuple(tensor.t().shape)] = name
     recorder = _Recorder(names)
+    device = next(iter(state.values())).device if state else torch.device("cpu")
     exported = isinstance(net, torch.fx.GraphModule)  # its mode is fixed: eval() raises
-    with modes_kept(net), torch.no_grad():
+    with running(), modes_kept(net), torch.no_grad():
         if not exported:
             net.eval()
-        try:
-            with recorder:
-                output = net(torch.from_numpy(x))
-        except Exception as error:
-            raise BackendError(f"the network failed: {type(error).__name__}: {error}") from error
-    recorder.found.output = logits(output, len(x))
+        with recorder:
+            output = net(torch.from_numpy(x).to(device))
+    recorder.found.finish(output, len(x), _numpy)
     return recorder.found
-
-
-def logits(output: Any, images: int) -> NDArray[np.float32]:
-    """The first tensor [N, classes] of a network's output. Raises BackendError when there is none."""
-    first = output[0] if isinstance(output, tuple | list) and output else output
-    first = getattr(first, "logits", first)
-    if not isinstance(first, Tensor) or first.ndim != 2 or len(first) != images:
-        got = list(first.shape) if isinstance(first, Tensor) else type(first).__name__
-        raise BackendError(f"expected logits [{images}, classes] of the network, not {got}")
-    return np.ascontiguousarray(_numpy(first))

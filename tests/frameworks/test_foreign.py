@@ -61,3 +61,14 @@ def test_what_is_no_network(framework):
     load(framework, "observe")
     with pytest.raises(BackendError, match=r"expected a torch\.nn\.Module, mindspore\.nn\.Cell or paddle\.nn\.Layer"):
         framework_of(object())
+
+
+def test_a_network_without_logits_is_refused(framework):
+    with pytest.raises(BackendError, match=r"expected logits \[1, classes\] of the network, not \[1, 32, 8, 8\]"):
+        compare_network(zoo.build(SMALL, framework, features_only=True), SMALL)
+
+
+def test_what_a_network_raises_is_reported(framework):
+    net = zoo.build(SMALL, framework, in_channels=1)
+    with pytest.raises(BackendError, match="the network failed: InputError: small: expected a batch of shape"):
+        compare_network(net, SMALL)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from mindspore import nn
 from mindspore.common.api import ms_compile_cache
-from support import CONCEPTS, FULL, GRAPHS, batch, calibrated, error, expected
+from support import CONCEPTS, FULL, GRAPHS, SMALL, batch, calibrated, error, expected
 
 import weights
 import zoo
@@ -22,6 +22,7 @@ from zoo.language.model import configure
 from zoo.language.nodes import AvgPool, MaxPool
 from zoo.language.trace import parameters
 from zoo.models import MODELS
+from zoo.parity import assert_same
 from zoo.training.optimizers import Optimizer
 from zoo.training.plan import Plan, groups
 
@@ -379,3 +380,15 @@ def test_mindcvs_auxiliary_heads():
     reference = expected(model, calibrated(model), x)
     for output, key in zip(theirs(ms.Tensor(x)), ("logits", "aux2", "aux1"), strict=True):
         assert error(output.asnumpy(), reference[key]) <= 5e-6
+
+
+@pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE])
+def test_comparing_a_network_keeps_the_mode_of_the_process(mode):
+    """Hooks need PyNative mode, which is the whole process's."""
+    before = ms.get_context("mode")
+    try:
+        ms.set_context(mode=mode)
+        assert_same(zoo.build(SMALL, "mindspore"), SMALL)
+        assert ms.get_context("mode") == mode
+    finally:
+        ms.set_context(mode=before)

@@ -18,8 +18,14 @@ NOT_TAKEN = {
     "--stored-reference": "stored_reference",
     "--device": "device",
     "--tolerance": "tolerance",
+    "--repeat": "repeat",
+    "--seed": "seed",
+    "--width": "width",
 }
 """Flags of `zoo parity` that have no meaning here."""
+
+DEFAULTS = {"repeat": 1, "seed": 0, "width": 1.0}
+"""Of those that are not False or None without being given."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -28,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     if options.against is None:
         raise SpecError("--framework and --repro go with --against")
     for flag, name in NOT_TAKEN.items():
-        if getattr(options, name):
+        if getattr(options, name) not in (None, False, DEFAULTS.get(name)):
             raise SpecError(f"{flag} does not go with --against, which runs one network in its own framework")
     if len(options.models) + (options.checkpoint is not None and not options.models) != 1:
         raise SpecError("--against compares one network with one model: name one")

@@ -9,7 +9,7 @@ value: a few runs may all be lucky.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -24,7 +24,7 @@ Precision: TypeAlias = Literal["fp32", "tf32", "bf16", "fp16"]
 
 MARGIN = 4.0
 """The band over the largest of `RUNS` errors. Frameworks sum in blocks of other sizes, fold batch norm into weights or
-not, and fuse multiply with add: on all networks their errors are 0.3 to 2 times those of `Rounded` (docs/parity.md)."""
+not, and fuse multiply with add: docs/parity.md has their errors over those of `Rounded`."""
 
 SINGLE = 2.0
 """The factor on the band of a single operation. Some kernels add all products into one accumulator, which rounds more
@@ -103,10 +103,9 @@ def error(y: Array, reference: Array) -> float:
     return float(np.abs(y - reference).max()) / (float(np.abs(reference).max()) or 1.0)
 
 
-def band(errors: Mapping[str, float] | list[float], precision: Precision = "fp32") -> float:
+def band(errors: Sequence[float], precision: Precision = "fp32") -> float:
     """The largest error that rounding explains, from those of runs of `Rounded`."""
-    values = list(errors.values()) if isinstance(errors, Mapping) else errors
-    finite = [value for value in values if np.isfinite(value)]
+    finite = [value for value in errors if np.isfinite(value)]
     return max(MARGIN * max(finite, default=0.0), FLOOR * unit(precision))
 
 

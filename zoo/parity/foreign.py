@@ -39,7 +39,6 @@ from zoo.parity.reproduction import Fault, fault_of, write_reproduction
 
 Array = NDArray[Any]
 
-OBSERVERS = ("torch", "mindspore", "paddle", "onnx")
 MOST = 60
 """Causes after which nothing more is looked for."""
 
@@ -87,15 +86,8 @@ def against(
     verdict, first = _judge(spec, seen, inputs, given)
     if repro is not None and first is not None:
         write_reproduction(first, Path(repro))
-    return {
-        "model": spec.name,
-        "against": name,
-        "framework": backend,
-        "version": version,
-        "weights": str(checkpoint) if checkpoint else "the network's own",
-        "input": {"images": [str(path) for path in images] or "scikit-learn's sample", "shape": list(inputs.shape)},
-        **verdict,
-    }
+    own = str(checkpoint) if checkpoint else "the network's own"
+    return _facts(spec, name, backend, version, own, images, inputs) | verdict
 
 
 def assert_same(
@@ -134,14 +126,27 @@ def compare_network(
     inputs = _inputs(spec, images, size, batch)
     observer: Observes = load(backend, "observe")
     verdict, _ = _judge(spec, observer.observe(net, inputs), inputs, arrays)
+    own = "the network's own" if arrays is None else "those given"
+    return _facts(spec, type(net).__name__, backend, get(backend).version(), own, images, inputs) | verdict
+
+
+def _facts(
+    spec: Model,
+    name: str,
+    backend: str,
+    version: str,
+    weighted: str,
+    images: Sequence[str | Path],
+    inputs: Array,
+) -> dict[str, Any]:
+    """What was compared: the part of the document before the verdict."""
     return {
         "model": spec.name,
-        "against": type(net).__name__,
+        "against": name,
         "framework": backend,
-        "version": get(backend).version(),
-        "weights": "the network's own" if arrays is None else "those given",
+        "version": version,
+        "weights": weighted,
         "input": {"images": [str(path) for path in images] or "scikit-learn's sample", "shape": list(inputs.shape)},
-        **verdict,
     }
 
 
@@ -199,16 +204,16 @@ def _judge(
     case = Case(model, seen, inputs, None if given is None else arrays, found, weights_within=within)
     causes: list[Candidate] = []
     explained: Candidate | None = None
-    open_ = _repairable(found)
-    while open_ is not None and len(causes) < MOST:
-        candidate = prove(case, open_)
+    unexplained = _repairable(found)
+    while unexplained is not None and len(causes) < MOST:
+        candidate = prove(case, unexplained)
         if candidate is None:
             break
         causes += [*candidate.first, candidate]
-        if open_ is found.first:
+        if unexplained is found.first:
             explained = causes[0]
         case = case.apply(candidate).aligned()
-        open_ = _repairable(case.found)
+        unexplained = _repairable(case.found)
     first = found.first
     logits, band = None, None
     if not any(finding.kind in ("missing", "extra") for finding in found.findings):
@@ -267,8 +272,8 @@ def _named(first: Finding | None, explained: Candidate | None) -> tuple[str | No
 def _backend(target: str, framework: str | None) -> str:
     suffix = Path(target).suffix
     if ":" in target and suffix not in FILES:
-        if framework is not None and framework not in OBSERVERS[:3]:
-            raise BackendError(f"--framework {framework}: expected one of {', '.join(OBSERVERS[:3])}")
+        if framework is not None and framework not in FRAMEWORKS:
+            raise BackendError(f"--framework {framework}: expected one of {', '.join(FRAMEWORKS)}")
         return framework or "torch"
     if suffix == ".pt2":
         raise InputError(
