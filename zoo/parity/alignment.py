@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -35,6 +35,31 @@ MANY, SURE = 6, 8
 
 PASSING = FLOOR * unit("fp32")
 """Largest error of what lies between two products: pools and sums of float32 values, each rounded once or twice."""
+
+
+@dataclass(frozen=True)
+class Beyond:
+    """What a network does that no spec says.
+
+    epsilons       of single batch norms that have another than the model's, by path
+    softmax        whether its output is the softmax of the logits
+    feature_scale  the factor by which features are multiplied before the classifier
+    """
+
+    epsilons: Mapping[str, float] = field(default_factory=dict)
+    softmax: bool = False
+    feature_scale: float = 1.0
+
+    def __or__(self, other: Beyond) -> Beyond:
+        """What both do."""
+        return Beyond(
+            {**self.epsilons, **other.epsilons},
+            self.softmax or other.softmax,
+            self.feature_scale * other.feature_scale,
+        )
+
+
+NOTHING = Beyond()
 
 
 @dataclass(frozen=True)
@@ -96,28 +121,24 @@ def align(
     *,
     matched: Mapping[str, Operation] | None = None,
     products: bool = True,
-    epsilons: Mapping[str, float] | None = None,
-    softmax: bool = False,
-    feature_scale: float = 1.0,
+    beyond: Beyond = NOTHING,
     weights_within: float = 0.0,
     begin: tuple[str, Array] | None = None,
     until: str | None = None,
 ) -> Alignment:
     """Compare an observed network with a spec.
 
-    model     without auxiliary heads
-    inputs    the batch that the network was run on, [N, C, H, W]
-    arrays    canonical weights that it should have; None: its own are taken
-    matched   operations by path, from an earlier alignment; None: they are matched now
-    products  compare convolutions and linear layers too; without, only what lies between them, which is much faster
-    epsilons  of single batch norms, by path
-    softmax   the network's output is the softmax of the logits
-    feature_scale   the factor by which features are multiplied before the classifier
+    model           without auxiliary heads
+    inputs          the batch that the network was run on, [N, C, H, W]
+    arrays          canonical weights that it should have; None: its own are taken
+    matched         operations by path, from an earlier alignment; None: they are matched now
+    products        compare convolutions and linear layers too; without, only what lies between them: much faster
+    beyond          what the network does that no spec says
     weights_within  the error that weights may have against `arrays`
-    begin     the stage to begin with, or "head", and what comes to it; None: the first, with `inputs`
-    until     the path of the last operation to compare; None: all
+    begin           the stage to begin with, or "head", and what comes to it; None: the first, with `inputs`
+    until           the path of the last operation to compare; None: all
     """
-    walk = _Walk(model, seen, arrays, matched, products, epsilons or {}, softmax, feature_scale, weights_within, until)
+    walk = _Walk(model, seen, arrays, matched, products, beyond, weights_within, until)
     with contextlib.suppress(_Reached):
         walk.begin(*(begin or (model.stages[0].name, inputs.astype(np.float64))))
     return walk.result
@@ -135,16 +156,13 @@ class _Walk(Interpreter):
         arrays: Mapping[str, Array] | None,
         matched: Mapping[str, Operation] | None,
         products: bool,
-        epsilons: Mapping[str, float],
-        softmax: bool,
-        feature_scale: float,
+        beyond: Beyond,
         weights_within: float,
         until: str | None,
     ) -> None:
         super().__init__(model, None if arrays is None else {n: a.astype(np.float64) for n, a in arrays.items()})
         self.seen, self.given, self.known, self.products = seen, arrays, matched, products
-        self.epsilons, self.softmax, self.feature_scale = epsilons, softmax, feature_scale
-        self.weights_within, self.until = weights_within, until
+        self.beyond, self.weights_within, self.until = beyond, weights_within, until
         self.result = Alignment(matched=dict(matched or {}))
         self.left = list(seen.operations)
         self.since: dict[int, tuple[Array, tuple[str, ...]]] = {}
@@ -160,7 +178,7 @@ class _Walk(Interpreter):
         if self.spec.head is not None:
             self.result.stages["head"] = value
             value = self.run(self.spec.head, "head", value)
-            if self.softmax:
+            if self.beyond.softmax:
                 powers = np.exp(value - value.max(1, keepdims=True))
                 value = self._made(powers / powers.sum(1, keepdims=True), (value,), "head")
             self._compare("head", "output", value, self.seen.output, PASSING)
@@ -183,8 +201,7 @@ class _Walk(Interpreter):
         match node:
             case Concat():
                 parts = [self.run(child, f"{path}.{name}", x) for name, child in children(node)]
-                y = np.concatenate(parts, 1)
-                return self._made(y, (*parts,), path)
+                return self._made(np.concatenate(parts, 1), parts, path)
             case Residual():
                 straight = x if node.shortcut is None else self.run(node.shortcut, f"{path}.shortcut", x)
                 body = self.run(node.body, f"{path}.body", x)
@@ -200,7 +217,7 @@ class _Walk(Interpreter):
             case _:
                 return self._made(super().run(node, path, x), (x,), path)
 
-    def _made(self, y: Array, parents: tuple[Array, ...], path: str) -> Array:
+    def _made(self, y: Array, parents: Sequence[Array], path: str) -> Array:
         before = [at for parent in parents for at in self._between(parent)]
         self.since[id(y)] = (y, tuple(dict.fromkeys((*before, path))))  # the array is kept: its id stays its own
         return y
@@ -214,7 +231,7 @@ class _Walk(Interpreter):
         name = f"{path}.conv"
         operation = self._operation(name, "conv", x, node)
         if operation is None:
-            return self._missing(name, x, lambda: super(_Walk, self).convolve(node, path, x))
+            return self._missing(name, lambda: super(_Walk, self).convolve(node, path, x))
         x = self._arrived(path, operation, x, node)
         self._weigh(path, name, operation, ("weight", "bias") if node.bias else ("weight",))
         observed = self.seen.arrays[operation.y].astype(np.float64)
@@ -238,10 +255,10 @@ class _Walk(Interpreter):
         return observed.shape == (len(x), channels, *sides)
 
     def linear(self, path: str, x: Array) -> Array:
-        x = x * self.feature_scale if path == "head.fc" else x
+        x = x * self.beyond.feature_scale if path == "head.fc" else x
         operation = self._operation(path, "linear", x, None)
         if operation is None:
-            return self._missing(path, x, lambda: super(_Walk, self).linear(path, x))
+            return self._missing(path, lambda: super(_Walk, self).linear(path, x))
         x = self._arrived(path, operation, x, None)
         self._weigh(path, path, operation, ("weight", "bias"))
         observed = self.seen.arrays[operation.y].astype(np.float64)
@@ -265,7 +282,7 @@ class _Walk(Interpreter):
             return super().normalise(path, x)
         x = self._arrived(path, operation, x, None)
         self._weigh(path, name, operation, ("weight", "bias", "mean", "var"))
-        norm = replace(self.spec.norm, eps=self.epsilons.get(path, self.spec.norm.eps))
+        norm = replace(self.spec.norm, eps=self.beyond.epsilons.get(path, self.spec.norm.eps))
         expected = batch_norm(x, self.weights, name, norm)
         observed = self.seen.arrays[operation.y].astype(np.float64)
         if operation.settings.get("act") == "relu":  # below 0 nothing is known, so the expected values go on
@@ -374,7 +391,7 @@ class _Walk(Interpreter):
             between = self._between(expected) if kind == "output" else (path,)
             self.result.findings.append(Finding(path, kind, found, limit, name, between, detail))
 
-    def _missing(self, name: str, x: Array, compute: Any) -> Array:
+    def _missing(self, name: str, compute: Callable[[], Array]) -> Array:
         if self.known is None:
             shape = self.shapes[f"{name}.weight"].shape
             detail = f"the network has no operation with a weight of {' x '.join(map(str, shape))} left for it"
@@ -382,8 +399,7 @@ class _Walk(Interpreter):
         for key, parameter in self.shapes.items():
             if key.startswith(f"{name}."):
                 self.weights.setdefault(key, np.zeros(parameter.shape))
-        y: Array = compute()
-        return y
+        return compute()
 
 
 def _following(model: Model) -> dict[str, tuple[int, ...]]:

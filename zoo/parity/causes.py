@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -31,7 +31,7 @@ from zoo.language.nodes import (
     children,
 )
 from zoo.language.trace import trace
-from zoo.parity.alignment import Alignment, Finding, align
+from zoo.parity.alignment import NOTHING, Alignment, Beyond, Finding, align
 
 Array = NDArray[Any]
 
@@ -58,10 +58,8 @@ class Candidate:
     text      the change in words
     model     the spec with the change
     inputs    what the network makes of the images before its first operation; None: nothing
-    epsilons  of single batch norms, by path
+    beyond    what the network does that no spec says
     order     of the branches of a concatenation, whose paths then change
-    softmax   whether a softmax follows the logits
-    feature_scale  the factor by which features are multiplied before the classifier
     first     changes that were made before this one and are part of it
     """
 
@@ -70,10 +68,8 @@ class Candidate:
     text: str
     model: Model
     inputs: Array | None = None
-    epsilons: Mapping[str, float] = field(default_factory=dict)
+    beyond: Beyond = NOTHING
     order: tuple[int, ...] = ()
-    softmax: bool = False
-    feature_scale: float = 1.0
     first: tuple[Candidate, ...] = ()
 
     def renamed(self, of: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,14 +89,12 @@ class Candidate:
 class Case:
     """A network that was observed, and what it is compared with.
 
-    model    the spec, perhaps changed already
-    seen     what the network has computed
-    inputs   the batch that it was run on
-    given    the weights that it should have; None: its own
-    found    their alignment
-    epsilons of single batch norms that have another than the spec's
-    softmax  whether a softmax follows the logits
-    feature_scale   the factor by which features are multiplied before the classifier
+    model           the spec, perhaps changed already
+    seen            what the network has computed
+    inputs          the batch that it was run on
+    given           the weights that it should have; None: its own
+    found           their alignment
+    beyond          what the network does that no spec says
     weights_within  the error that weights may have against `given`
     """
 
@@ -109,9 +103,7 @@ class Case:
     inputs: Array
     given: Mapping[str, Array] | None
     found: Alignment
-    epsilons: Mapping[str, float] = field(default_factory=dict)
-    softmax: bool = False
-    feature_scale: float = 1.0
+    beyond: Beyond = NOTHING
     weights_within: float = 0.0
 
     def apply(
@@ -129,9 +121,7 @@ class Case:
             model=candidate.model,
             inputs=self.inputs if candidate.inputs is None else candidate.inputs,
             given=None if given is None else {name: _turned(given, name, needed[name].shape) for name in needed},
-            epsilons={**self.epsilons, **candidate.epsilons},
-            softmax=self.softmax or candidate.softmax,
-            feature_scale=self.feature_scale * candidate.feature_scale,
+            beyond=self.beyond | candidate.beyond,
         )
         if candidate.order:  # operations were matched in the wrong order, perhaps wrongly
             return case.aligned(None, products, None, until)
@@ -152,9 +142,7 @@ class Case:
             self.given,
             matched=matched,
             products=products,
-            epsilons=self.epsilons,
-            softmax=self.softmax,
-            feature_scale=self.feature_scale,
+            beyond=self.beyond,
             weights_within=self.weights_within,
             begin=begin,
             until=until,
@@ -224,7 +212,7 @@ def _candidates(case: Case, finding: Finding) -> Iterator[Candidate]:
     if finding.kind == "input" and finding.path == trace(case.model).ops[0].path:
         yield from _inputs(case, finding)
     if finding.kind == "output":
-        yield Candidate("softmax", ("head",), "a softmax follows the logits", case.model, softmax=True)
+        yield Candidate("softmax", ("head",), "a softmax follows the logits", case.model, beyond=Beyond(softmax=True))
     if finding.kind == "missing" and finding.path == "head":
         yield from _classes(case)
     if finding.kind == "input" and finding.path == "head.fc":
@@ -272,7 +260,7 @@ def _feature_scales(case: Case, finding: Finding) -> Iterator[Candidate]:
     if observed.shape == expected.shape and expected.any():
         scale = float(f"{float((observed * expected).sum() / (expected**2).sum()):.4g}")
         text = f"features multiplied by {scale:g} before the classifier: dropout that scales in inference"
-        yield Candidate("dropout_scale", ("head",), text, case.model, feature_scale=scale)
+        yield Candidate("dropout_scale", ("head",), text, case.model, beyond=Beyond(feature_scale=scale))
 
 
 def _classes(case: Case) -> Iterator[Candidate]:
@@ -358,8 +346,8 @@ def _epsilons(case: Case, finding: Finding) -> Iterator[Candidate]:
         text = f"eps={eps:g} where the spec has {norm.eps:g}"
         if eps != norm.eps:
             yield Candidate("eps", ("batch norm",), text, replace(case.model, norm=replace(norm, eps=eps)))
-        if finding.kind == "norm" and eps != case.epsilons.get(finding.path, norm.eps):
-            yield Candidate("eps", (finding.path,), text, case.model, epsilons={finding.path: eps})
+        if finding.kind == "norm" and eps != case.beyond.epsilons.get(finding.path, norm.eps):
+            yield Candidate("eps", (finding.path,), text, case.model, beyond=Beyond({finding.path: eps}))
 
 
 def _inputs(case: Case, finding: Finding) -> Iterator[Candidate]:
