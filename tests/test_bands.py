@@ -7,7 +7,7 @@ import pytest
 from zoo.language.interpreter import Interpreter, conv2d
 from zoo.language.model import Model, Norm, Preprocess, stages
 from zoo.language.nodes import Conv, Depthwise, Head
-from zoo.parity.bands import RUNS, Rounded, band, bands, error, rounded, unit
+from zoo.parity.bands import MARGIN, RUNS, Rounded, band, bands, error, rounded, unit
 
 DRAWS = 1000
 
@@ -41,26 +41,47 @@ def blockwise(x, weight):
     return blocks[0]
 
 
+def one_convolution(draw):
+    """A 1x1 convolution of 16 to 512 channels after a ReLU: its model, weights, input and float64 output."""
+    random = np.random.default_rng(draw)
+    inputs, outputs = int(random.integers(16, 512)), 8
+    x = np.maximum(random.standard_normal((1, inputs, 6, 6)) + random.uniform(-1, 1), 0).astype(np.float32)
+    weight = (random.standard_normal((outputs, inputs, 1, 1)) / inputs**0.5).astype(np.float32)
+    node = Conv(outputs, norm=False, act=False)
+    model = Model("one", stages(only=node), Head(), Preprocess(resize=6), norm=None, size=6, in_channels=inputs)
+    return model, weight, x, conv2d(x.astype(np.float64), weight.astype(np.float64), node)
+
+
 def test_correct_sums_in_any_order_lie_within_the_band():
-    """Of 1,000 convolutions of 16 to 512 channels, each summed in three other ways, and with weights scaled first."""
-    outside = 0
+    """Of 1,000 convolutions, each summed one by one, backwards, in blocks, and with weights scaled first.
+
+    Without the floor, too, which would cover all of them; and most of the margin is needed.
+    """
+    largest = 0.0
     for draw in range(DRAWS):
-        random = np.random.default_rng(draw)
-        inputs, outputs = int(random.integers(16, 512)), 8
-        x = np.maximum(random.standard_normal((1, inputs, 6, 6)) + random.uniform(-1, 1), 0).astype(np.float32)
-        weight = (random.standard_normal((outputs, inputs, 1, 1)) / inputs**0.5).astype(np.float32)
-        node = Conv(outputs, norm=False, act=False)
-        model = Model("one", stages(only=node), Head(), Preprocess(resize=6), norm=None, size=6, in_channels=inputs)
+        model, weight, x, expected = one_convolution(draw)
         arrays = {"only.conv.weight": weight}
-        expected = conv2d(x.astype(np.float64), weight.astype(np.float64), node)
         nets = [Rounded(model, arrays, "fp32", np.random.default_rng([draw, run])) for run in range(RUNS)]
-        limit = band([error(net.convolve(node, "only", x), expected) for net in nets])
-        assert limit < 1e-5
-        scale = np.float32(random.uniform(0.5, 2))
+        errors = [error(net.convolve(model.stages[0].node, "only", x), expected) for net in nets]
+        assert band(errors) < 1e-5
+        scale = np.float32(np.random.default_rng(draw).uniform(0.5, 2))
         folded = one_by_one(x, weight * scale) / scale
         others = (one_by_one(x, weight), one_by_one(x[:, ::-1], weight[:, ::-1]), blockwise(x, weight), folded)
-        outside += any(error(y, expected) > limit for y in others)
-    assert outside == 0
+        found = max(error(y, expected) for y in others)
+        assert found <= band(errors)
+        largest = max(largest, found / max(errors))
+    assert MARGIN / 2 < largest <= MARGIN
+
+
+def test_every_run_sums_in_an_order_of_its_own_and_a_seed_repeats_it():
+    model, weight, x, _ = one_convolution(3)
+
+    def run(seed):
+        net = Rounded(model, {"only.conv.weight": weight}, "fp32", np.random.default_rng(seed))
+        return net.convolve(model.stages[0].node, "only", x).tobytes()
+
+    assert run(1) == run(1)
+    assert len({run(seed) for seed in range(5)}) == 5
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
