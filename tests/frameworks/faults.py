@@ -5,7 +5,7 @@
 A fault is a change to the spec, built by a framework: what a user's own implementation with that mistake would be. The
 fault is detected if the verdict is not ok; placed, if the first difference is at the operation that changed or at the
 first one that sees the change; named, if the cause is the one that was planted; proved, if the repair leaves no
-difference. Networks without a fault, with other weights and images, must agree: the last column counts alarms.
+difference. Networks without a fault, with other weights and images, must agree: the last row counts alarms.
 """
 
 from __future__ import annotations
@@ -71,9 +71,8 @@ def faults(model: Model, random: np.random.Generator) -> Iterator[Fault]:
         yield Fault("eps", "", replace(model, norm=replace(model.norm, eps=other)))
     yield from fault("missing_relu", place((Conv, Depthwise), lambda node: node.act), act=False)
     yield from fault("extra_relu", place((Conv, Depthwise), lambda node: not node.act), act=True)
-    wide = place((Conv, Depthwise), lambda node: node.stride == 1 and node.kernel == 3 and node.padding == "half")
-    if wide is not None:
-        yield from fault("dilation", wide, dilation=2)
+    three = place((Conv, Depthwise), lambda node: (node.kernel, node.stride, node.padding) == (3, 1, "half"))
+    yield from fault("dilation", three, dilation=2)
     if path := place(Conv, lambda node: isinstance(node.kernel, tuple)):
         height, width = nodes[path].kernel
         yield from fault("kernel_order", path, kernel=(width, height))
@@ -179,9 +178,9 @@ def main() -> int:
             subprocess.run([sys.executable, __file__, "--backends", backend, *words]).returncode for backend in backends
         )
     names = tuple(args.models.split(","))
-    planted_, found = Counter[str](), Counter[tuple[str, str]]()
+    counts, found = Counter[str](), Counter[tuple[str, str]]()
     for name, fault, score in scored(backends[0], names, args.seed):
-        planted_[fault.cause] += 1
+        counts[fault.cause] += 1
         for what, yes in score.items():
             found[fault.cause, what] += yes
         if not all(score.values()):
@@ -192,11 +191,11 @@ def main() -> int:
         arrays = weights.calibrated(model, 1000 + draw)
         alarms += not verdict(backends[0], model, model, arrays, arrays if draw % 2 else None, noise(model, draw))["ok"]
     print(f"\n{backends[0]}\n\n| fault | planted | detected | placed | named | proved |\n|---|---|---|---|---|---|")
-    for cause, count in planted_.items():
+    for cause, count in counts.items():
         row = (found[cause, what] for what in ("detected", "placed", "named", "proved"))
         print(f"| {cause} | {count} | {' | '.join(map(str, row))} |")
     print(f"| no fault | {args.quiet_draws} | {alarms} | | | |")
-    return int(bool(alarms) or any(found[cause, "detected"] < count for cause, count in planted_.items()))
+    return int(bool(alarms) or any(found[cause, "detected"] < count for cause, count in counts.items()))
 
 
 if __name__ == "__main__":
