@@ -205,11 +205,11 @@ class Trainer(ABC):
 
     @abstractmethod
     def differentiate(self, part: str, x: Array, upstream: Array) -> dict[str, Array]:
-        """Run one stage or head, without dropout, in training mode, and differentiate it.
+        """Run one stage, head, or operation of one, without dropout, in training mode, and differentiate it.
 
-        `x` is its input and `upstream` the gradient of the loss with respect to its output. Returns "output", "input"
-        (the gradient with respect to the input), "gradient/NAME" for each of its parameters, and "statistic/NAME" for
-        its running statistics after the pass.
+        `part` is its path, `x` its input and `upstream` the gradient of the loss with respect to its output. Returns
+        "output", "input" (the gradient with respect to the input), "gradient/NAME" for each of its parameters, and
+        "statistic/NAME" for its running statistics after the pass.
         """
 
     @abstractmethod

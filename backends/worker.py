@@ -217,18 +217,45 @@ def _judge(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, Any]
     backend = get(job["backend"])
     from backends import parts
 
-    loss = parts.judge(model, folder, job["seed"])
-    return {"version": backend.version(), "loss": loss}
+    return {"version": backend.version(), **parts.judge(model, folder, job["seed"], job["runs"])}
+
+
+def _judge_operations(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, Any]:
+    from backends import parts
+
+    return {"rounding": parts.judge_operations(model, folder, job["operations"], job["seed"], job["runs"])}
 
 
 def _differentiate(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, Any]:
+    """Differentiate the stages and heads or, where `job` has some, operations."""
     backend = get(job["backend"])
     from backends import parts
 
     net = backend.build(parts.without_dropout(model), parse(job["device"]))
     backend.load(net, load_file(folder / "weights.safetensors"))
+    if "operations" in job:
+        parts.differentiate_operations(job["backend"], net, folder, job["graph"], job["operations"])
+        return {}
     loss = parts.differentiate(job["backend"], net, folder, job["graph"])
     return {"version": backend.version(), "loss": loss}
+
+
+def _judge_steps(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, Any]:
+    backend = get(job["backend"])
+    from backends import steps
+
+    steps.judge(model, folder, job["seed"], job["runs"])
+    return {"version": backend.version()}
+
+
+def _train(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, Any]:
+    backend = get(job["backend"])
+    from backends import steps
+
+    net = backend.build(model, parse(job["device"]))
+    backend.load(net, load_file(folder / "weights.safetensors"))
+    steps.train(job["backend"], net, folder, job["seed"], job["graph"])
+    return {"version": backend.version()}
 
 
 def _examine(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, Any]:
@@ -276,7 +303,10 @@ TASKS = {
     "observe": _observe,
     "predict": _predict,
     "judge": _judge,
+    "judge_operations": _judge_operations,
     "differentiate": _differentiate,
+    "judge_steps": _judge_steps,
+    "train": _train,
     "examine": _examine,
 }
 

@@ -115,8 +115,8 @@ class Trainer(training.Trainer):
         return loss
 
     def differentiate(self, part: str, x: Array, upstream: Array) -> dict[str, Array]:
-        names = [name for name in self.names if name.partition(".")[0] == part]
-        cell, parameters = getattr(self.net, part), ParameterTuple([self.tensors[n] for n in names])
+        names = [name for name in self.names if name.startswith(f"{part}.")]
+        cell, parameters = self.cells[part], ParameterTuple([self.tensors[n] for n in names])
 
         def forward(x: Tensor, upstream: Tensor) -> tuple[Tensor, Tensor]:
             output = cell(x)

@@ -89,7 +89,7 @@ class Trainer(training.Trainer):
     def differentiate(self, part: str, x: Array, upstream: Array) -> dict[str, Array]:
         inputs = paddle.to_tensor(x, place=self.place, stop_gradient=False)
         with self._set_for_training():
-            output = getattr(self.net, part)(inputs)
+            output = self.net.get_sublayer(part)(inputs)
             output.backward(paddle.to_tensor(upstream, place=self.place))
         assert inputs.grad is not None
         results = {"output": output.numpy(), "input": inputs.grad.numpy()}

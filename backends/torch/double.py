@@ -7,7 +7,7 @@ respect to its output. This module makes those inputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -33,9 +33,14 @@ def double(model: Model, arrays: Mapping[str, Array]) -> Network:
     return net.double()
 
 
+def tensor(array: Array) -> Tensor:
+    """The array in float64."""
+    return torch.from_numpy(array).double()
+
+
 @torch.no_grad()
-def inputs(net: Network, images: Array) -> dict[str, tuple[Array, tuple[int, ...]]]:
-    """Run the network in training mode; returns each stage's and head's input as float32, and its output's shape."""
+def inputs(net: Network, parts: Iterable[str], run: Callable[[], Any]) -> dict[str, tuple[Array, tuple[int, ...]]]:
+    """Call `run` with the network in training mode; returns each part's input as float32, and its output's shape."""
     net.train()
     recorded: dict[str, tuple[Array, tuple[int, ...]]] = {}
 
@@ -45,9 +50,10 @@ def inputs(net: Network, images: Array) -> dict[str, tuple[Array, tuple[int, ...
 
         return hook
 
-    for part in net.spec.parts:
-        net.get_submodule(part).register_forward_hook(record(part))
-    net(torch.from_numpy(images).double())
+    hooks = [net.get_submodule(part).register_forward_hook(record(part)) for part in parts]
+    run()
+    for hook in hooks:
+        hook.remove()
     return recorded
 
 
@@ -71,7 +77,7 @@ def clear_of_kinks(model: Model, arrays: Mapping[str, Array], part_inputs: Mappi
             last = [layer for layer in module.body.modules() if isinstance(layer, nn.Conv2d | nn.BatchNorm2d)][-1]
             module.register_forward_hook(_shift_last_bias(last))
     for part, x in part_inputs.items():
-        net.get_submodule(part)(torch.from_numpy(x).double())
+        net.get_submodule(part)(tensor(x))
     shifted = backend.dump(net)
     return {n: a if n.endswith((".bn.mean", ".bn.var")) else shifted[n].astype(np.float32) for n, a in arrays.items()}
 

@@ -14,6 +14,7 @@ NOT_TAKEN = {
     "--backends": "backends",
     "--layers": "layers",
     "--gradients": "gradients",
+    "--steps": "steps",
     "--graph": "graph",
     "--stored-reference": "stored_reference",
     "--device": "device",

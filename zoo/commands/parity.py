@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from zoo import console
-from zoo.commands import against
+from zoo.commands import against, training_parity
 from zoo.commands.against import write_reports
 from zoo.commands.common import Commands, add_command, expanded, names, report
-from zoo.errors import SpecError
-from zoo.frameworks import FRAMEWORKS
 
 Cells = list[str]
 
@@ -41,9 +39,10 @@ def add(commands: Commands) -> None:
                         "(default: 1)")  # fmt: skip
     parity.add_argument("--gradients", action="store_true",
                         help="compare training instead: every stage's outputs, gradients and statistics")  # fmt: skip
-    parity.add_argument(
-        "--graph", action="store_true", help="with --gradients: compile the networks (GRAPH mode, to_static, ...)"
-    )
+    parity.add_argument("--steps", type=int, metavar="K",
+                        help="compare K training steps instead: losses, and weights after the last one")  # fmt: skip
+    parity.add_argument("--graph", action="store_true",
+                        help="with --gradients or --steps: compile the networks (GRAPH mode, ...)")  # fmt: skip
     parity.add_argument("--device", metavar="cpu|gpu", help="gpu skips frameworks that have none (default: cpu)")
     parity.add_argument("--tolerance", type=float, metavar="X", help="largest relative error (default: what rounding "
                         "explains, for these weights and inputs)")  # fmt: skip
@@ -65,8 +64,8 @@ def run(options: argparse.Namespace) -> int:
 
     if any(value is not None for value in (options.against, options.framework, options.repro)):
         return against.run(options)
-    if options.gradients or options.graph:
-        return _gradients(options)
+    if options.gradients or options.steps is not None or options.graph:
+        return training_parity.run(options)
     choices = {} if options.backends is None else {"backends": options.backends}
     settings = Settings(
         device=options.device,
@@ -92,46 +91,6 @@ def run(options: argparse.Namespace) -> int:
         )
     report(options.json, document, lambda: show(document))
     write_reports(options, document)
-    return 0 if document["ok"] else 1
-
-
-def _gradients(options: argparse.Namespace) -> int:
-    from zoo.parity.gradients import BATCH, TOLERANCE, compare
-
-    given = {
-        "--checkpoint": options.checkpoint,
-        "--image": options.images,
-        "--layers": options.layers,
-        "--stored-reference": options.stored_reference,
-        "--repeat": options.repeat > 1,
-        "--html": options.html,
-        "--junit": options.junit,
-    }
-    for flag, value in given.items():
-        if value:
-            raise SpecError(
-                f"{flag} does not go with --gradients, which compares random weights on noise, stage by stage"
-            )
-    if not options.gradients:
-        raise SpecError("--graph goes with --gradients")
-    if not options.models:
-        raise SpecError("no model to compare: name some")
-    models, backends = expanded(options.models), options.backends or tuple(FRAMEWORKS)
-    with console.progress(len(models) * (1 + len(backends))) as step:
-        document = compare(
-            models,
-            backends,
-            width=options.width,
-            size=options.size,
-            batch=BATCH if options.batch is None else options.batch,
-            seed=options.seed,
-            graph=options.graph,
-            device=options.device,
-            tolerance=TOLERANCE if options.tolerance is None else options.tolerance,
-            timeout=options.timeout,
-            progress=step,
-        )
-    report(options.json, document, lambda: show_gradients(document))
     return 0 if document["ok"] else 1
 
 
@@ -168,38 +127,6 @@ def show(report: dict[str, Any]) -> None:
         print(text)
     if not any("ok" in entry for result in report["models"] for entry in result["backends"].values()):
         print("No framework was compared, so nothing was shown.")
-
-
-def show_gradients(report: dict[str, Any]) -> None:
-    kinds = ("output", "input", "gradient", "statistic")
-    table = console.new("model", "backend", *(f">{kind}" for kind in kinds), ">loss", "", "largest at")
-    notes = []
-    for result in report["models"]:
-        name = result["model"]
-        for backend, entry in result["backends"].items():
-            note = entry.get("skipped") or entry.get("error")
-            if note:
-                table.add_row(name, backend, *[""] * 5, "skipped" if "skipped" in entry else "[bold red]failed[/]", "")
-                notes.append(f"{backend}: {note}")
-            else:
-                worst = entry["worst"]
-                errors = [*(worst[kind]["error"] if kind in worst else 0.0 for kind in kinds), entry["loss_error"]]
-                largest = max(worst.values(), key=lambda at: float("inf") if at["error"] is None else at["error"])
-                verdict = "[green]ok[/]" if entry["ok"] else "[bold red]out of tolerance[/]"
-                cells = ("not finite" if error is None else f"{error:.1e}" for error in errors)
-                table.add_row(name, f"{backend} {entry['version']}", *cells, verdict, largest["where"])
-            name = ""
-    console.show(table)
-    for note in dict.fromkeys(notes):
-        print(note)
-    first = report["models"][0]
-    print(
-        f"Each stage and head in training, batch {first['shape'][0]}, width {report['width']:g}: its output, the "
-        "gradient at its input, all parameters' gradients,\nbatch norm's new running statistics, for the same input "
-        f"and the same gradient of its output, against PyTorch {first['judge']} in float64;\n"
-        "and the loss of the whole network in a first step."
-    )
-    print(f"Error: |value - reference| / |reference| (Frobenius), the largest; tolerance {report['tolerance']:g}.")
 
 
 def _entry(name: str, entry: dict[str, Any]) -> tuple[Cells, str]:

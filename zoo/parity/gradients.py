@@ -3,39 +3,32 @@
 Each stage and head is run alone in training mode, with the same input and the same gradient of its output. Compared are
 its output, the gradient at its input, every parameter's gradient, and batch norm's new running statistics; and the loss
 of the whole network in a first step. End to end, rounding in float32 would exceed any useful tolerance of the
-gradients: docs/training.md.
+gradients: docs/training.md. Where a stage is outside its band, each of its operations is compared in the same way.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
 import weights
-from backends import worker
-from zoo.arguments import integer
-from zoo.errors import BackendError, UnavailableError, ZooError
+from backends import parts, worker
+from zoo.arguments import integer, within
+from zoo.errors import BackendError, InputError, UnavailableError, ZooError
 from zoo.frameworks import FRAMEWORKS
 from zoo.language.model import Model, configure
-from zoo.language.trace import InputCheck
-
-TOLERANCE = 1e-5
-"""The largest relative error, in the Frobenius norm, of any array."""
-
-LOSS_TOLERANCE = 5e-5
-"""Of the loss of the whole network in its first training step, where all rounding adds up."""
+from zoo.language.trace import InputCheck, trace
+from zoo.parity.bands import RUNS, SINGLE, band
 
 BATCH = 4
 CLASSES = 10
 """Ten classes: the gradients of so small a classifier say as much as a thousand's."""
 
-Array = NDArray[Any]
+Rounding = Mapping[str, Mapping[str, float]]
 
 
 def compare(
@@ -48,7 +41,7 @@ def compare(
     seed: int = 0,
     graph: bool = False,
     device: str | None = None,
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
     timeout: float = 600,
     progress: Callable[[str, str], None] = lambda model, step: None,
 ) -> dict[str, Any]:
@@ -56,12 +49,15 @@ def compare(
 
     Models are anything that `weights.resolve` takes. The input is a batch of noise from -1 to 1 at `size` pixels (by
     default the model's own), weights are `weights.initial`'s from `seed`. `graph` compiles: GRAPH mode, to_static,
-    torch.compile. Raises ZooError for bad input, UnavailableError without PyTorch, which computes the float64 values; a
-    backend that is missing or fails is part of the result instead.
+    torch.compile. `tolerance` is the largest relative error of any array; None: what rounding explains, measured by
+    PyTorch in float32 with sums in random orders. Raises ZooError for bad input, UnavailableError without PyTorch,
+    which computes the float64 values; a backend that is missing or fails is part of the result instead.
     """
     for name in backends:
         if name not in FRAMEWORKS:
             raise BackendError(f"unknown backend {name!r}: expected some of {', '.join(FRAMEWORKS)}")
+    if tolerance is not None and not within(tolerance, 0, 1):
+        raise InputError(f"the tolerance must be from 0 to 1, not {tolerance!r}")
     batch, seed = integer(batch, "the batch", least=2), integer(seed, "the seed", least=0)
     specs = [configure(weights.resolve(model), width=width, num_classes=CLASSES) for model in models]
     for model in specs:
@@ -76,16 +72,19 @@ def compare(
             shape = (batch, model.in_channels, side, side)
             np.save(folder / "inputs.npy", np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32))
             weights.write(folder / "weights.safetensors", weights.initial(model, seed), model)
-            judge = worker.call("judge", "torch", model, folder, {"seed": seed}, timeout)
+            judge = worker.call("judge", "torch", model, folder, {"seed": seed, "runs": RUNS}, timeout)
             entries = {}
             for backend in backends:
                 progress(model.name, backend)
                 job = {"device": device, "graph": graph}
                 try:
                     report = worker.call("differentiate", backend, model, folder, job, timeout)
-                    entry = {"version": report["version"], **_judge(model, folder, backend, tolerance)}
+                    entry = {"version": report["version"], **_judge(folder, backend, judge["rounding"], tolerance)}
                     entry["loss_error"] = abs(report["loss"] / judge["loss"] - 1)
-                    entry["ok"] &= entry["loss_error"] <= LOSS_TOLERANCE
+                    entry["loss_band"] = band([judge["loss_rounding"]]) if tolerance is None else tolerance
+                    entry["ok"] &= entry["loss_error"] <= entry["loss_band"]
+                    if entry["outside"]:
+                        entry |= _descend(model, folder, backend, entry["outside"], job, tolerance, seed, timeout)
                     entries[backend] = entry
                 except UnavailableError as error:
                     entries[backend] = {"skipped": str(error)}
@@ -102,22 +101,51 @@ def compare(
     }
 
 
-def _judge(model: Model, folder: Path, backend: str, tolerance: float) -> dict[str, Any]:
-    """The largest error of each kind, and where it is, over all stages and heads."""
+def _judge(
+    folder: Path, backend: str, rounding: Rounding, tolerance: float | None, factor: float = 1.0
+) -> dict[str, Any]:
+    """The error of each kind that is largest in its band, where it is, and the parts that are outside theirs."""
     worst: dict[str, dict[str, Any]] = {}
-    count, ok = 0, True
-    for part in model.parts:
-        expected = load_file(folder / "reference" / f"{part}.safetensors")
-        came = load_file(folder / backend / f"{part}.safetensors")
-        if set(came) != set(expected):
-            raise BackendError(
-                f"{backend}: {part}: arrays differ from the reference's: {sorted(set(came) ^ set(expected))}"
-            )
-        for name, array in expected.items():
+    outside: list[str] = []
+    count = 0
+    for part, of_part in rounding.items():
+        for name, error in parts.errors(folder, backend, part).items():
             kind, _, where = name.partition("/")
-            error = float(np.linalg.norm(came[name] - array) / np.linalg.norm(array))
-            ok &= error <= tolerance
+            limit = factor * band([of_part[name]]) if tolerance is None else tolerance
             count += 1
-            if kind not in worst or not error <= worst[kind]["error"]:
-                worst[kind] = {"error": error if np.isfinite(error) else None, "where": where or part}
-    return {"arrays": count, "worst": worst, "ok": ok}
+            if not error <= limit and part not in outside:
+                outside.append(part)
+            entry = {"error": error if np.isfinite(error) else None, "band": limit, "where": where or part}
+            if kind not in worst or not _share(entry) <= _share(worst[kind]):
+                worst[kind] = entry
+    return {"arrays": count, "worst": worst, "outside": outside, "ok": not outside}
+
+
+def _share(entry: Mapping[str, Any]) -> float:
+    """An error over its band."""
+    return float("inf") if entry["error"] is None else entry["error"] / (entry["band"] or 1e-300)
+
+
+def _descend(
+    model: Model,
+    folder: Path,
+    backend: str,
+    outside: Sequence[str],
+    job: Mapping[str, Any],
+    tolerance: float | None,
+    seed: int,
+    timeout: float,
+) -> dict[str, Any]:
+    """Compare each operation of the stages that are outside their bands, given the reference's input."""
+    paths = [op.path for op in trace(model).ops]
+    inside = {part: [path for path in paths if path.startswith(f"{part}.")] for part in outside}
+    inside = {part: operations for part, operations in inside.items() if operations}
+    alone = [part for part in outside if part not in inside]  # a stage of one operation
+    operations = [path for of_part in inside.values() for path in of_part]
+    if not operations:
+        return {"operations": {"compared": 0, "outside": alone}}
+    made = {"operations": inside, "seed": seed, "runs": RUNS}
+    rounding = worker.call("judge_operations", "torch", model, folder, made, timeout)["rounding"]
+    worker.call("differentiate", backend, model, folder, {**job, "operations": operations}, timeout)
+    found = _judge(folder, backend, rounding, tolerance, SINGLE)["outside"]
+    return {"operations": {"compared": len(operations), "outside": [*alone, *found]}}

@@ -1,0 +1,156 @@
+"""`zoo parity --steps K`: K training steps in every backend, compared with the same steps in float64.
+
+From the same weights, on the same batches, with the same dropout masks: the loss of every step, and the weights and
+running statistics after the last one. A training step magnifies what rounding did in the step before, so the band is
+that of the same steps in float32, with sums in random orders.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+import weights
+from backends import worker
+from backends.training import STATISTICS
+from zoo.arguments import integer, within
+from zoo.errors import BackendError, InputError, UnavailableError, ZooError
+from zoo.frameworks import FRAMEWORKS
+from zoo.language.model import Model, configure
+from zoo.language.trace import InputCheck
+from zoo.parity.bands import RUNS, band
+from zoo.parity.gradients import BATCH, CLASSES
+
+Array = NDArray[Any]
+
+LOSS = "loss "
+"""The place of a loss, before the number of its step."""
+
+
+def compare(
+    models: Sequence[str | Path | Model],
+    steps: int,
+    backends: Sequence[str] = tuple(FRAMEWORKS),
+    *,
+    width: float = 1.0,
+    size: int | None = None,
+    batch: int = BATCH,
+    seed: int = 0,
+    graph: bool = False,
+    device: str | None = None,
+    tolerance: float | None = None,
+    timeout: float = 600,
+    progress: Callable[[str, str], None] = lambda model, step: None,
+) -> dict[str, Any]:
+    """Train every model for `steps` steps in every backend; returns the JSON of `zoo parity --steps`.
+
+    Models are anything that `weights.resolve` takes, with ten classes. Each step has another batch of noise from -1 to
+    1 at `size` pixels; weights are `weights.calibrated`'s from `seed`. The optimizer is gradient descent with momentum
+    0.9, a learning rate of 0.001 and a weight decay of 4e-5. `tolerance` is the largest error; None: what rounding
+    explains. Raises ZooError for bad input, UnavailableError without PyTorch, which computes the float64 values; a
+    backend that is missing or fails is part of the result instead.
+
+    The error of a loss is |y - reference| / |reference|. That of a stage's or head's weights after the last step, and
+    of its running means and variances, is |y - reference| / |reference - start|, Frobenius.
+    """
+    for name in backends:
+        if name not in FRAMEWORKS:
+            raise BackendError(f"unknown backend {name!r}: expected some of {', '.join(FRAMEWORKS)}")
+    if tolerance is not None and not within(tolerance, 0, 1):
+        raise InputError(f"the tolerance must be from 0 to 1, not {tolerance!r}")
+    steps, batch = integer(steps, "the number of steps"), integer(batch, "the batch", least=2)
+    seed = integer(seed, "the seed", least=0)
+    specs = [configure(weights.resolve(model), width=width, num_classes=CLASSES) for model in models]
+    for model in specs:
+        side = model.size if size is None else integer(size, "the size")
+        InputCheck(model)((batch, model.in_channels, side, side), True)
+    results = []
+    for model in specs:
+        side = model.size if size is None else size
+        with tempfile.TemporaryDirectory(prefix="zoo-steps-") as name:
+            folder = Path(name)
+            progress(model.name, "reference")
+            shape = (steps, batch, model.in_channels, side, side)
+            np.save(folder / "inputs.npy", np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32))
+            np.save(folder / "targets.npy", np.eye(CLASSES)[np.arange(batch) % CLASSES])
+            start = weights.calibrated(model, seed)
+            weights.write(folder / "weights.safetensors", start, model)
+            judge = worker.call("judge_steps", "torch", model, folder, {"seed": seed, "runs": RUNS}, timeout)
+            reference = load_file(folder / "reference.safetensors")
+            limits = _bands(folder, reference, start)
+            if tolerance is not None:
+                limits = dict.fromkeys(limits, tolerance)
+            entries = {}
+            for backend in backends:
+                progress(model.name, backend)
+                job = {"device": device, "graph": graph, "seed": seed}
+                try:
+                    report = worker.call("train", backend, model, folder, job, timeout)
+                    found = errors(load_file(folder / f"{backend}.safetensors"), reference, start)
+                    entries[backend] = {
+                        "version": report["version"],
+                        "errors": {place: error if np.isfinite(error) else None for place, error in found.items()},
+                        "outside": [place for place, error in found.items() if not error <= limits[place]],
+                    }
+                    entries[backend]["ok"] = not entries[backend]["outside"]
+                except UnavailableError as error:
+                    entries[backend] = {"skipped": str(error)}
+                except ZooError as error:
+                    entries[backend] = {"error": str(error), "ok": False}
+        results.append(
+            {
+                "model": model.name,
+                "judge": judge["version"],
+                "shape": list(shape[1:]),
+                "loss": reference["loss"].tolist(),
+                "bands": limits,
+                "backends": entries,
+            }
+        )
+    judged = [entry for result in results for entry in result["backends"].values() if "ok" in entry]
+    return {
+        "ok": bool(judged) and all(entry["ok"] for entry in judged),
+        "steps": steps,
+        "tolerance": tolerance,
+        "width": width,
+        "graph": graph,
+        "models": results,
+    }
+
+
+def _bands(folder: Path, reference: Mapping[str, Array], start: Mapping[str, Array]) -> dict[str, float]:
+    """The band of every error. That of a loss is at least that of the losses before: a single number may be lucky."""
+    runs = [errors(load_file(folder / f"rounded{run}.safetensors"), reference, start) for run in range(RUNS)]
+    limits = {place: band([of_run[place] for of_run in runs]) for place in runs[0]}
+    largest = 0.0
+    for place in limits:
+        if place.startswith(LOSS):
+            largest = limits[place] = max(largest, limits[place])
+    return limits
+
+
+def errors(came: Mapping[str, Array], reference: Mapping[str, Array], start: Mapping[str, Array]) -> dict[str, float]:
+    """The errors by place: "loss 1", "loss 2", ..., and "weights of" and "statistics of" each stage and head.
+
+    They are infinite where a value is not finite. Raises BackendError when the arrays are not the reference's.
+    """
+    if came.keys() != reference.keys():
+        differing = sorted(came.keys() ^ reference.keys())
+        raise BackendError(f"its weights are not the reference's: {', '.join(differing)}")
+    losses = np.abs(came["loss"] / reference["loss"] - 1)
+    found = {f"{LOSS}{step}": float(error) for step, error in enumerate(losses, 1)}
+    squares: dict[str, Array] = {}
+    for name, array in start.items():
+        what = "statistics" if name.endswith(STATISTICS) else "weights"
+        place = f"{what} of {name.partition('.')[0]}"
+        off = np.square(came[name] - reference[name], dtype=np.float64).sum()
+        moved = np.square(reference[name] - array, dtype=np.float64).sum()
+        squares[place] = squares.get(place, np.zeros(2)) + np.array([off, moved])
+    found |= {place: float(np.sqrt(off / (moved or 1.0))) for place, (off, moved) in squares.items()}
+    return {place: error if np.isfinite(error) else float("inf") for place, error in found.items()}
