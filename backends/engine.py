@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from backends.device import Device
 from backends.predict import float32
 from zoo.arguments import integer
-from zoo.errors import BackendError
+from zoo.errors import BackendError, UnavailableError
 from zoo.frameworks import DTYPES, Dtype
 from zoo.language.model import Model
 from zoo.language.trace import InputCheck
@@ -67,9 +67,11 @@ class EngineOptions:
         return images
 
     def require(self, backend: str, dtypes: Sequence[str], compilers: Sequence[str] = ("",)) -> None:
-        """Raise BackendError unless the dtype and the compiler are among those that the backend has."""
+        """Raise UnavailableError unless the backend has the dtype, BackendError unless it has the compiler."""
         if self.dtype not in dtypes:
-            raise BackendError(f"{backend}: no {self.dtype} on {self.device or 'cpu'}: expected {' or '.join(dtypes)}")
+            raise UnavailableError(
+                f"{backend}: no {self.dtype} on {self.device or 'cpu'}: expected {' or '.join(dtypes)}"
+            )
         if self.compiler not in compilers:
             names = " or ".join(filter(None, compilers)) or "none"
             raise BackendError(f"{backend}: no compiler {self.compiler!r}: expected {names}")

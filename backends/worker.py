@@ -6,6 +6,7 @@ the worker adds outputs.safetensors (and dump.safetensors, its weights read back
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import os
@@ -16,24 +17,31 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from backends import Runs, get, load
+from backends import deploys, get, load
 from backends.device import parse
+from backends.engine import EngineOptions
 from backends.observed import FILES, Observation, Observes
 from zoo import errors
 from zoo.errors import BackendError, ZooError
+from zoo.frameworks import Dtype
 from zoo.language.document import from_json, to_json
 from zoo.language.model import Model
 
 Array = NDArray[Any]
+Predict: TypeAlias = Callable[..., Mapping[str, Array]]
+
+BATCH = 16
+"""The largest batch that `run` gives a network: of 299 x 299 pixels it takes about a gigabyte."""
+
 STDERR_LINES = 5
 """The number of a failed worker's last lines that its error shows."""
 
@@ -70,15 +78,22 @@ def run(
     dump: bool = False,
     observe: bool = False,
     repeat: int = 1,
+    deploy: bool = False,
+    dtype: Dtype = "fp32",
     timeout: float = 600,
+    environment: Mapping[str, str] | None = None,
 ) -> Result:
     """Build `model` in its own process, load `weights` (arrays or a safetensors file), run `inputs` [N, C, H, W].
+
+    inputs of more than `BATCH` images run in several batches
 
     tape     return every stage's output and every auxiliary head's logits too
     dump     read the weights back from the network
     observe  run it once more and record every operation; the frameworks can, the runtimes and the reference cannot
     repeat   how often to run it; from 2 on, `steady` has the largest differences of the logits: between the runs
              ("repeated"), and between the images in the batch and one by one ("single"), each max |y - z| / max |z|
+    deploy   run the backend's engine (`backends.engine`) instead of its module, in `dtype`; it has the logits only
+    environment  variables to add to this process's
 
     Raises UnavailableError when the framework or device is missing, BackendError when the worker dies or takes
     longer than `timeout` seconds (its last lines of standard error are in the message), and whatever ZooError it met.
@@ -98,8 +113,10 @@ def run(
             "dump": dump,
             "observe": observe,
             "repeat": repeat,
+            "deploy": deploy,
+            "dtype": dtype,
         }
-        report = call("predict", backend, model, folder, job, timeout)
+        report = call("predict", backend, model, folder, job, timeout, environment)
         return Result(
             report["version"],
             report["seconds"],
@@ -180,35 +197,49 @@ def _work(folder: Path) -> dict[str, Any]:
 
 
 def _predict(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, Any]:
+    inputs, arrays = np.load(folder / "inputs.npy"), load_file(job["weights"])
     clock = [time.perf_counter()]
     backend = get(job["backend"])
     clock.append(time.perf_counter())
-    net = backend.build(model, parse(job["device"]))
-    clock.append(time.perf_counter())
-    backend.load(net, load_file(job["weights"]))
-    clock.append(time.perf_counter())
-    outputs = backend.predict(net, np.load(folder / "inputs.npy"), tape=job["tape"])
+    net = None
+    if job["deploy"]:
+        engine = deploys(job["backend"]).deploy(model, arrays, EngineOptions(job["dtype"], parse(job["device"])))
+        clock += [time.perf_counter()] * 2
+        predict: Predict = lambda x: {"logits": engine(x)}  # noqa: E731
+    else:
+        net = backend.build(model, parse(job["device"]))
+        clock.append(time.perf_counter())
+        backend.load(net, arrays)
+        clock.append(time.perf_counter())
+        predict = functools.partial(backend.predict, net)
+    outputs = _in_batches(functools.partial(predict, tape=True) if job["tape"] else predict, inputs)
     clock.append(time.perf_counter())
     save_file({name: np.ascontiguousarray(array) for name, array in outputs.items()}, folder / "outputs.safetensors")
     if job["dump"]:
         save_file(backend.dump(net), folder / "dump.safetensors")
     if job["observe"]:
         observer: Observes = load(job["backend"], "observe")
-        observer.observe(net, np.load(folder / "inputs.npy")).save(folder)
-    steady = _steady(backend, net, np.load(folder / "inputs.npy"), outputs, job["repeat"])
+        observer.observe(net, inputs).save(folder)
+    steady = _steady(predict, inputs, outputs, job["repeat"])
     steps = ("import", "build", "load", "run")
     seconds = {step: end - begin for step, begin, end in zip(steps, clock, clock[1:], strict=False)}
     return {"version": backend.version(), "seconds": seconds, "memory": peak_memory(), "steady": steady}
 
 
-def _steady(backend: Runs, net: Any, inputs: Array, outputs: Mapping[str, Array], repeat: int) -> dict[str, float]:
+def _in_batches(predict: Predict, inputs: Array) -> dict[str, Array]:
+    """The outputs for all images, run in batches of at most `BATCH`."""
+    batches = [predict(inputs[first : first + BATCH]) for first in range(0, len(inputs), BATCH)]
+    return {name: np.concatenate([outputs[name] for outputs in batches]) for name in batches[0]}
+
+
+def _steady(predict: Predict, inputs: Array, outputs: Mapping[str, Array], repeat: int) -> dict[str, float]:
     """Whether a network gives the same logits again, and for the images one by one."""
     if repeat < 2 or "logits" not in outputs:
         return {}
     first = outputs["logits"]
     scale = float(np.abs(first).max()) or 1.0
-    again = [backend.predict(net, inputs)["logits"] for _ in range(repeat - 1)]
-    single = np.concatenate([backend.predict(net, inputs[i : i + 1])["logits"] for i in range(len(inputs))])
+    again = [_in_batches(predict, inputs)["logits"] for _ in range(repeat - 1)]
+    single = np.concatenate([predict(inputs[i : i + 1])["logits"] for i in range(len(inputs))])
     repeated = max(float(np.abs(other - first).max()) for other in again)
     return {"repeated": repeated / scale, "single": float(np.abs(single - first).max()) / scale}
 

@@ -2,7 +2,9 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
+import jsonschema
 import pytest
 from support import SMALL
 
@@ -13,6 +15,7 @@ from zoo.parity import steps
 from zoo.parity.causes import nodes_of, with_node
 from zoo.parity.gradients import compare
 
+SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "parity.schema.json").read_text())
 KINDS = {"output", "input", "gradient", "statistic"}
 
 
@@ -31,6 +34,7 @@ def test_every_stage_and_head_trains_alike_in_three_frameworks(tmp_path, capfd, 
     file = tmp_path / "gradients.json"
     assert main(["parity", *models, "--gradients", "--width", "0.25", "--json", str(file)]) == 0
     report = json.loads(file.read_text())
+    jsonschema.validate(report, SCHEMA)
     assert [result["model"] for result in report["models"]] == list(models)
     for result in report["models"]:
         assert set(result["backends"]) == {"torch", "mindspore", "paddle"}
@@ -92,6 +96,7 @@ def test_where_a_stage_fails_its_operation_is_found(monkeypatch, capsys):
 def test_steps_agree_in_three_frameworks(tmp_path, capsys):
     file = tmp_path / "steps.json"
     assert main(["parity", str(SMALL), "--steps", "4", "--json", str(file)]) == 0
+    jsonschema.validate(json.loads(file.read_text()), SCHEMA)
     (result,) = json.loads(file.read_text())["models"]
     assert len(result["loss"]) == 4
     for backend in ("torch", "mindspore", "paddle"):

@@ -15,8 +15,17 @@ from zoo.data.images import preprocess, sample_photographs
 from zoo.errors import BackendError, InputError, SpecError, UnavailableError, WeightsError
 from zoo.language.model import configure
 from zoo.models import MODELS
-from zoo.parity import reference_logits
-from zoo.parity.logits import Settings, compare, relative_error, top
+from zoo.parity import logits, reference_logits
+from zoo.parity.logits import (
+    Settings,
+    _ranking,
+    compare,
+    free_memory,
+    margins,
+    relative_error,
+    top,
+    workers_at_once,
+)
 
 TORCH = Settings(backends=("torch",))
 
@@ -236,6 +245,67 @@ def test_a_checkpoint_and_images_of_ones_own(tmp_path):
         compare(["googlenet.slim"], TORCH, **own)
 
 
+def test_a_folder_of_images_and_the_margin_of_rankings(tmp_path, capfd):
+    """More images than a batch; the same first class for all, whose leads are far above what rounding changes."""
+    folder = tmp_path / "images" / "deep"
+    folder.mkdir(parents=True)
+    for number in range(worker.BATCH + 2):
+        left = 10 * number
+        sample_photographs()[number % 2].crop((left, 0, left + 250, 250)).save(folder / f"{number:02}.PNG")
+    file = tmp_path / "parity.json"
+    words = ["googlenet", "--width", "0.25", "--size", "96", "--backends", "torch", "--repeat", "2"]
+    assert main(["parity", *words, "--image", str(tmp_path / "images"), "--json", str(file)]) == 0
+    (result,) = json.loads(file.read_text())["models"]
+    assert result["input"]["images"] == [str(folder / f"{number:02}.PNG") for number in range(worker.BATCH + 2)]
+    assert result["backends"]["torch"]["top1"] == {"same": 18, "images": 18, "flipped_up_to": None}
+    assert 2 * result["bands"]["logits"] < result["reference"]["margin"] < 1
+    out = capfd.readouterr().out
+    assert "googlenet, torch: the same first class for 18 of 18 images." in out
+    assert "and 15 more, preprocessed" in out
+    with pytest.raises(InputError, match="layers are compared on at most 16 images, not 18"):
+        compare(["googlenet"], Settings(layers=True), images=[tmp_path / "images"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"empty: no images in this folder: expected files that end in \.jpg"):
+        compare(["googlenet"], TORCH, images=[tmp_path / "empty"])
+
+
+def test_a_ranking_that_differs_is_counted_and_its_margin_told():
+    reference = np.array([[1.0, 0.9, 0.0], [0.0, 0.4, 2.0]])
+    assert margins(reference) == pytest.approx([0.05, 0.8])
+    assert _ranking(reference[:, [1, 0, 2]], reference) == {
+        "same": 1,
+        "images": 2,
+        "flipped_up_to": pytest.approx(0.05),
+    }
+
+
+def test_engines_in_bfloat16_are_judged_by_its_band(tmp_path, capfd):
+    """What a backend does not have is skipped; bfloat16 in the band of float32 would fail."""
+    file = tmp_path / "parity.json"
+    words = ["googlenet", "--width", "0.25", "--mode", "deploy", "--dtype", "bf16", "--backends", "torch,openvino,onnx"]
+    assert main(["parity", *words, "--json", str(file)]) == 0
+    document = json.loads(file.read_text())
+    (result,) = document["models"]
+    assert (document["mode"], document["dtype"]) == ("deploy", "bf16")
+    assert "no bf16 on cpu" in result["backends"]["onnx"]["skipped"]
+    for backend in ("torch", "openvino"):
+        assert 1e-3 < result["backends"][backend]["max_rel_error"] <= result["bands"]["logits"] < 0.2
+    assert "each backend's engine, in bf16" in capfd.readouterr().out
+    assert main(["parity", *words[:5], "--backends", "torch,openvino,onnx"]) == 0
+
+
+def test_workers_run_side_by_side_as_far_as_memory_allows(monkeypatch):
+    monkeypatch.setattr(logits, "available_threads", lambda: 4)
+    monkeypatch.setattr(logits, "free_memory", lambda: 7e9)
+    assert workers_at_once(4, None) == 2
+    assert workers_at_once(1, "cpu") == 1
+    assert workers_at_once(4, "gpu:0") == 1
+    monkeypatch.setattr(logits, "free_memory", lambda: 1e9)
+    assert workers_at_once(4, None) == 1
+    monkeypatch.undo()
+    assert free_memory() > 1e8
+
+
 @pytest.mark.parametrize("name", reference_logits.NAMES)
 def test_the_stored_logits_are_what_the_reference_computes(name):
     model = configure(MODELS[name], aux=False)
@@ -256,7 +326,7 @@ def test_the_stored_logits_are_what_the_reference_computes(name):
 def test_judging_by_the_stored_reference():
     report = compare(["googlenet"], Settings(backends=("torch",), stored_reference=True))
     assert report["ok"]
-    assert report["models"][0]["reference"] == {"stored": True}
+    assert report["models"][0]["reference"]["stored"] is True
 
 
 @pytest.mark.parametrize(
@@ -266,6 +336,10 @@ def test_judging_by_the_stored_reference():
         (lambda: Settings(backends=("torch", "jax")), BackendError, "unknown backend 'jax'"),
         (lambda: Settings(layers=True, stored_reference=True), InputError, "the stored reference has logits only"),
         (lambda: Settings(backends=()), BackendError, "no backend"),
+        (lambda: Settings(mode="graph"), SpecError, "mode: expected 'module' or 'deploy', not 'graph'"),
+        (lambda: Settings(dtype="bf16"), SpecError, "dtype bf16 is for engines: add mode='deploy'"),
+        (lambda: Settings(dtype="int8", mode="deploy"), BackendError, "int8 is judged by validate.py"),
+        (lambda: Settings(layers=True, mode="deploy"), SpecError, "an engine has no stages to judge"),
         (lambda: compare(["googlenet"], TORCH, size=14), InputError, "at least 15 x 15"),
         (
             lambda: compare(["googlenet"], TORCH, batch=0),

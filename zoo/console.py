@@ -110,7 +110,7 @@ def progress(total: int) -> Iterator[Callable[[str, str], None]]:
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda model, step: print(f"{model}: {step}", file=console.file, flush=True)
+        yield lambda model, step: print(f"{model}: {step}\n", end="", file=console.file, flush=True)
         return
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bars:

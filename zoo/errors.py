@@ -29,7 +29,7 @@ class BackendError(ZooError):
 
 
 class UnavailableError(BackendError):
-    """A framework that is not installed, or has no such device: `zoo parity` skips it, and fails at other errors."""
+    """A framework that is not installed, or has no such device or dtype: `zoo parity` skips it, and fails otherwise."""
 
 
 class WeightsError(ZooError):

@@ -18,6 +18,8 @@ NOT_TAKEN = {
     "--graph": "graph",
     "--stored-reference": "stored_reference",
     "--device": "device",
+    "--mode": "mode",
+    "--dtype": "dtype",
     "--tolerance": "tolerance",
     "--repeat": "repeat",
     "--seed": "seed",
@@ -25,7 +27,7 @@ NOT_TAKEN = {
 }
 """Flags of `zoo parity` that have no meaning here."""
 
-DEFAULTS = {"repeat": 1, "seed": 0, "width": 1.0}
+DEFAULTS = {"repeat": 1, "seed": 0, "width": 1.0, "mode": "module", "dtype": "fp32"}
 """Of those that are not False or None without being given."""
 
 

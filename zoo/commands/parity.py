@@ -24,8 +24,9 @@ def add(commands: Commands) -> None:
     parity.add_argument("--backends", type=names, metavar="LIST", help="default: torch,mindspore,paddle")
     parity.add_argument("--checkpoint", type=Path, metavar="FILE",
                         help="weights of one model, of any source (default: made from --seed)")  # fmt: skip
-    parity.add_argument("--image", type=Path, action="append", default=[], metavar="FILE", dest="images",
-                        help="may be repeated (default: scikit-learn's two photographs)")  # fmt: skip
+    parity.add_argument("--image", type=Path, action="append", default=[], metavar="PATH", dest="images",
+                        help="a file, or a folder of images; may be repeated (default: scikit-learn's two "
+                        "photographs)")  # fmt: skip
     parity.add_argument("--size", type=int, metavar="N", help="input of N x N pixels (default: the model's own)")
     parity.add_argument("--batch", type=int, metavar="N", help="repeat the images to N (default: as many as there are)")
     parity.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the weights (default: 0)")
@@ -44,6 +45,11 @@ def add(commands: Commands) -> None:
     parity.add_argument("--graph", action="store_true",
                         help="with --gradients or --steps: compile the networks (GRAPH mode, ...)")  # fmt: skip
     parity.add_argument("--device", metavar="cpu|gpu", help="gpu skips frameworks that have none (default: cpu)")
+    parity.add_argument("--mode", choices=("module", "deploy"), default="module", help="deploy compares each backend's "
+                        "engine, as zoo.build(mode='deploy') makes it (default: module)")  # fmt: skip
+    parity.add_argument("--dtype", default="fp32", metavar="D",
+                        help="of engines: fp32, tf32 (GPU), bf16 or fp16; the band is that precision's "
+                        "(default: fp32)")  # fmt: skip
     parity.add_argument("--tolerance", type=float, metavar="X", help="largest relative error (default: what rounding "
                         "explains, for these weights and inputs)")  # fmt: skip
     parity.add_argument("--against", metavar="X",
@@ -69,6 +75,8 @@ def run(options: argparse.Namespace) -> int:
     choices = {} if options.backends is None else {"backends": options.backends}
     settings = Settings(
         device=options.device,
+        mode=options.mode,
+        dtype=options.dtype,
         tolerance=options.tolerance,
         layers=options.layers,
         repeat=options.repeat,
@@ -121,6 +129,7 @@ def show(report: dict[str, Any]) -> None:
                 notes.append(f"{result['model']}, {name}: {note}")
         table.add_section()
     console.show(table)
+    _print_rankings(report)
     _print_steady(report)
     _print_layers(report)
     for text in (*notes, *_facts(report)):
@@ -143,6 +152,24 @@ def _entry(name: str, entry: dict[str, Any]) -> tuple[Cells, str]:
     agrees = ["same" if entry[key] else "[bold red]differs[/]" for key in ("top1_agrees", "top5_agrees")]
     verdict = "[green]ok[/]" if entry["ok"] else "[bold red]out of tolerance[/]"
     return [f"{name} {entry['version']}", error, *agrees, *seconds, verdict], ""
+
+
+def _print_rankings(report: dict[str, Any]) -> None:
+    """For images of the user's: how often the first class is the reference's, and when rounding can change it."""
+    for result in report["models"]:
+        if isinstance(result["input"]["images"], str) or "margin" not in result["reference"]:
+            continue
+        for name, entry in result["backends"].items():
+            if "top1" in entry:
+                top1 = entry["top1"]
+                flipped = top1["flipped_up_to"]
+                where = "" if flipped is None else f"; it differs up to a margin of {flipped:.1e}"
+                same = f"the same first class for {top1['same']} of {top1['images']} images"
+                print(f"{result['model']}, {name}: {same}{where}.")
+        print(
+            f"{result['model']}: smallest margin between the first two classes {result['reference']['margin']:.1e} of "
+            f"the largest logit; rounding can change the order below {2 * result['bands']['logits']:.1e}."
+        )
 
 
 def _print_steady(report: dict[str, Any]) -> None:
@@ -177,8 +204,10 @@ def _facts(report: dict[str, Any]) -> Iterator[str]:
     """What a reader of the table must know."""
     first = report["models"][0]
     images = first["input"]["images"]
-    what = images if isinstance(images, str) else ", ".join(images)
-    yield f"Inputs: {what}, preprocessed as each model's publisher does; device: {report['device']}."
+    what = images if isinstance(images, str) else ", ".join(images[:3])
+    what += f" and {len(images) - 3} more" if not isinstance(images, str) and len(images) > 3 else ""
+    how = "" if report["mode"] == "module" else f"; each backend's engine, in {report['dtype']}"
+    yield f"Inputs: {what}, preprocessed as each model's publisher does; device: {report['device']}{how}."
     if first["weights"].startswith("random"):
         yield (
             f"Weights: {first['weights']} (batch-norm statistics measured so that activations stay alive); "

@@ -28,6 +28,8 @@ def run(options: argparse.Namespace) -> int:
         "--layers": options.layers,
         "--stored-reference": options.stored_reference,
         "--repeat": options.repeat > 1,
+        "--mode": options.mode != "module",
+        "--dtype": options.dtype != "fp32",
         "--html": options.html,
         "--junit": options.junit,
     }

@@ -18,13 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.data.download import FILES, fetch
-from zoo.data.images import read_image
+from zoo.data.images import SUFFIXES, read_image
 from zoo.errors import InputError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 Reader = Callable[[Path, str], tuple[Pixels, Labels, tuple[str, ...]]]

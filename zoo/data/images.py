@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,9 @@ from zoo.language.model import Model
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+"""How names of image files end, in lower case."""
 
 SLENDER = 20
 """Ratio of an image's sides from which only the part that is cropped is resized: resizing all of an image of 1 x 10,000
@@ -38,6 +42,23 @@ def read_image(path: str | Path) -> Image:
     except Exception as error:  # decoders raise any kind of error for damaged files
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise InputError(f"{path}: cannot read the image: {reason}") from None
+
+
+def image_files(paths: Iterable[str | Path]) -> list[Path]:
+    """Files as they are, and of folders all image files in them, at any depth, in order of their names.
+
+    Raises InputError for a folder without images.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            if not inside:
+                raise InputError(f"{path}: no images in this folder: expected files that end in {', '.join(SUFFIXES)}")
+            found += inside
+        else:
+            found.append(path)
+    return found
 
 
 def _upright(image: Image) -> Image:

@@ -1,16 +1,17 @@
 """`zoo parity`: one model, one set of weights, some photographs, every backend; each compared with the reference.
 
 Every backend runs in a worker process of its own (`backends.worker`): no two frameworks share a process, each can be
-missing, and one that dies does not end the others.
+missing, and one that dies does not end the others. Workers run side by side as far as processors and memory allow.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,19 +19,24 @@ from numpy.typing import NDArray
 import weights
 from backends import worker
 from backends.device import parse
+from backends.engine import available_threads
 from backends.observed import Observation
 from zoo.arguments import integer, within
-from zoo.data.images import read_image, sample_photographs
+from zoo.data.images import image_files, read_image, sample_photographs
 from zoo.data.transforms import Evaluate
 from zoo.errors import BackendError, InputError, SpecError, UnavailableError, ZooError
-from zoo.frameworks import FRAMEWORKS, RUNTIMES
+from zoo.frameworks import DTYPES, FRAMEWORKS, RUNTIMES, Dtype
 from zoo.language.model import Model, configure
+from zoo.language.rewrites import for_inference
 from zoo.language.trace import InputCheck, trace
 from zoo.parity import reference_logits
 from zoo.parity.alignment import align
-from zoo.parity.bands import bands
+from zoo.parity.bands import Precision, bands
 
 SAMPLES = "scikit-learn's samples"
+WORKER_MEMORY = 3e9
+"""Bytes that must be free for another worker to run beside the others."""
+
 Array = NDArray[Any]
 Progress = Callable[[str, str], None]
 
@@ -40,6 +46,8 @@ class Settings:
     """How `compare` runs and judges.
 
     device            "cpu" or "gpu"; None: cpu
+    mode              "module", or "deploy" for each backend's engine, as in `zoo.build`
+    dtype             of engines: fp32, tf32 (GPU), bf16 or fp16; the band is that of the same precision
     tolerance         the largest relative error; None: the band that rounding explains (`zoo.parity.bands`)
     layers            judge every stage and auxiliary head too, and every operation by itself
     repeat            how often each backend runs; from 2 on, runs must agree, and so must images one by one
@@ -49,6 +57,8 @@ class Settings:
 
     backends: Sequence[str] = tuple(FRAMEWORKS)
     device: str | None = None
+    mode: Literal["module", "deploy"] = "module"
+    dtype: Dtype = "fp32"
     tolerance: float | None = None
     layers: bool = False
     repeat: int = 1
@@ -70,6 +80,17 @@ class Settings:
             raise InputError(f"the tolerance must be from 0 to 1, not {self.tolerance!r}")
         if self.layers and self.stored_reference:
             raise InputError("the stored reference has logits only: judge layers against a computed one")
+        if self.mode not in ("module", "deploy"):
+            raise SpecError(f"mode: expected 'module' or 'deploy', not {self.mode!r}")
+        if self.dtype not in DTYPES or self.dtype == "int8":
+            known = ", ".join(name for name in DTYPES if name != "int8")
+            raise BackendError(f"dtype {self.dtype!r}: expected one of {known}; int8 is judged by validate.py, on data")
+        if self.dtype != "fp32" and self.mode != "deploy":
+            raise SpecError(f"dtype {self.dtype} is for engines: add mode='deploy' (--mode deploy)")
+        if self.mode == "deploy" and self.layers:
+            raise SpecError("an engine has no stages to judge: leave out layers (--layers), or the mode")
+        if self.dtype != "fp32" and self.stored_reference:
+            raise SpecError(f"the stored band is for fp32, not {self.dtype}: leave out stored_reference")
 
 
 def compare(
@@ -88,9 +109,10 @@ def compare(
 
     Models are anything that `weights.resolve` takes. Weights come from `checkpoint` (any file of one model, which need
     not be named; its variant is run) or from `seed`, calibrated.
-    Inputs are `images`, by default scikit-learn's two photographs, repeated to fill a `batch`, preprocessed at `size`
-    pixels. Auxiliary heads are judged at the native size only. `progress` is called with a model and the step that
-    begins. Raises ZooError for bad input; a backend that is missing or fails is part of the result instead.
+    Inputs are `images`, files and folders of them, by default scikit-learn's two photographs, repeated to fill a
+    `batch`, preprocessed at `size` pixels. Auxiliary heads are judged at the native size only. `progress` is called
+    with a model and the step that begins. Raises ZooError for bad input; a backend that is missing or fails is part of
+    the result instead.
     """
     specs = [configure(weights.resolve(model), width=width) for model in models]
     arrays: dict[str, Array] | None = None
@@ -109,11 +131,14 @@ def compare(
     if not specs:
         raise SpecError("no model to compare: name some, or give a checkpoint")
     seed = integer(seed, "the seed", least=0)
-    photographs = [read_image(path) for path in images] if images else sample_photographs()
+    files = image_files(images)
+    photographs = [read_image(path) for path in files] if files else sample_photographs()
     count = integer(len(photographs) if batch is None else batch, "the batch")
     sides = [model.size if size is None else integer(size, "the size") for model in specs]
     for model, side in zip(specs, sides, strict=True):
         InputCheck(model)((count, model.in_channels, side, side))
+    if settings.layers and count > worker.BATCH:
+        raise InputError(f"layers are compared on at most {worker.BATCH} images, not {count}")
 
     results: list[dict[str, Any]] = []
     for model, side in zip(specs, sides, strict=True):
@@ -129,7 +154,7 @@ def compare(
             "parameters": traced.trainable,
             "macs": traced.macs,
             "weights": str(checkpoint) if checkpoint else f"random, seed {seed}, calibrated",
-            "input": {"images": [str(path) for path in images] or SAMPLES, "shape": list(inputs.shape)},
+            "input": {"images": [str(path) for path in files] or SAMPLES, "shape": list(inputs.shape)},
         }
         results.append(described | _judge_all(model, weighted, inputs, settings, progress))
     entries = [entry for result in results for entry in (result["reference"], *result["backends"].values())]
@@ -139,6 +164,8 @@ def compare(
         "ok": bool(judged) and all(entry["ok"] for entry in judged),
         "tolerance": max(limits, default=None) if settings.tolerance is None else settings.tolerance,
         "device": settings.device or "cpu",
+        "mode": settings.mode,
+        "dtype": settings.dtype,
         "models": results,
     }
 
@@ -146,41 +173,57 @@ def compare(
 def _judge_all(
     model: Model, arrays: Mapping[str, Array], inputs: Array, settings: Settings, progress: Progress
 ) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="zoo-parity-") as folder:
+    side_by_side = workers_at_once(len(settings.backends) + 1, settings.device)
+    with (
+        tempfile.TemporaryDirectory(prefix="zoo-parity-") as folder,
+        ThreadPoolExecutor(side_by_side) as workers,
+    ):
         path = Path(folder) / "weights.safetensors"
         weights.write(path, arrays, model)
-        progress(model.name, "reference")
+        threads = {"OMP_NUM_THREADS": str(max(1, available_threads() // side_by_side))}
+
+        def run(backend: str) -> worker.Result:
+            progress(model.name, backend)
+            ours = backend != "reference"
+            return worker.run(
+                backend,
+                model,
+                path,
+                inputs,
+                device=(settings.device or "cpu") if ours else None,
+                tape=settings.layers,
+                observe=settings.layers and backend in FRAMEWORKS,
+                repeat=settings.repeat if ours else 1,
+                deploy=ours and settings.mode == "deploy",
+                dtype=settings.dtype if ours else "fp32",
+                timeout=settings.timeout,
+                environment=threads | ({"NVIDIA_TF32_OVERRIDE": "1"} if settings.dtype == "tf32" else {}),
+            )
+
+        judge = None if settings.stored_reference else workers.submit(run, "reference")
+        running = {backend: workers.submit(run, backend) for backend in settings.backends}
         limits: dict[str, float]
-        if settings.stored_reference:
+        if judge is None:
             logits, band = reference_logits.lookup(model, inputs, arrays)
             expected, limits = {"logits": logits}, {"logits": band}
             reference: dict[str, Any] = {"stored": True}
         else:
             try:
-                result = worker.run("reference", model, path, inputs, tape=settings.layers, timeout=settings.timeout)
+                result = judge.result()
             except ZooError as error:
+                for future in running.values():
+                    future.cancel()
                 return {"reference": {"error": str(error), "ok": False}, "backends": {}}
             expected = result.outputs
             reference = {"version": result.version, "seconds": result.seconds, "memory": result.memory}
             progress(model.name, "bands")
-            limits = bands(model, arrays, inputs, {name: expected[name] for name in _outputs(model, settings)})
+            limits = _bands(model, arrays, inputs, expected, settings)
         if settings.tolerance is not None:
             limits = dict.fromkeys(limits, settings.tolerance)
         entries = {}
-        for backend in settings.backends:
-            progress(model.name, backend)
+        for backend, future in running.items():
             try:
-                result = worker.run(
-                    backend,
-                    model,
-                    path,
-                    inputs,
-                    device=settings.device or "cpu",
-                    tape=settings.layers,
-                    observe=settings.layers and backend in FRAMEWORKS,
-                    repeat=settings.repeat,
-                    timeout=settings.timeout,
-                )
+                result = future.result()
                 entries[backend] = _judge(result, expected, limits, settings)
                 if result.seen is not None:
                     entries[backend] |= _operations(model, result.seen, inputs, arrays, entries[backend]["ok"])
@@ -188,7 +231,35 @@ def _judge_all(
                 entries[backend] = {"skipped": str(error)}
             except ZooError as error:
                 entries[backend] = {"error": str(error), "ok": False}
+    reference["margin"] = float(margins(expected["logits"]).min())
     return {"reference": reference, "bands": limits, "backends": entries}
+
+
+def _bands(
+    model: Model, arrays: Mapping[str, Array], inputs: Array, expected: Mapping[str, Array], settings: Settings
+) -> dict[str, float]:
+    """The band of everything that is judged: from the first images, where there are more than a batch of them."""
+    wanted = {name: expected[name][: worker.BATCH] for name in _outputs(model, settings)}
+    if settings.mode == "deploy":
+        model, arrays = for_inference(model, arrays)
+    return bands(model, arrays, inputs[: worker.BATCH], wanted, cast(Precision, settings.dtype))
+
+
+def workers_at_once(count: int, device: str | None) -> int:
+    """How many of `count` workers to run side by side: as many as processors and free memory allow, on a GPU one."""
+    if device is not None and device.startswith("gpu"):
+        return 1
+    return max(1, min(count, available_threads(), int(free_memory() // WORKER_MEMORY)))
+
+
+def free_memory() -> float:
+    """The bytes of memory that new processes can have: Linux's MemAvailable; elsewhere enough for one."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return WORKER_MEMORY
+    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return float(found[0]) * 1024 if found else WORKER_MEMORY
 
 
 def _outputs(model: Model, settings: Settings) -> list[str]:
@@ -208,6 +279,7 @@ def _judge(
         "max_rel_error": error,
         "top1_agrees": bool((top(logits, 1) == top(reference, 1)).all()),
         "top5_agrees": bool((top(logits, 5) == top(reference, 5)).all()),
+        "top1": _ranking(logits, reference),
         "ok": error is not None and error <= limits["logits"],
         "seconds": result.seconds,
         "memory": result.memory,
@@ -220,6 +292,24 @@ def _judge(
         entry["layers"] = layers
         entry["ok"] &= all(e is not None and e <= limits[name] for name, e in layers.items())
     return entry
+
+
+def _ranking(logits: Array, reference: Array) -> dict[str, Any]:
+    """Of how many images the first class is the reference's, and the largest margin of an image where it is not."""
+    same = (top(logits, 1) == top(reference, 1))[:, 0]
+    flipped = margins(reference)[~same]
+    return {
+        "same": int(same.sum()),
+        "images": len(same),
+        "flipped_up_to": float(flipped.max()) if len(flipped) else None,
+    }
+
+
+def margins(logits: Array) -> Array:
+    """The lead of each image's first class over its second, over the largest logit of all: [N]."""
+    two = np.sort(logits, axis=1)[:, -2:]
+    lead: Array = (two[:, -1] - two[:, 0]) / (np.abs(logits).max() or 1.0)
+    return lead
 
 
 def _operations(

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from weights.checkpoints import Checkpoint
 from zoo.data import Augment, Dataset, Evaluate, ImageFolder, Loader, Mixing, open_dataset
-from zoo.data.datasets import SUFFIXES, has_split
-from zoo.data.images import read_image
+from zoo.data.datasets import has_split
+from zoo.data.images import image_files, read_image
 from zoo.errors import TrainingError
 from zoo.language.model import Model
 from zoo.language.trace import trace
@@ -215,11 +215,7 @@ def calibration(a: Arguments, model: Model) -> NDArray[np.float32] | None:
         return np.stack([evaluate.pixels(data.image(index)) for index in chosen])
     if not Path(a.calibration).is_dir():
         raise TrainingError(f"--calibration {a.calibration}: no such folder")
-    paths = sorted(p for p in Path(a.calibration).rglob("*") if p.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise TrainingError(
-            f"--calibration {a.calibration}: no images in it: expected a folder with {SUFFIXES[0]} files"
-        )
+    paths = image_files([a.calibration])
     return np.stack([evaluate.pixels(read_image(paths[i])) for i in _spread(len(paths), MOST_CALIBRATION)])
 
 
