@@ -22,7 +22,7 @@ from zoo.errors import BackendError
 
 Array = NDArray[np.float32]
 
-FILES = {".pt": "torch", ".pth": "torch", ".onnx": "onnx"}
+FILES = {".pt": "torch", ".pth": "torch", ".onnx": "onnx", ".json": "paddle", ".mindir": "mindspore"}
 """Suffixes of files that hold a network with its graph, and the backend that runs them."""
 
 
@@ -37,6 +37,7 @@ class Operation:
     names       the network's own names of the parameters, by role
     settings    of a convolution: stride, padding, dilation, groups; of a norm: eps, and act: "relu" where one follows
                 before the output
+    spec_name   the spec's name of it, e.g. "stem.conv", where it is known from a table of names
     """
 
     kind: Literal["conv", "linear", "norm"]
@@ -46,6 +47,7 @@ class Operation:
     parameters: dict[str, str]
     names: dict[str, str] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    spec_name: str = ""
 
 
 def digest(array: Array) -> str:

@@ -11,7 +11,9 @@ from support import SMALL
 import weights
 import zoo
 from zoo.commands import main
+from zoo.errors import InputError
 from zoo.language.model import configure
+from zoo.parity import compare_network
 
 OWN = '''
 import torch
@@ -156,10 +158,14 @@ def test_a_network_of_another_shape(folder, capsys):
         ("nowhere:x", "nowhere:x: expected package.module:function, but No module named 'nowhere'"),
         ("own:number", "own:number: calling it without arguments failed: TypeError: 'int' object is not callable"),
         ("own:lazy", "own:lazy: calling it without arguments failed: RuntimeError: no weights here"),
-        ("own", "own: expected package.module:function, or a file that ends in .pt, .pth, .onnx"),
+        ("own", "own: expected package.module:function, or a file that ends in .pt, .pth, .onnx, .json, .mindir"),
         ("gone.onnx", "gone.onnx: there is no such file"),
         ("text.onnx", "text.onnx: not a valid ONNX model"),
         ("text.pt", "text.pt: expected a TorchScript file, and PyTorch says:"),
+        ("text.json", "text.json: expected its weights beside it, in text.pdiparams"),
+        ("text.mindir", "text.mindir: not a MindIR file"),
+        ("own:Own --rename gone.json", "gone.json: cannot read the table of names: No such file or directory"),
+        ("own:Own --rename text.json", "text.json: expected a JSON object of names, but it is not JSON"),
         ("text.pt2", "text.pt2: not opened: torch.export.load unpickles what is in a file, which may run any code"),
         ("own:Own --framework tf", "--framework tf: expected one of torch, mindspore, paddle"),
         ("own:Own --framework paddle", "expected a paddle.nn.Layer, not Own"),
@@ -169,7 +175,7 @@ def test_a_network_of_another_shape(folder, capsys):
     ],
 )
 def test_bad_targets(folder, capsys, words, message):
-    for name in ("text.onnx", "text.pt"):
+    for name in ("text.onnx", "text.pt", "text.json", "text.mindir"):
         (folder / name).write_text("no network")
     assert run(*words.split()) == 2
     error = capsys.readouterr().err
@@ -181,7 +187,27 @@ def test_flags_without_against(folder, capsys):
     assert main(["parity", "googlenet", "inception_v3", "--against", "own:Own"]) == 2
     assert "--against compares one network with one model: name one" in capsys.readouterr().err
     assert main(["parity", str(SMALL), "--framework", "torch"]) == 2
-    assert "--framework and --repro go with --against" in capsys.readouterr().err
+    assert "--framework, --rename and --repro go with --against" in capsys.readouterr().err
+
+
+def test_a_table_of_names(folder, capsys):
+    """Two convolutions that the table takes for each other differ where the alignment alone finds the same network."""
+    net = zoo.build(SMALL, "torch", seed=1)
+    first, second = "mixed.branch0.conv", "mixed.branch1.0.conv"
+    assert compare_network(net, SMALL, rename={first: first, f"{second}.weight": f"{second}.weight"})["ok"]
+    document = compare_network(net, SMALL, rename={first: second, second: first})
+    assert not document["ok"]
+    assert document["first"]["path"].startswith("mixed.branch")
+    for table, message in (
+        ({"mixed.branch0.cnov": "a"}, "small has no operation 'mixed.branch0.cnov': did you mean mixed.branch0.conv"),
+        ({first: "stem.convolution"}, "0 operations of the network are called 'stem.convolution', expected one"),
+        ({first: 3}, "expected a JSON object"),
+    ):
+        with pytest.raises(InputError, match=message):
+            compare_network(net, SMALL, rename=table)
+    (folder / "names.json").write_text(json.dumps({"stem.0.conv": "stem.conv"}))
+    assert run("own:Own", "--rename", "names.json") == 2
+    assert "are called 'stem.conv', expected one" in capsys.readouterr().err
 
 
 def test_a_cause_at_several_places_at_once(folder, capsys):

@@ -1,7 +1,7 @@
-"""MindSpore: what any `nn.Cell` computes, operation by operation, in PyNative mode.
+"""MindSpore: what any `nn.Cell`, or a MindIR file, computes, operation by operation.
 
-Seen are the cells of the classes nn.Conv2d, nn.Dense and nn.BatchNorm2d, and of those derived from them. A network that
-calls `mindspore.ops` itself hides its operations.
+A cell runs in PyNative mode. Seen are the cells of the classes nn.Conv2d, nn.Dense and nn.BatchNorm2d, and of those
+derived from them. A network that calls `mindspore.ops` itself hides its operations; as a MindIR file it shows them all.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from mindspore import Tensor, nn
 from mindspore.ops import functional as F
 from numpy.typing import NDArray
 
+from backends.mindspore import mindir
 from backends.mindspore.network import modes_kept
 from backends.observed import Array, Observation, running
 from zoo.errors import BackendError
@@ -24,13 +25,16 @@ NORM_ROLES = {"gamma": "weight", "beta": "bias", "moving_mean": "mean", "moving_
 """Attributes of cells, and their roles."""
 
 
-def load(path: Path) -> Any:
-    """Raises BackendError: a MindIR graph hides its operations."""
-    raise BackendError(f"{path}: give the nn.Cell itself, as package.module:function: a MindIR hides its operations")
+def load(path: Path) -> mindir.Graph:
+    """A MindIR file: see `backends.mindspore.mindir`. Raises BackendError for any other file."""
+    return mindir.load(path)
 
 
-def assign(net: nn.Cell, tensors: Mapping[str, Array]) -> None:
+def assign(net: nn.Cell | mindir.Graph, tensors: Mapping[str, Array]) -> None:
     """Set parameters and buffers by the network's own names."""
+    if isinstance(net, mindir.Graph):
+        mindir.assign(net, tensors)
+        return
     state = dict(net.parameters_and_names())
     for name, array in tensors.items():
         F.assign(state[name], Tensor(array))
@@ -38,6 +42,8 @@ def assign(net: nn.Cell, tensors: Mapping[str, Array]) -> None:
 
 def observe(net: Any, x: Array) -> Observation:
     """Run the network once in eval mode: see `backends.observed.Observes.observe`."""
+    if isinstance(net, mindir.Graph):
+        return mindir.observe(net, x)
     if not isinstance(net, nn.Cell):
         raise BackendError(f"expected a mindspore.nn.Cell, not {type(net).__name__}")
     mode = ms.get_context("mode")

@@ -1,8 +1,8 @@
-"""Paddle: what any `nn.Layer` computes, operation by operation.
+"""Paddle: what any `nn.Layer`, or a saved inference model, computes, operation by operation.
 
 Seen are the layers of the classes nn.Conv2D, nn.Linear, nn.BatchNorm2D and nn.BatchNorm (which may end in a ReLU of its
-own), and of those derived from them. A network
-that calls `paddle.nn.functional` itself hides its operations.
+own), and of those derived from them. A network that calls `paddle.nn.functional` itself hides its operations; saved as
+an inference model (`paddle.jit.save`) it shows them all.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from paddle import Tensor, nn
 
 from backends.observed import Array, Observation, running
+from backends.paddle import program
 from backends.paddle.network import modes_kept
 from zoo.errors import BackendError
 
@@ -23,15 +24,16 @@ NORM_ROLES = {"weight": "weight", "bias": "bias", "_mean": "mean", "_variance": 
 """Attributes of a batch norm, and their roles."""
 
 
-def load(path: Path) -> Any:
-    """Raises BackendError: an inference program hides its operations."""
-    raise BackendError(
-        f"{path}: give the nn.Layer itself, as package.module:function: a saved Paddle program hides its operations"
-    )
+def load(path: Path) -> program.Program:
+    """An inference model: see `backends.paddle.program`. Raises BackendError for any other file."""
+    return program.load(path)
 
 
-def assign(net: nn.Layer, tensors: Mapping[str, Array]) -> None:
+def assign(net: nn.Layer | program.Program, tensors: Mapping[str, Array]) -> None:
     """Set parameters and buffers by the network's own names; linear weights are [outputs, inputs] here."""
+    if isinstance(net, program.Program):
+        program.assign(net, tensors)
+        return
     state = {**dict(net.named_parameters()), **dict(net.named_buffers())}
     for name, array in tensors.items():
         state[name].set_value(array.T if array.ndim == 2 else array)
@@ -39,6 +41,8 @@ def assign(net: nn.Layer, tensors: Mapping[str, Array]) -> None:
 
 def observe(net: Any, x: Array) -> Observation:
     """Run the network once in eval mode: see `backends.observed.Observes.observe`."""
+    if isinstance(net, program.Program):
+        return program.observe(net, x)
     if not isinstance(net, nn.Layer):
         raise BackendError(f"expected a paddle.nn.Layer, not {type(net).__name__}")
     found, hooks = Observation(), list[Any]()

@@ -5,9 +5,12 @@ import pytest
 from faults import narrow, noise, scored, verdict
 from support import SMALL, calibrated
 
+import weights
 import zoo
 from backends import load
+from zoo.commands import main
 from zoo.errors import BackendError
+from zoo.exporting import export
 from zoo.language.model import configure
 from zoo.language.trace import trace
 from zoo.parity import assert_same, compare_network
@@ -55,6 +58,55 @@ def test_assert_same_names_the_cause_and_leaves_the_network_as_it_was(framework,
         assert_same(net, other)
     document = compare_network(net, model, arrays={**backend.dump(net), "head.fc.bias": np.ones(10, np.float32)})
     assert (document["cause"], document["first"]["path"], document["proved"]) == ("weight", "head.fc", True)
+
+
+def saved(framework, net, x, path):
+    """Write a network as the framework's own tools do; returns the file."""
+    if framework == "torch":
+        import torch
+
+        torch.jit.trace(net, torch.from_numpy(x)).save(str(path.with_suffix(".pt")))
+        return path.with_suffix(".pt")
+    if framework == "paddle":
+        import paddle
+
+        shape = [None, *x.shape[1:]]
+        paddle.jit.save(net, str(path), input_spec=[paddle.static.InputSpec(shape, "float32")])
+        return path.with_suffix(".json")
+    import mindspore
+
+    mindspore.export(net, mindspore.Tensor(x), file_name=str(path), file_format="MINDIR")
+    return path.with_suffix(".mindir")
+
+
+def test_a_file_of_the_framework(framework, backend, tmp_path, capsys):
+    """A network saved by the framework, with a fault; with its own weights, and with those of a checkpoint."""
+    model = configure(zoo.spec(SMALL), aux=False)
+    other = zoo.from_json(zoo.to_json(model).replace('"scale": 0.5', '"scale": 0.7'))
+    arrays, x = calibrated(model), noise(model, 0)
+    weights.write(tmp_path / "net.safetensors", arrays, model)
+    for spec, name in ((model, "same"), (other, "other")):
+        net = zoo.build(spec, framework, seed=5)
+        file = saved(framework, net, x, tmp_path / name)
+        for words in ([], ["--checkpoint", str(tmp_path / "net.safetensors")]):
+            status = main(["parity", str(SMALL), "--against", str(file), *words])
+            out = capsys.readouterr().out
+            assert status == (name == "other"), out
+            if name == "other":
+                assert "Cause: residual_scale, at block: scale=0.7 where the spec has 0.5." in out
+                assert "no difference is left" in out
+            else:
+                assert "31 operations and inputs compared" in out
+
+
+def test_a_file_made_for_deployment(framework, tmp_path, capsys):
+    """What `zoo export` writes has batch norm folded into the convolutions."""
+    suffix = {"paddle": ".json", "mindspore": ".mindir"}.get(framework)
+    if suffix is None:
+        pytest.skip("of PyTorch's formats, torch.export's is not opened: it unpickles")
+    export(SMALL, tmp_path / f"net{suffix}")
+    assert main(["parity", str(SMALL), "--against", str(tmp_path / f"net{suffix}")]) == 0
+    assert "17 operations and inputs compared" in capsys.readouterr().out
 
 
 def test_what_is_no_network(framework):

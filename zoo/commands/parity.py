@@ -54,7 +54,11 @@ def add(commands: Commands) -> None:
                         "explains, for these weights and inputs)")  # fmt: skip
     parity.add_argument("--against", metavar="X",
                         help="compare a network that is not ours with MODEL: package.module:function, which returns "
-                        "it, or a TorchScript (.pt) or .onnx file")  # fmt: skip
+                        "it, or a file: TorchScript (.pt), .onnx, .mindir, a Paddle inference model "
+                        "(.json)")  # fmt: skip
+    parity.add_argument("--rename", type=Path, metavar="FILE",
+                        help="with --against: JSON of the network's own names by the spec's, for operations that the "
+                        "alignment would take for each other")  # fmt: skip
     parity.add_argument("--framework", metavar="F", help="of --against package.module:function (default: torch)")
     parity.add_argument("--repro", type=Path, metavar="FOLDER",
                         help="with --against: write the first operation that differs, its arrays and a script for each "
@@ -68,7 +72,7 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     from zoo.parity.logits import Settings, compare
 
-    if any(value is not None for value in (options.against, options.framework, options.repro)):
+    if any(value is not None for value in (options.against, options.framework, options.rename, options.repro)):
         return against.run(options)
     if options.gradients or options.steps is not None or options.graph:
         return training_parity.run(options)

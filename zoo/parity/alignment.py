@@ -164,7 +164,8 @@ class _Walk(Interpreter):
         self.seen, self.given, self.known, self.products = seen, arrays, matched, products
         self.beyond, self.weights_within, self.until = beyond, weights_within, until
         self.result = Alignment(matched=dict(matched or {}))
-        self.left = list(seen.operations)
+        self.named = {operation.spec_name: operation for operation in seen.operations if operation.spec_name}
+        self.left = [operation for operation in seen.operations if not operation.spec_name]
         self.since: dict[int, tuple[Array, tuple[str, ...]]] = {}
         self.entering: tuple[str, ...] = ()
         self.shapes = trace(model).parameters
@@ -298,6 +299,9 @@ class _Walk(Interpreter):
         """The observed operation of a name of the spec."""
         if self.known is not None:
             return self.known.get(name)
+        if name in self.named:
+            self.result.matched[name] = self.named[name]
+            return self.named[name]
         of_kind = [operation for operation in self.left if operation.kind == kind]
         if kind == "norm":
             fitting = [operation for operation in of_kind if self._arrives(operation, x, node)]

@@ -8,6 +8,8 @@ left or one cannot be explained.
 
 from __future__ import annotations
 
+import difflib
+import json
 import os
 import sys
 import tempfile
@@ -30,7 +32,7 @@ from zoo.frameworks import FRAMEWORKS
 from zoo.language.interpreter import Interpreter
 from zoo.language.model import Model
 from zoo.language.rewrites import deployable, fold_norms
-from zoo.language.trace import InputCheck
+from zoo.language.trace import InputCheck, parameters
 from zoo.parity.alignment import PASSING, Alignment, Finding, align
 from zoo.parity.bands import bands, error
 from zoo.parity.causes import Candidate, Case, prove
@@ -52,6 +54,7 @@ def against(
     images: Sequence[str | Path] = (),
     size: int | None = None,
     batch: int | None = None,
+    rename: str | Path | Mapping[str, str] | None = None,
     repro: str | Path | None = None,
     timeout: float = 600,
 ) -> dict[str, Any]:
@@ -59,12 +62,15 @@ def against(
 
     model       anything that `weights.resolve` takes
     target      "package.module:function", a function or class that returns the network when it is called without
-                arguments, found from the working folder too; or a file: TorchScript (.pt), ONNX
+                arguments, found from the working folder too; or a file: TorchScript (.pt), ONNX, a Paddle inference
+                model (.json), MindIR
     framework   of the function: torch (the default), mindspore or paddle
     checkpoint  weights to put into both; None: the network's own
     images      by default scikit-learn's first photograph, preprocessed as the model's publisher does
     size        of the input in pixels; None: the model's own
     batch       images are repeated to fill it
+    rename      the network's own names by the spec's, of operations or their weights, or a JSON file with them: these
+                are matched by name. The others are matched as usual
     repro       a folder for a reproduction of the first difference, if there is one: `zoo.parity.reproduction`
 
     Raises ZooError for bad input, and BackendError when the network cannot be built or run.
@@ -79,10 +85,13 @@ def against(
         spec = _main_path(full)
         given = weights.restrict(opened.arrays(), spec, full)
     inputs = _inputs(spec, images, size, batch)
+    names = {} if rename is None else read_names(rename, spec)
     with tempfile.TemporaryDirectory(prefix="zoo-against-") as folder:
         seen, version = observed(backend, spec, name, inputs, Path(folder), timeout=timeout)
+        seen = with_names(seen, names)
         if given is not None:
             seen, version = _with_weights(backend, spec, name, inputs, Path(folder), seen, given, timeout)
+            seen = with_names(seen, names)
     verdict, first = _judge(spec, seen, inputs, given)
     if repro is not None and first is not None:
         write_reproduction(first, Path(repro))
@@ -98,15 +107,16 @@ def assert_same(
     images: Sequence[str | Path] = (),
     size: int | None = None,
     batch: int | None = None,
+    rename: str | Path | Mapping[str, str] | None = None,
 ) -> None:
     """Raise AssertionError, with the place and the cause, unless a network of this process is that of a spec.
 
     net      a torch.nn.Module, a mindspore.nn.Cell or a paddle.nn.Layer; its mode and its weights stay as they are
     model    anything that `weights.resolve` takes
     arrays   canonical weights that it should have; None: its own are taken
-    images   as in `against`, as are size and batch
+    images   as in `against`, as are size, batch and rename
     """
-    document = compare_network(net, model, arrays=arrays, images=images, size=size, batch=batch)
+    document = compare_network(net, model, arrays=arrays, images=images, size=size, batch=batch, rename=rename)
     if not document["ok"]:
         raise AssertionError("\n".join(describe(document)))
 
@@ -119,13 +129,15 @@ def compare_network(
     images: Sequence[str | Path] = (),
     size: int | None = None,
     batch: int | None = None,
+    rename: str | Path | Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """As `assert_same`, but returns the JSON document of `zoo parity --against`."""
     spec = _main_path(weights.resolve(model))
     backend = framework_of(net)
     inputs = _inputs(spec, images, size, batch)
+    names = {} if rename is None else read_names(rename, spec)
     observer: Observes = load(backend, "observe")
-    verdict, _ = _judge(spec, observer.observe(net, inputs), inputs, arrays)
+    verdict, _ = _judge(spec, with_names(observer.observe(net, inputs), names), inputs, arrays)
     own = "the network's own" if arrays is None else "those given"
     return _facts(spec, type(net).__name__, backend, get(backend).version(), own, images, inputs) | verdict
 
@@ -159,6 +171,49 @@ def framework_of(net: Any) -> str:
         if isinstance(net, tuple(kind for kind in kinds if isinstance(kind, type))):
             return name
     raise BackendError(f"expected a torch.nn.Module, mindspore.nn.Cell or paddle.nn.Layer, not {type(net).__name__}")
+
+
+def read_names(rename: str | Path | Mapping[str, str], spec: Model) -> dict[str, str]:
+    """A table of names: the network's own by the spec's, both of operations, without ".weight" and the like.
+
+    Raises InputError for a file that is no such table, and for a name that the spec does not have.
+    """
+    if isinstance(rename, Mapping):
+        where, table = "rename", rename
+    else:
+        where = str(rename)
+        try:
+            table = json.loads(Path(rename).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"{where}: cannot read the table of names: {error.strerror}") from None
+        except ValueError as error:
+            raise InputError(f"{where}: expected a JSON object of names, but it is not JSON: {error}") from None
+    if not isinstance(table, Mapping) or not all(isinstance(name, str) for name in table.values()):
+        raise InputError(f'{where}: expected a JSON object {{"spec\'s name": "the network\'s own name"}}')
+    known = {name.rpartition(".")[0] for name in parameters(spec)}
+    found = {}
+    for name, own in table.items():
+        operation = name if name in known else name.rpartition(".")[0]
+        if operation not in known:
+            near = difflib.get_close_matches(name, sorted(known), 1)
+            hint = f": did you mean {near[0]}?" if near else ""
+            raise InputError(f"{where}: {spec.name} has no operation {name!r}{hint}")
+        found[operation] = own
+    return found
+
+
+def with_names(seen: Observation, names: Mapping[str, str]) -> Observation:
+    """The observation with the operations of a table of names marked. Raises InputError for one that is not there."""
+    operations = list(seen.operations)
+    for name, own in names.items():
+        fitting = [i for i, o in enumerate(operations) if own in (o.name, *o.names.values())]
+        if len(fitting) != 1:
+            some = ", ".join(o.name for o in operations[:3])
+            raise InputError(
+                f"rename: {len(fitting)} operations of the network are called {own!r}, expected one; it has {some}, ..."
+            )
+        operations[fitting[0]] = replace(operations[fitting[0]], spec_name=name)
+    return replace(seen, operations=operations)
 
 
 def _main_path(spec: Model) -> Model:
