@@ -155,5 +155,5 @@ def _parameter(value: Any) -> str | None:
         source = source.operands_source()[0].get_defining_op()
     if source is None or source.name() != "builtin.parameter":
         return None
-    (name,) = source.attrs()["parameter_name"]
+    name = source.attrs()["parameter_name"]
     return str(name)
