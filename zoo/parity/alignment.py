@@ -96,6 +96,7 @@ class Alignment:
 
     matched   the operation of each path of the spec that has one ("....conv", "....bn", "....fc", "....hidden")
     arrays    canonical weights: the observed network's own, or the given ones
+    errors    of every comparison by path, the error that is largest in its band, and that band
     checked   how many operations and inputs were compared
     expected  what should have come to the operations whose input differs, by path
     stages    what comes to each stage, from the observed values, by the stage's name
@@ -104,6 +105,7 @@ class Alignment:
     findings: list[Finding] = field(default_factory=list)
     matched: dict[str, Operation] = field(default_factory=dict)
     arrays: dict[str, Array] = field(default_factory=dict)
+    errors: dict[str, tuple[float, float]] = field(default_factory=dict)
     checked: int = 0
     expected: dict[str, Array] = field(default_factory=dict)
     stages: dict[str, Array] = field(default_factory=dict)
@@ -111,6 +113,13 @@ class Alignment:
     @property
     def first(self) -> Finding | None:
         return self.findings[0] if self.findings else None
+
+    def note(self, path: str, error: float, band: float) -> None:
+        """Record a comparison."""
+        self.checked += 1
+        known = self.errors.get(path)
+        if known is None or not error * known[1] <= known[0] * band:
+            self.errors[path] = (error, band)
 
 
 def align(
@@ -348,7 +357,7 @@ class _Walk(Interpreter):
     def _arrived(self, path: str, operation: Operation, x: Array, node: Box | None) -> Array:
         """Compare an operation's input; returns the observed one, without the border that the network has added."""
         found, value = _nearest(self.seen.arrays[operation.x], x, node)
-        self.result.checked += 1
+        self.result.note(path, found, PASSING)
         if not found <= PASSING:
             between = self._between(x)
             self.result.expected[path] = x
@@ -387,8 +396,8 @@ class _Walk(Interpreter):
     def _compare(
         self, path: str, kind: Kind, expected: Array, observed: Array, limit: float, operation: Operation | None = None
     ) -> None:
-        self.result.checked += 1
         found = error(observed, expected)
+        self.result.note(path, found, limit)
         if not found <= limit:
             name = operation.name if operation else ""
             detail = "" if operation is None else ", ".join(f"{k} {v}" for k, v in operation.settings.items())

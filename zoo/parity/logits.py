@@ -318,7 +318,15 @@ def _operations(
     """Every operation of the main path by itself, with the input that it had in the framework."""
     found = align(replace(model, aux=()), seen, inputs, arrays)
     first = None if found.first is None else found.first.document()
-    summary = {"compared": found.checked, "outside": len(found.findings), "first": first}
+    summary = {
+        "compared": found.checked,
+        "outside": len(found.findings),
+        "first": first,
+        "errors": {
+            path: {"error": error if np.isfinite(error) else None, "band": band}
+            for path, (error, band) in found.errors.items()
+        },
+    }
     return {"operations": summary, "ok": ok and not found.findings}
 
 
