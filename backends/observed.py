@@ -32,8 +32,9 @@ class Operation:
 
     name        the framework's name of its module or weight; "" where there is none
     x, y        keys of its input and output in `Observation.arrays`; equal arrays have equal keys
-    parameters  keys by role: "weight" and "bias"; of a norm also "mean" and "var". Convolutions are [outputs, inputs
-                (of a group), height, width], linear layers [outputs, inputs]
+    parameters  keys by role: "weight" and "bias"; of a norm also "mean" and "var" and, in training, "new_mean" and
+                "new_var", the running statistics afterwards. Convolutions are [outputs, inputs (of a group), height,
+                width], linear layers [outputs, inputs]
     names       the network's own names of the parameters, by role
     settings    of a convolution: stride, padding, dilation, groups; of a norm: eps, and act: "relu" where one follows
                 before the output
@@ -58,11 +59,19 @@ def digest(array: Array) -> str:
 
 @dataclass
 class Observation:
-    """The operations in order of execution, the arrays that they refer to, and the network's output [N, classes]."""
+    """What a network has computed.
+
+    operations  in order of execution
+    arrays      that they refer to, by key
+    output      the logits [N, classes]
+    returned    keys of all logits that the network has returned, those of auxiliary heads included: in their order,
+                or of a named tuple, after the first, in the order of the names
+    """
 
     operations: list[Operation] = field(default_factory=list)
     arrays: dict[str, Array] = field(default_factory=dict)
     output: Array = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    returned: list[str] = field(default_factory=list)
 
     def keep(self, array: NDArray[Any]) -> str:
         """Store a float32 copy; returns its key."""
@@ -98,26 +107,34 @@ class Observation:
                 f"expected logits [{images}, classes] of the network, not {shape or type(first).__name__}"
             )
         self.output = np.ascontiguousarray(array(first), np.float32)
+        each = list(output) if isinstance(output, tuple | list) else [output]
+        if fields := getattr(output, "_fields", ()):
+            each = [each[0], *(getattr(output, name) for name in sorted(fields[1:]))]
+        logits = [value for value in each if list(getattr(value, "shape", ())) == shape]
+        self.returned = [self.keep(array(value)) for value in logits]
 
     def save(self, folder: Path) -> None:
         """Write the observation into two files, observed.json and observed.safetensors."""
         save_file({**self.arrays, "output": np.ascontiguousarray(self.output)}, folder / "observed.safetensors")
-        (folder / "observed.json").write_text(json.dumps([asdict(operation) for operation in self.operations]))
+        rows = [asdict(operation) for operation in self.operations]
+        (folder / "observed.json").write_text(json.dumps({"operations": rows, "returned": self.returned}))
 
     @classmethod
     def load(cls, folder: Path) -> Observation:
         arrays = load_file(folder / "observed.safetensors")
-        operations = [Operation(**row) for row in json.loads((folder / "observed.json").read_text())]
-        return cls(operations, arrays, arrays.pop("output"))
+        document = json.loads((folder / "observed.json").read_text())
+        operations = [Operation(**row) for row in document["operations"]]
+        return cls(operations, arrays, arrays.pop("output"), document["returned"])
 
 
 @contextmanager
-def running() -> Iterator[None]:
+def running(training: bool = False) -> Iterator[None]:
     """Turn any error of a network that is not ours into BackendError."""
     try:
         yield
     except Exception as error:
-        raise BackendError(f"the network failed: {type(error).__name__}: {error}") from error
+        mode = " in training mode" if training else ""
+        raise BackendError(f"the network failed{mode}: {type(error).__name__}: {error}") from error
 
 
 class Observes(Protocol):
@@ -129,8 +146,8 @@ class Observes(Protocol):
     def assign(self, net: Any, tensors: Mapping[str, Array]) -> None:
         """Set parameters and buffers by the network's own names."""
 
-    def observe(self, net: Any, x: Array) -> Observation:
-        """Run the network once, in eval mode, on a batch [N, C, H, W]; afterwards it is in the mode that it was in.
+    def observe(self, net: Any, x: Array, training: bool = False) -> Observation:
+        """Run the network once, in eval or training mode, on a batch [N, C, H, W]; afterwards it is as it was before.
 
         Raises BackendError when the network fails, or when its output is not [N, classes].
         """

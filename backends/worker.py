@@ -310,7 +310,7 @@ def _observe(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, An
     target = job["target"]
     net = observer.load(Path(job["folder"], target)) if Path(target).suffix in FILES else _called(target, job["folder"])
     observer.assign(net, {name: np.load(folder / f"tensor{i}.npy") for i, name in enumerate(job["tensors"])})
-    observer.observe(net, np.load(folder / "inputs.npy")).save(folder)
+    observer.observe(net, np.load(folder / "inputs.npy"), job["training"]).save(folder)
     return {"version": version}
 
 

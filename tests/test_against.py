@@ -13,7 +13,7 @@ import zoo
 from zoo.commands import main
 from zoo.errors import InputError
 from zoo.language.model import configure
-from zoo.parity import compare_network
+from zoo.parity import assert_same, compare_network
 
 OWN = '''
 import torch
@@ -187,7 +187,55 @@ def test_flags_without_against(folder, capsys):
     assert main(["parity", "googlenet", "inception_v3", "--against", "own:Own"]) == 2
     assert "--against compares one network with one model: name one" in capsys.readouterr().err
     assert main(["parity", str(SMALL), "--framework", "torch"]) == 2
-    assert "--framework, --rename and --repro go with --against" in capsys.readouterr().err
+    assert "--framework, --rename, --training and --repro go with --against" in capsys.readouterr().err
+
+
+def test_a_biased_running_variance():
+    """As Paddle's own batch norm keeps it."""
+    import torch
+
+    class Biased(torch.nn.BatchNorm2d):
+        def forward(self, x):
+            old, count = self.running_var.clone(), x.numel() // x.shape[1]
+            y = super().forward(x)
+            if self.training:
+                added = self.running_var - (1 - self.momentum) * old
+                self.running_var.copy_((1 - self.momentum) * old + added * (count - 1) / count)
+            return y
+
+    net = zoo.build(SMALL, "torch")
+    assert_same(net, SMALL, training=True)
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.__class__ = Biased
+    document = compare_network(net, SMALL, training=True)
+    assert [cause["cause"] for cause in document["causes"]] == ["running_variance"]
+    assert (document["left"], document["first"]["detail"]) == ([], "running variance")
+    for module in net.modules():
+        if isinstance(module, Biased):
+            module.momentum = 0.25
+    causes = [cause["cause"] for cause in compare_network(net, SMALL, training=True)["causes"]]
+    assert causes == ["bn_momentum", "running_variance"]
+
+
+def test_auxiliary_logits_in_the_wrong_order():
+    import torch
+
+    class Swapped(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = zoo.build("googlenet", "torch", width=0.25, num_classes=10, aux=True)
+
+        def forward(self, x):
+            outputs = self.net(x)
+            return (outputs[0], outputs[2], outputs[1]) if self.training else outputs
+
+    model = configure(zoo.spec("googlenet"), width=0.25, num_classes=10)
+    net = Swapped()
+    assert_same(net.net, model, training=True)
+    document = compare_network(net, model, training=True)
+    assert (document["cause"], document["proved"], document["left"]) == ("aux_swapped", True, [])
+    assert "come as aux2, aux1 where the spec has aux1, aux2" in document["change"]
 
 
 def test_a_table_of_names(folder, capsys):

@@ -40,14 +40,18 @@ def assign(net: nn.Cell | mindir.Graph, tensors: Mapping[str, Array]) -> None:
         F.assign(state[name], Tensor(array))
 
 
-def observe(net: Any, x: Array) -> Observation:
-    """Run the network once in eval mode: see `backends.observed.Observes.observe`."""
+def observe(net: Any, x: Array, training: bool = False) -> Observation:
+    """Run the network once: see `backends.observed.Observes.observe`."""
     if isinstance(net, mindir.Graph):
+        if training:
+            raise BackendError("a MindIR file cannot be run in training: give package.module:function")
         return mindir.observe(net, x)
     if not isinstance(net, nn.Cell):
         raise BackendError(f"expected a mindspore.nn.Cell, not {type(net).__name__}")
     mode = ms.get_context("mode")
     found, hooks = Observation(), list[Any]()
+    norms = [cell for _, cell in net.cells_and_names() if isinstance(cell, nn.BatchNorm2d)] if training else []
+    statistics = [(p, p.value().copy()) for cell in norms for p in (cell.moving_mean, cell.moving_variance)]
     for name, cell in net.cells_and_names():
         if isinstance(cell, nn.Conv2d):
             hooks += _watch(found, "conv", name, cell, BOX_ROLES)
@@ -57,11 +61,13 @@ def observe(net: Any, x: Array) -> Observation:
             hooks += _watch(found, "norm", name, cell, NORM_ROLES)
     try:
         ms.set_context(mode=ms.PYNATIVE_MODE)  # a graph runs no hooks
-        with running(), modes_kept(net):
-            net.set_train(False)
+        with running(training), modes_kept(net):
+            net.set_train(training)
             output = net(Tensor(x))
     finally:
         ms.set_context(mode=mode)
+        for parameter, value in statistics:
+            F.assign(parameter, value)
         for hook in hooks:
             hook.remove()
     found.finish(output, len(x), _numpy)
@@ -71,13 +77,16 @@ def observe(net: Any, x: Array) -> Observation:
 def _watch(found: Observation, kind: Any, name: str, cell: Any, roles: Mapping[str, str]) -> list[Any]:
     """Record the cell when it runs; returns its hooks."""
 
+    def parameters(cell: Any) -> dict[str, NDArray[Any]]:
+        tensors = {role: getattr(cell, attribute, None) for attribute, role in roles.items()}
+        return {role: _numpy(tensor).copy() for role, tensor in tensors.items() if isinstance(tensor, Tensor)}
+
     def note(cell: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        arrays, names = {}, {}
-        for attribute, role in roles.items():
-            tensor = getattr(cell, attribute, None)
-            if isinstance(tensor, Tensor):
-                arrays[role] = _numpy(tensor)
-                names[role] = f"{name}.{attribute}" if name else attribute
+        arrays = before.pop()
+        names = {role: f"{name}.{attribute}" if name else attribute for attribute, role in roles.items()}
+        names = {role: own for role, own in names.items() if role in arrays}
+        if kind == "norm" and cell.training:
+            arrays |= {f"new_{role}": array for role, array in parameters(cell).items() if role in ("mean", "var")}
         settings: dict[str, Any] = {}
         if kind == "conv":
             settings = {"stride": list(cell.stride[-2:]), "padding": [cell.pad_mode, cell.padding]}
@@ -86,7 +95,11 @@ def _watch(found: Observation, kind: Any, name: str, cell: Any, roles: Mapping[s
             settings = {"eps": float(cell.eps)}
         found.add(kind, name, _numpy(inputs[0]), _numpy(output), arrays, names, **settings)
 
-    return [cell.register_forward_hook(note)]
+    before: list[dict[str, NDArray[Any]]] = []
+    return [
+        cell.register_forward_pre_hook(lambda cell, inputs: before.append(parameters(cell))),
+        cell.register_forward_hook(note),
+    ]
 
 
 def _numpy(tensor: Tensor) -> NDArray[Any]:

@@ -35,8 +35,10 @@ def assign(net: Any, tensors: Mapping[str, Array]) -> None:
             initializer.CopyFrom(onnx.numpy_helper.from_array(array, initializer.name))
 
 
-def observe(net: Any, x: Array) -> Observation:
+def observe(net: Any, x: Array, training: bool = False) -> Observation:
     """Run the graph once: see `backends.observed.Observes.observe`."""
+    if training:
+        raise BackendError("an ONNX file cannot be run in training: give package.module:function")
     constants: dict[str, Any] = {i.name: onnx.numpy_helper.to_array(i) for i in net.graph.initializer}
     for node in net.graph.node:
         if node.op_type == "Constant":

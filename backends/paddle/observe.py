@@ -39,13 +39,16 @@ def assign(net: nn.Layer | program.Program, tensors: Mapping[str, Array]) -> Non
         state[name].set_value(array.T if array.ndim == 2 else array)
 
 
-def observe(net: Any, x: Array) -> Observation:
-    """Run the network once in eval mode: see `backends.observed.Observes.observe`."""
+def observe(net: Any, x: Array, training: bool = False) -> Observation:
+    """Run the network once: see `backends.observed.Observes.observe`."""
     if isinstance(net, program.Program):
+        if training:
+            raise BackendError("an inference model cannot be run in training: give package.module:function")
         return program.observe(net, x)
     if not isinstance(net, nn.Layer):
         raise BackendError(f"expected a paddle.nn.Layer, not {type(net).__name__}")
     found, hooks = Observation(), list[Any]()
+    statistics = [(buffer, buffer.clone()) for _, buffer in net.named_buffers()] if training else []
     for name, layer in net.named_sublayers(include_self=True):
         if isinstance(layer, nn.Conv2D):
             hooks += _watch(found, "conv", name, layer, {"weight": "weight", "bias": "bias"})
@@ -54,10 +57,12 @@ def observe(net: Any, x: Array) -> Observation:
         elif isinstance(layer, nn.layer.norm._BatchNormBase | nn.BatchNorm):
             hooks += _watch(found, "norm", name, layer, NORM_ROLES)
     try:
-        with running(), modes_kept(net), paddle.no_grad():
-            net.eval()
+        with running(training), modes_kept(net), paddle.no_grad():
+            (net.train if training else net.eval)()
             output = net(paddle.to_tensor(x, place=net.parameters()[0].place))
     finally:
+        for buffer, value in statistics:
+            buffer.set_value(value)
         for hook in hooks:
             hook.remove()
     found.finish(output, len(x), _numpy)
@@ -67,14 +72,22 @@ def observe(net: Any, x: Array) -> Observation:
 def _watch(found: Observation, kind: Any, name: str, layer: Any, roles: Mapping[str, str]) -> list[Any]:
     """Record the layer when it runs; returns its hooks."""
 
+    def parameters(layer: Any) -> dict[str, NDArray[Any]]:
+        tensors = {role: getattr(layer, attribute, None) for attribute, role in roles.items()}
+        arrays = {role: _numpy(tensor).copy() for role, tensor in tensors.items() if tensor is not None}
+        if kind == "linear":
+            arrays["weight"] = arrays["weight"].T
+        return arrays
+
+    def start(layer: Any, inputs: tuple[Tensor, ...]) -> None:
+        before.append((_numpy(inputs[0]), parameters(layer)))
+
     def note(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        arrays, names = {}, {}
-        for attribute, role in roles.items():
-            tensor = getattr(layer, attribute, None)
-            if tensor is not None:
-                array = _numpy(tensor)
-                arrays[role] = array.T if kind == "linear" and role == "weight" else array
-                names[role] = f"{name}.{attribute}" if name else attribute
+        x, arrays = before.pop()
+        names = {role: f"{name}.{attribute}" if name else attribute for attribute, role in roles.items()}
+        names = {role: own for role, own in names.items() if role in arrays}
+        if kind == "norm" and layer.training:
+            arrays |= {f"new_{role}": array for role, array in parameters(layer).items() if role in ("mean", "var")}
         settings: dict[str, Any] = {}
         if kind == "conv":
             settings = {"stride": layer._stride, "padding": layer._padding, "dilation": layer._dilation}
@@ -83,13 +96,10 @@ def _watch(found: Observation, kind: Any, name: str, layer: Any, roles: Mapping[
             settings = {"eps": float(layer._epsilon)}
             if getattr(layer, "_act", None):
                 settings["act"] = layer._act
-        found.add(kind, name, before.pop(), _numpy(output), arrays, names, **settings)
+        found.add(kind, name, x, _numpy(output), arrays, names, **settings)
 
-    before: list[NDArray[Any]] = []
-    return [
-        layer.register_forward_pre_hook(lambda layer, inputs: before.append(_numpy(inputs[0]))),
-        layer.register_forward_post_hook(note),
-    ]
+    before: list[tuple[NDArray[Any], dict[str, NDArray[Any]]]] = []
+    return [layer.register_forward_pre_hook(start), layer.register_forward_post_hook(note)]
 
 
 def _numpy(tensor: Tensor) -> NDArray[Any]:

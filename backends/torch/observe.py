@@ -33,6 +33,17 @@ NORMS = {
 """Batch norms of PyTorch's dispatcher, and the position of their epsilon."""
 
 
+TRAINING_NORMS = (
+    aten.native_batch_norm.default,
+    aten._native_batch_norm_legit.default,
+    aten.cudnn_batch_norm.default,
+)
+"""Those that may update running statistics: whether they do is their sixth argument."""
+
+STATISTICS = {"mean": 3, "var": 4}
+"""The positions of their running statistics."""
+
+
 class _Recorder(TorchDispatchMode):
     """Records convolutions, linear layers and batch norms of the operations that run while it is active."""
 
@@ -40,10 +51,12 @@ class _Recorder(TorchDispatchMode):
         super().__init__()
         self.names = names
         self.found = Observation()
+        self.updated: list[tuple[int, Tensor, Tensor]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         if func in CONVOLUTIONS or func in NORMS:
             x = _numpy(args[0])  # before it runs: an operation in place may change it later
+        before = {role: args[place].clone() for role, place in STATISTICS.items() if _trains(func, args)}
         result = func(*args, **(kwargs or {}))
         if func in CONVOLUTIONS:
             stride, padding, dilation, transposed, _, groups = args[3:9]
@@ -52,7 +65,9 @@ class _Recorder(TorchDispatchMode):
                 self._add("conv", x, result, {"weight": args[1], "bias": args[2]}, **settings)
         elif func in NORMS:
             roles = dict(zip(("weight", "bias", "mean", "var"), args[1:5], strict=True))
-            self._add("norm", x, result[0], roles, eps=float(args[NORMS[func]]))
+            if before:
+                self.updated.append((len(self.found.operations), args[3], args[4]))
+            self._add("norm", x, result[0], roles, before, eps=float(args[NORMS[func]]))
         elif func is aten.addmm.default:
             self._linear(args[1], args[2], args[0], result)
         elif func is aten.mm.default:
@@ -61,15 +76,35 @@ class _Recorder(TorchDispatchMode):
             self._add("linear", _numpy(args[0]), result, {"weight": args[1], "bias": args[2] if args[2:] else None})
         return result
 
+    def finish(self) -> None:
+        """Record what the running statistics are at the end."""
+        for place, mean, var in self.updated:
+            parameters = self.found.operations[place].parameters
+            parameters["new_mean"], parameters["new_var"] = self.found.keep(_numpy(mean)), self.found.keep(_numpy(var))
+
     def _linear(self, x: Tensor, weight: Tensor, bias: Tensor | None, y: Tensor) -> None:
         self._add("linear", _numpy(x), y, {"weight": weight.t(), "bias": bias})
 
-    def _add(self, kind: Any, x: NDArray[Any], y: Tensor, roles: Mapping[str, Tensor | None], **settings: Any) -> None:
+    def _add(
+        self,
+        kind: Any,
+        x: NDArray[Any],
+        y: Tensor,
+        roles: Mapping[str, Tensor | None],
+        values: Mapping[str, Tensor] | None = None,
+        **settings: Any,
+    ) -> None:
+        """Record an operation; `values` are those of roles that have changed since."""
         given = {role: tensor for role, tensor in roles.items() if tensor is not None}
         names = {role: self.names[_key(tensor)] for role, tensor in given.items() if _key(tensor) in self.names}
         name = names.get("weight", "").rpartition(".")[0]
-        arrays = {role: _numpy(tensor) for role, tensor in given.items()}
+        arrays = {role: _numpy(tensor) for role, tensor in {**given, **(values or {})}.items()}
         self.found.add(kind, name, x, _numpy(y), arrays, names, **settings)
+
+
+def _trains(func: Any, args: tuple[Any, ...]) -> bool:
+    """Whether an operation is a batch norm that updates its running statistics."""
+    return func in TRAINING_NORMS and args[5] is True and args[3] is not None
 
 
 def _numpy(tensor: Tensor) -> NDArray[Any]:
@@ -105,8 +140,8 @@ def assign(net: torch.nn.Module, tensors: Mapping[str, Array]) -> None:
             state[name].copy_(torch.from_numpy(array))
 
 
-def observe(net: Any, x: Array) -> Observation:
-    """Run the network once in eval mode, on its own device: see `backends.observed.Observes.observe`."""
+def observe(net: Any, x: Array, training: bool = False) -> Observation:
+    """Run the network once, on its own device: see `backends.observed.Observes.observe`."""
     if not isinstance(net, torch.nn.Module):
         raise BackendError(f"expected a torch.nn.Module, not {type(net).__name__}")
     state = {**dict(net.named_parameters()), **dict(net.named_buffers())}
@@ -118,10 +153,14 @@ def observe(net: Any, x: Array) -> Observation:
     recorder = _Recorder(names)
     device = next(iter(state.values())).device if state else torch.device("cpu")
     exported = isinstance(net, torch.fx.GraphModule)  # its mode is fixed: eval() raises
-    with running(), modes_kept(net), torch.no_grad():
+    buffers = [(buffer, buffer.clone()) for buffer in net.buffers()] if training else []
+    with running(training), modes_kept(net), torch.no_grad(), torch.random.fork_rng(enabled=training):
         if not exported:
-            net.eval()
+            net.train(training)
         with recorder:
             output = net(torch.from_numpy(x).to(device))
+        recorder.finish()
+        for buffer, value in buffers:
+            buffer.copy_(value)
     recorder.found.finish(output, len(x), _numpy)
     return recorder.found

@@ -1,5 +1,7 @@
 """Networks that are not ours, in the framework under test: planted faults are found, placed, named and proved."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from faults import narrow, noise, scored, verdict
@@ -107,6 +109,23 @@ def test_a_file_made_for_deployment(framework, tmp_path, capsys):
     export(SMALL, tmp_path / f"net{suffix}")
     assert main(["parity", str(SMALL), "--against", str(tmp_path / f"net{suffix}")]) == 0
     assert "17 operations and inputs compared" in capsys.readouterr().out
+
+
+def test_what_training_does_differently(framework, backend):
+    """Decay and momentum confused; the network's statistics are as they were before."""
+    model = zoo.spec(SMALL)
+    other = replace(model, norm=replace(model.norm, decay=0.1))
+    net = zoo.build(other, framework)
+    before = {name: array.tobytes() for name, array in backend.dump(net).items()}
+    assert compare_network(net, model)["ok"], "inference does not show it"
+    document = compare_network(net, model, training=True)
+    assert not document["ok"]
+    assert (document["cause"], document["proved"], document["left"]) == ("bn_momentum", True, [])
+    assert "decay=0.1 of the running statistics where the spec has 0.9: decay and momentum" in document["change"]
+    assert {name: array.tobytes() for name, array in backend.dump(net).items()} == before
+    with pytest.raises(AssertionError, match=r"batch norm in training of stem\.0.*running mean"):
+        assert_same(net, model, training=True)
+    assert_same(zoo.build(model, framework), model, training=True)
 
 
 def test_what_is_no_network(framework):

@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     from zoo.parity.foreign import against
 
     if options.against is None:
-        raise SpecError("--framework, --rename and --repro go with --against")
+        raise SpecError("--framework, --rename, --training and --repro go with --against")
     for flag, name in NOT_TAKEN.items():
         if getattr(options, name) not in (None, False, DEFAULTS.get(name)):
             raise SpecError(f"{flag} does not go with --against, which runs one network in its own framework")
@@ -52,6 +52,7 @@ def run(options: argparse.Namespace) -> int:
             size=options.size,
             batch=options.batch,
             rename=options.rename,
+            training=options.training,
             repro=options.repro,
             timeout=options.timeout,
         )

@@ -60,6 +60,9 @@ def add(commands: Commands) -> None:
                         help="with --against: JSON of the network's own names by the spec's, for operations that the "
                         "alignment would take for each other")  # fmt: skip
     parity.add_argument("--framework", metavar="F", help="of --against package.module:function (default: torch)")
+    parity.add_argument("--training", action="store_true",
+                        help="with --against: run it in training mode too, for batch norm's running statistics and the "
+                        "order of auxiliary logits")  # fmt: skip
     parity.add_argument("--repro", type=Path, metavar="FOLDER",
                         help="with --against: write the first operation that differs, its arrays and a script for each "
                         "framework")  # fmt: skip
@@ -72,7 +75,9 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     from zoo.parity.logits import Settings, compare
 
-    if any(value is not None for value in (options.against, options.framework, options.rename, options.repro)):
+    if any(value is not None for value in (options.against, options.framework, options.rename, options.repro)) or (
+        options.training
+    ):
         return against.run(options)
     if options.gradients or options.steps is not None or options.graph:
         return training_parity.run(options)

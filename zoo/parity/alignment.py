@@ -28,7 +28,7 @@ from zoo.parity.bands import FLOOR, band_of, error, unit
 
 Array = NDArray[Any]
 
-Kind = Literal["input", "conv", "linear", "norm", "output", "weight", "missing", "extra"]
+Kind = Literal["input", "conv", "linear", "norm", "output", "weight", "missing", "extra", "statistic"]
 
 MANY, SURE = 6, 8
 """Runs for the band of an operation that is outside the band of one, unless it is `SURE` times as far off."""
@@ -69,7 +69,7 @@ class Finding:
     path     of the spec
     kind     of what differs: the "input" that comes to an operation; the output of a "conv", "linear" layer or "norm",
              given the observed input; the network's "output"; a "weight" that is not the checkpoint's; an operation
-             that is "missing" from the network, or "extra"
+             that is "missing" from the network, or "extra"; a "statistic" of batch norm after a training step
     error    max |observed - expected| / max |expected|
     band     the largest error that rounding explains
     name     the network's own name of the operation

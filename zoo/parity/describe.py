@@ -62,6 +62,7 @@ def place(finding: dict[str, Any]) -> str:
         "output": "what follows",
         "norm": "batch norm of",
         "weight": "a weight of",
+        "statistic": "batch norm in training of",
         "missing": "missing:",
         "extra": "left over:",
     }.get(finding["kind"], f"the {finding['kind']} of")

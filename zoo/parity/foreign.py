@@ -8,8 +8,6 @@ left or one cannot be explained.
 
 from __future__ import annotations
 
-import difflib
-import json
 import os
 import sys
 import tempfile
@@ -32,12 +30,15 @@ from zoo.frameworks import FRAMEWORKS
 from zoo.language.interpreter import Interpreter
 from zoo.language.model import Model
 from zoo.language.rewrites import deployable, fold_norms
-from zoo.language.trace import InputCheck, parameters
+from zoo.language.trace import InputCheck
 from zoo.parity.alignment import PASSING, Alignment, Finding, align
 from zoo.parity.bands import bands, error
 from zoo.parity.causes import Candidate, Case, prove
 from zoo.parity.describe import describe
+from zoo.parity.names import read_names, with_names
 from zoo.parity.reproduction import Fault, fault_of, write_reproduction
+from zoo.parity.updates import Verdict, noise
+from zoo.parity.updates import judge as judge_updates
 
 Array = NDArray[Any]
 
@@ -55,6 +56,7 @@ def against(
     size: int | None = None,
     batch: int | None = None,
     rename: str | Path | Mapping[str, str] | None = None,
+    training: bool = False,
     repro: str | Path | None = None,
     timeout: float = 600,
 ) -> dict[str, Any]:
@@ -71,11 +73,13 @@ def against(
     batch       images are repeated to fill it
     rename      the network's own names by the spec's, of operations or their weights, or a JSON file with them: these
                 are matched by name. The others are matched as usual
+    training    run it in training mode too, and compare the running statistics of batch norm: `zoo.parity.updates`
     repro       a folder for a reproduction of the first difference, if there is one: `zoo.parity.reproduction`
 
     Raises ZooError for bad input, and BackendError when the network cannot be built or run.
     """
-    spec = _main_path(weights.resolve(model))
+    full = weights.resolve(model)
+    spec = _main_path(full)
     name = os.fspath(target)
     backend = _backend(name, framework)
     given: dict[str, Array] | None = None
@@ -92,7 +96,11 @@ def against(
         if given is not None:
             seen, version = _with_weights(backend, spec, name, inputs, Path(folder), seen, given, timeout)
             seen = with_names(seen, names)
-    verdict, first = _judge(spec, seen, inputs, given)
+        trained = None
+        if training:
+            batch_of_noise = noise(spec, inputs.shape[-1])
+            trained, _ = observed(backend, spec, name, batch_of_noise, Path(folder), training=True, timeout=timeout)
+    verdict, first = _judge(spec, seen, inputs, given, trained, full)
     if repro is not None and first is not None:
         write_reproduction(first, Path(repro))
     own = str(checkpoint) if checkpoint else "the network's own"
@@ -108,15 +116,18 @@ def assert_same(
     size: int | None = None,
     batch: int | None = None,
     rename: str | Path | Mapping[str, str] | None = None,
+    training: bool = False,
 ) -> None:
     """Raise AssertionError, with the place and the cause, unless a network of this process is that of a spec.
 
     net      a torch.nn.Module, a mindspore.nn.Cell or a paddle.nn.Layer; its mode and its weights stay as they are
     model    anything that `weights.resolve` takes
     arrays   canonical weights that it should have; None: its own are taken
-    images   as in `against`, as are size, batch and rename
+    images   as in `against`, as are size, batch, rename and training
     """
-    document = compare_network(net, model, arrays=arrays, images=images, size=size, batch=batch, rename=rename)
+    document = compare_network(
+        net, model, arrays=arrays, images=images, size=size, batch=batch, rename=rename, training=training
+    )
     if not document["ok"]:
         raise AssertionError("\n".join(describe(document)))
 
@@ -130,14 +141,18 @@ def compare_network(
     size: int | None = None,
     batch: int | None = None,
     rename: str | Path | Mapping[str, str] | None = None,
+    training: bool = False,
 ) -> dict[str, Any]:
     """As `assert_same`, but returns the JSON document of `zoo parity --against`."""
-    spec = _main_path(weights.resolve(model))
+    full = weights.resolve(model)
+    spec = _main_path(full)
     backend = framework_of(net)
     inputs = _inputs(spec, images, size, batch)
     names = {} if rename is None else read_names(rename, spec)
     observer: Observes = load(backend, "observe")
-    verdict, _ = _judge(spec, with_names(observer.observe(net, inputs), names), inputs, arrays)
+    seen = with_names(observer.observe(net, inputs), names)
+    trained = observer.observe(net, noise(spec, inputs.shape[-1]), True) if training else None
+    verdict, _ = _judge(spec, seen, inputs, arrays, trained, full)
     own = "the network's own" if arrays is None else "those given"
     return _facts(spec, type(net).__name__, backend, get(backend).version(), own, images, inputs) | verdict
 
@@ -173,49 +188,6 @@ def framework_of(net: Any) -> str:
     raise BackendError(f"expected a torch.nn.Module, mindspore.nn.Cell or paddle.nn.Layer, not {type(net).__name__}")
 
 
-def read_names(rename: str | Path | Mapping[str, str], spec: Model) -> dict[str, str]:
-    """A table of names: the network's own by the spec's, both of operations, without ".weight" and the like.
-
-    Raises InputError for a file that is no such table, and for a name that the spec does not have.
-    """
-    if isinstance(rename, Mapping):
-        where, table = "rename", rename
-    else:
-        where = str(rename)
-        try:
-            table = json.loads(Path(rename).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"{where}: cannot read the table of names: {error.strerror}") from None
-        except ValueError as error:
-            raise InputError(f"{where}: expected a JSON object of names, but it is not JSON: {error}") from None
-    if not isinstance(table, Mapping) or not all(isinstance(name, str) for name in table.values()):
-        raise InputError(f'{where}: expected a JSON object {{"spec\'s name": "the network\'s own name"}}')
-    known = {name.rpartition(".")[0] for name in parameters(spec)}
-    found = {}
-    for name, own in table.items():
-        operation = name if name in known else name.rpartition(".")[0]
-        if operation not in known:
-            near = difflib.get_close_matches(name, sorted(known), 1)
-            hint = f": did you mean {near[0]}?" if near else ""
-            raise InputError(f"{where}: {spec.name} has no operation {name!r}{hint}")
-        found[operation] = own
-    return found
-
-
-def with_names(seen: Observation, names: Mapping[str, str]) -> Observation:
-    """The observation with the operations of a table of names marked. Raises InputError for one that is not there."""
-    operations = list(seen.operations)
-    for name, own in names.items():
-        fitting = [i for i, o in enumerate(operations) if own in (o.name, *o.names.values())]
-        if len(fitting) != 1:
-            some = ", ".join(o.name for o in operations[:3])
-            raise InputError(
-                f"rename: {len(fitting)} operations of the network are called {own!r}, expected one; it has {some}, ..."
-            )
-        operations[fitting[0]] = replace(operations[fitting[0]], spec_name=name)
-    return replace(seen, operations=operations)
-
-
 def _main_path(spec: Model) -> Model:
     if spec.head is None:
         raise SpecError(f"{spec.name}: feature maps cannot be compared with a network's logits: leave out the taps")
@@ -249,9 +221,14 @@ def judge(model: Model, seen: Observation, inputs: Array, given: Mapping[str, Ar
 
 
 def _judge(
-    model: Model, seen: Observation, inputs: Array, given: Mapping[str, Array] | None
+    model: Model,
+    seen: Observation,
+    inputs: Array,
+    given: Mapping[str, Array] | None,
+    trained: Observation | None = None,
+    full: Model | None = None,
 ) -> tuple[dict[str, Any], Fault | None]:
-    """The verdict, and what is needed to reproduce the first difference."""
+    """The verdict, and what is needed to reproduce the first difference; `full` is the spec with auxiliary heads."""
     model, given, folded = _form(model, seen, inputs, given)
     within = PASSING if folded else 0.0
     found = align(model, seen, inputs, given, weights_within=within)
@@ -292,7 +269,25 @@ def _judge(
         ],
         "left": [finding.document() for finding in case.found.findings],
     }
+    if trained is not None and full is not None:
+        document = _with_training(document, judge_updates(full, trained, case.found.matched))
     return document, None if first is None else fault_of(first, found, seen, arrays, model)
+
+
+def _with_training(document: dict[str, Any], verdict: Verdict) -> dict[str, Any]:
+    """The document with what was found in training after what was found in eval mode."""
+    causes = [*document["causes"], *(cause.document() for cause in verdict.causes)]
+    left = [*document["left"], *(finding.document() for finding in verdict.left)]
+    more = {"ok": document["ok"] and not verdict.findings, "checked": document["checked"] + verdict.checked}
+    if document["first"] is None and verdict.findings:
+        cause = verdict.causes[0] if verdict.causes else None
+        more |= {
+            "first": verdict.findings[0].document(),
+            "cause": None if cause is None else cause.cause,
+            "change": None if cause is None else f"{', '.join(cause.where)}: {cause.text}",
+            "proved": cause is not None,
+        }
+    return {**document, **more, "causes": causes, "left": left}
 
 
 def _form(
@@ -351,14 +346,20 @@ def observed(
     inputs: Array,
     folder: Path,
     tensors: Mapping[str, Array] | None = None,
+    training: bool = False,
     timeout: float = 600,
 ) -> tuple[Observation, str]:
     """Run the target in a process of its own; returns what it computes, and the framework's version.
 
-    `tensors` are put into it first, under its own names.
+    `tensors` are put into it first, under its own names; `training` runs it in training mode.
     """
     np.save(folder / "inputs.npy", inputs)
-    job: dict[str, Any] = {"target": target, "folder": os.getcwd(), "tensors": sorted(tensors or {})}
+    job: dict[str, Any] = {
+        "target": target,
+        "folder": os.getcwd(),
+        "tensors": sorted(tensors or {}),
+        "training": training,
+    }
     for number, name in enumerate(job["tensors"]):
         assert tensors is not None
         np.save(folder / f"tensor{number}.npy", tensors[name])
@@ -385,4 +386,4 @@ def _with_weights(
                 shape = seen.arrays[operation.parameters[role]].shape
                 turned = array.ndim == 4 and array.shape != shape and array.swapaxes(2, 3).shape == shape
                 tensors[own] = np.ascontiguousarray(array.swapaxes(2, 3) if turned else array, np.float32)
-    return observed(backend, model, target, inputs, folder, tensors, timeout)
+    return observed(backend, model, target, inputs, folder, tensors, timeout=timeout)
