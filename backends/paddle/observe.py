@@ -20,6 +20,7 @@ from backends.paddle import program
 from backends.paddle.network import modes_kept
 from zoo.errors import BackendError
 
+NORMS = (nn.layer.norm._BatchNormBase, nn.BatchNorm)
 NORM_ROLES = {"weight": "weight", "bias": "bias", "_mean": "mean", "_variance": "var"}
 """Attributes of a batch norm, and their roles."""
 
@@ -48,13 +49,14 @@ def observe(net: Any, x: Array, training: bool = False) -> Observation:
     if not isinstance(net, nn.Layer):
         raise BackendError(f"expected a paddle.nn.Layer, not {type(net).__name__}")
     found, hooks = Observation(), list[Any]()
-    statistics = [(buffer, buffer.clone()) for _, buffer in net.named_buffers()] if training else []
+    norms = [layer for layer in net.sublayers(include_self=True) if isinstance(layer, NORMS)] if training else []
+    statistics = [(tensor, tensor.clone()) for layer in norms for tensor in (layer._mean, layer._variance)]
     for name, layer in net.named_sublayers(include_self=True):
         if isinstance(layer, nn.Conv2D):
             hooks += _watch(found, "conv", name, layer, {"weight": "weight", "bias": "bias"})
         elif isinstance(layer, nn.Linear):
             hooks += _watch(found, "linear", name, layer, {"weight": "weight", "bias": "bias"})
-        elif isinstance(layer, nn.layer.norm._BatchNormBase | nn.BatchNorm):
+        elif isinstance(layer, NORMS):
             hooks += _watch(found, "norm", name, layer, NORM_ROLES)
     try:
         with running(training), modes_kept(net), paddle.no_grad():
