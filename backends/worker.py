@@ -314,8 +314,28 @@ def _observe(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, An
     return {"version": version}
 
 
-def _called(target: str, folder: str) -> Any:
-    """What "package.module:function" returns. Raises BackendError when it cannot be imported or fails."""
+def _preprocess(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, Any]:
+    """Run a user's preprocessing on images: see `zoo.parity.preprocessing`."""
+    function = _imported(job["target"], job["folder"])
+    for number, image in enumerate(job["images"]):
+        try:
+            array = np.asarray(function(image), np.float32)
+        except Exception as error:
+            raise BackendError(f"{job['target']}({image!r}) failed: {type(error).__name__}: {error}") from error
+        array = array[0] if array.ndim == 4 and len(array) == 1 else array
+        if array.ndim == 3 and array.shape[0] != 3 and array.shape[2] == 3:
+            array = array.transpose(2, 0, 1)
+        if array.ndim != 3 or array.shape[0] != 3 or array.shape[1] != array.shape[2]:
+            raise BackendError(
+                f"{job['target']}({image!r}): expected an array [3, N, N], [1, 3, N, N] or [N, N, 3], not "
+                f"{list(array.shape)}"
+            )
+        np.save(folder / f"image{number}.npy", array)
+    return {}
+
+
+def _imported(target: str, folder: str) -> Any:
+    """The object "package.module:name". Raises BackendError when it cannot be imported."""
     module, _, name = target.partition(":")
     sys.path.insert(0, folder)
     try:
@@ -324,6 +344,12 @@ def _called(target: str, folder: str) -> Any:
             function = getattr(function, part)
     except (ImportError, AttributeError, ValueError) as error:
         raise BackendError(f"{target}: expected package.module:function, but {error}") from None
+    return function
+
+
+def _called(target: str, folder: str) -> Any:
+    """What "package.module:function" returns. Raises BackendError when it cannot be imported or fails."""
+    function = _imported(target, folder)
     try:
         return function()
     except Exception as error:
@@ -333,6 +359,7 @@ def _called(target: str, folder: str) -> Any:
 TASKS = {
     "observe": _observe,
     "predict": _predict,
+    "preprocess": _preprocess,
     "judge": _judge,
     "judge_operations": _judge_operations,
     "differentiate": _differentiate,

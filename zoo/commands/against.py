@@ -34,6 +34,8 @@ DEFAULTS = {"repeat": 1, "seed": 0, "width": 1.0, "mode": "module", "dtype": "fp
 def run(options: argparse.Namespace) -> int:
     from zoo.parity.foreign import against
 
+    if options.preprocess is not None:
+        raise SpecError("--preprocess and --against exclude each other: run one after the other")
     if options.against is None:
         raise SpecError("--framework, --rename, --training and --repro go with --against")
     for flag, name in NOT_TAKEN.items():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo import console
-from zoo.commands import against, training_parity
+from zoo.commands import against, preprocessing, training_parity
 from zoo.commands.against import write_reports
 from zoo.commands.common import Commands, add_command, expanded, names, report
 
@@ -63,6 +63,9 @@ def add(commands: Commands) -> None:
     parity.add_argument("--training", action="store_true",
                         help="with --against: run it in training mode too, for batch norm's running statistics and the "
                         "order of auxiliary logits")  # fmt: skip
+    parity.add_argument("--preprocess", metavar="X",
+                        help="compare how images are preprocessed instead: package.module:function, from an image's "
+                        "path to an array [3, H, W]")  # fmt: skip
     parity.add_argument("--repro", type=Path, metavar="FOLDER",
                         help="with --against: write the first operation that differs, its arrays and a script for each "
                         "framework")  # fmt: skip
@@ -79,6 +82,8 @@ def run(options: argparse.Namespace) -> int:
         options.training
     ):
         return against.run(options)
+    if options.preprocess is not None:
+        return preprocessing.run(options)
     if options.gradients or options.steps is not None or options.graph:
         return training_parity.run(options)
     choices = {} if options.backends is None else {"backends": options.backends}

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from backends.observed import Observation, Operation
 from zoo.errors import SpecError
-from zoo.language.model import Model
+from zoo.language.model import Model, Norm
 from zoo.language.nodes import (
     AvgPool,
     Chain,
@@ -25,10 +25,12 @@ from zoo.language.nodes import (
     Conv,
     Depthwise,
     Head,
+    Leaf,
     MaxPool,
     Node,
     Residual,
     children,
+    transform,
 )
 from zoo.language.trace import trace
 from zoo.parity.alignment import NOTHING, Alignment, Beyond, Finding, align
@@ -123,7 +125,8 @@ class Case:
             given=None if given is None else {name: _turned(given, name, needed[name].shape) for name in needed},
             beyond=self.beyond | candidate.beyond,
         )
-        if candidate.order:  # operations were matched in the wrong order, perhaps wrongly
+        with_norm = (candidate.model.norm is None) != (self.model.norm is None)
+        if candidate.order or with_norm:  # operations were matched in the wrong order, or not at all
             return case.aligned(None, products, None, until)
         return case.aligned(self.found.matched, products, begin, until)
 
@@ -213,8 +216,11 @@ def _candidates(case: Case, finding: Finding) -> Iterator[Candidate]:
         yield from _inputs(case, finding)
     if finding.kind == "output":
         yield Candidate("softmax", ("head",), "a softmax follows the logits", case.model, beyond=Beyond(softmax=True))
-    if finding.kind == "missing" and finding.path == "head":
-        yield from _classes(case)
+    if finding.kind == "missing":
+        yield from _classes(case) if finding.path == "head" else _kernels(case, finding)
+        return
+    if between and case.model.norm is None:
+        yield from _norms(case)
     if finding.kind == "input" and finding.path == "head.fc":
         yield from _feature_scales(case, finding)
     nodes = nodes_of(case.model)
@@ -271,6 +277,36 @@ def _classes(case: Case) -> Iterator[Candidate]:
         cause = "background_class" if classes == case.model.num_classes + 1 else "num_classes"
         text = f"{classes} classes where the spec has {case.model.num_classes}"
         yield Candidate(cause, ("head",), text, replace(case.model, num_classes=classes))
+
+
+def _kernels(case: Case, finding: Finding) -> Iterator[Candidate]:
+    """Another kernel size: those of convolutions that are left over and have the same channels."""
+    node = nodes_of(case.model).get(finding.path)
+    if not isinstance(node, Conv | Depthwise):
+        return
+    wanted = trace(case.model).parameters[f"{finding.path}.conv.weight"].shape
+    for operation in case.seen.operations:
+        shape = case.seen.arrays[operation.parameters["weight"]].shape if "weight" in operation.parameters else ()
+        if operation.kind == "conv" and operation not in case.found.matched.values() and shape[:2] == wanted[:2]:
+            height, width = shape[2:]
+            text = f"a kernel of {height} x {width} where the spec has {wanted[2]} x {wanted[3]}"
+            changed = replace(node, kernel=height if height == width else (height, width))
+            yield Candidate("kernel", (finding.path,), text, with_node(case.model, finding.path, changed))
+
+
+def _norms(case: Case) -> Iterator[Candidate]:
+    """Batch norm in place of the biases of convolutions, in a network whose spec has none."""
+    stated = [operation.settings["eps"] for operation in case.seen.operations if operation.kind == "norm"]
+    if not stated:
+        return
+
+    def without_bias(leaf: Leaf) -> Leaf:
+        return replace(leaf, bias=False) if isinstance(leaf, Conv | Depthwise) else leaf
+
+    eps = float(f"{stated[0]:.4g}")
+    stages = tuple(replace(stage, node=transform(stage.node, without_bias)) for stage in case.model.stages)
+    text = f"batch norm (eps={eps:g}) after every convolution where the spec has a bias"
+    yield Candidate("norm", ("batch norm",), text, replace(case.model, stages=stages, norm=Norm(eps)))
 
 
 def _turned(arrays: Mapping[str, Array], name: str, shape: tuple[int, ...]) -> Array:

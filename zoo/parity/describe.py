@@ -13,9 +13,10 @@ def describe(document: dict[str, Any]) -> list[str]:
     """The lines that `zoo parity --against` prints, of its JSON document."""
     lines = list(_verdict(document))
     if document["max_rel_error"] is not None:
+        what = "Error of the logits" if document["ok"] else "With these weights and this image the logits are off by"
         lines.append(
-            f"Error of the logits: {document['max_rel_error']:.1e}; rounding explains {document['band']:.1e}. "
-            "Error: max |logits - reference| / max |reference|, float64."
+            f"{what}{':' if document['ok'] else ''} {document['max_rel_error']:.1e}; rounding explains "
+            f"{document['band']:.1e}. Error: max |logits - reference| / max |reference|, float64."
         )
     lines.append(
         f"{document['checked']} operations and inputs compared; {document['framework']} {document['version']}; "
@@ -38,8 +39,8 @@ def _verdict(document: dict[str, Any]) -> Iterator[str]:
         yield "Cause: none of the catalogue explains it."
     elif not document["causes"]:
         yield f"Cause: {document['cause']}: {document['change']}."
-    for cause in document["causes"]:
-        yield f"Cause: {cause['cause']}, at {_places(cause['where'])}: {cause['change']}."
+    for cause, change, where in grouped(document["causes"]):
+        yield f"Cause: {cause}, at {_places(where)}: {change}."
     if document["causes"]:
         changes = "these changes" if len(document["causes"]) > 1 else "this change"
         count = "one difference is" if len(left) == 1 else f"{len(left)} differences are"
@@ -49,6 +50,14 @@ def _verdict(document: dict[str, Any]) -> Iterator[str]:
         yield f"  {place(finding)}"
     if len(left) > MOST:
         yield f"  ... and {len(left) - MOST} more"
+
+
+def grouped(causes: list[dict[str, Any]]) -> list[tuple[str, str, list[str]]]:
+    """Causes, changes and where they are; the same change at several places comes once."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for cause in causes:
+        places.setdefault((cause["cause"], cause["change"]), []).extend(cause["where"])
+    return [(cause, change, where) for (cause, change), where in places.items()]
 
 
 def _places(where: list[str]) -> str:

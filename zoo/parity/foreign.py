@@ -306,7 +306,7 @@ def _form(
 def _repairable(found: Alignment) -> Finding | None:
     """The first difference that a cause of the catalogue may explain."""
     for finding in found.findings:
-        if finding.kind not in ("weight", "missing", "extra") or (finding.kind, finding.path) == ("missing", "head"):
+        if finding.kind not in ("weight", "extra"):
             return finding
     return None
 
