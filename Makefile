@@ -1,7 +1,7 @@
 # make parity   run the main job: every model in every framework, judged by the float64 reference
 # make test     the whole suite (test-core, test-torch, test-mindspore, test-paddle: one part of it)
 # make demo     train a small network in one framework (BACKEND=torch), judge the file in all three: a table, a picture
-# make peers    our networks against every publisher's own class; writes docs/peers.md
+# make peers    our networks against every publisher's own class, also by `pytest --parity`; writes docs/peers.md
 # make nightly  the tests that the suite leaves out because they take long
 # make fuzz     the readers of checkpoints on spoilt files, for a quarter of an hour
 # make survival kill runs 20 times in every framework and go on, bit for bit; 2,000 steps in the same memory
@@ -54,6 +54,7 @@ demo: env
 	$(BIN)/python examples/demo.py --backend $(BACKEND) $(ARGS)
 
 peers: env
+	PYTHONPATH=tests/peers $(BIN)/pytest tests/peers --parity -m parity
 	$(BIN)/python tests/peers/matrix.py
 
 fuzz: env

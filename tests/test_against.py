@@ -279,3 +279,20 @@ def test_the_fixture_of_the_pytest_plugin(folder):
     said = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False).stdout
     assert "1 failed, 1 passed" in said
     assert "Cause: count_include_pad, at mixed.branch2.0" in said
+
+
+def test_the_setting_of_the_pytest_plugin(folder):
+    lines = [
+        f"own:Own {SMALL}",
+        f"own:counted {SMALL} framework=torch training=true",
+        f"own:Own {SMALL} colour=red",
+        "own:Own",
+    ]
+    (folder / "pytest.ini").write_text("[pytest]\nparity =\n" + "".join(f"    {line}\n" for line in lines))
+    command = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "--parity", "-m", "parity"]
+    said = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False).stdout
+    assert "3 failed, 1 passed" in said
+    assert "Cause: count_include_pad, at mixed.branch2.0" in said
+    assert "'colour=red': expected option=value, of framework, checkpoint" in said
+    assert "'own:Own': expected package.module:function MODEL [option=value ...]" in said
+    assert "Traceback" not in said
