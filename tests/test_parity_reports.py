@@ -3,7 +3,10 @@
 import copy
 import json
 import re
+import shutil
+import subprocess
 from dataclasses import replace
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -15,11 +18,13 @@ from support import SMALL
 import zoo
 from backends import worker
 from zoo.commands import main
+from zoo.language.trace import trace
 from zoo.parity import Settings, compare, compare_network
 from zoo.parity.junit import junit
 from zoo.parity.page import page
 
 VOID = {"meta", "line"}
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "parity.schema.json").read_text())
 
 
@@ -107,6 +112,123 @@ def test_a_page_says_what_is_outside(document):
     assert "0.0e+00" not in found.text
     for change in ({"max_rel_error": None, "ok": False}, {"layers": {**layers, "block": None}, "ok": False}):
         assert "not finite" in Balanced(page(spoilt(document, **change))).text
+
+
+def box(text, path):
+    """The class, the label and the figures of an operation that is drawn."""
+    begin = r'<details class="op (\w+)" name="op"><summary>'
+    (found,) = re.findall(rf"{begin}(.*?)</summary><div><p><code>{re.escape(path)}</code>(.*?)</div></details>", text)
+    return tuple(re.sub(r"<[^>]*>", " ", part) for part in found)
+
+
+def with_errors(document, **errors):
+    """The document with other errors of torch's operations, over their bands."""
+    found = copy.deepcopy(document["models"][0]["backends"]["torch"]["operations"])
+    for path, share in errors.items():
+        one = found["errors"][path]
+        one["error"] = None if share is None else share * one["band"]
+    return spoilt(document, operations=found, ok=False)
+
+
+def test_a_page_has_every_operation(document):
+    text = page(document)
+    for op in trace(zoo.spec(SMALL)).ops:
+        assert box(text, op.path)
+    kind, label, figures = box(text, "mixed.branch1.1")
+    assert kind.startswith("step")
+    assert label == "3x3, 16"
+    one = document["models"][0]["backends"]["torch"]["operations"]["errors"]["mixed.branch1.1"]
+    assert f"torch: error {one['error']:.1e}, band {one['band']:.1e}" in figures
+    assert box(text, "mixed.branch2.0")[0] == "neutral"  # a pool
+    without = copy.deepcopy(document)
+    del without["models"][0]["backends"]["torch"]["operations"]
+    assert "<h3>Operations" not in page(without)
+
+
+def test_the_colour_of_an_operation_is_its_share_of_the_band(document):
+    shares = {"stem.0": 0.1, "mixed.branch0": 0.2, "mixed.branch1.0": 0.4, "mixed.branch1.1": 1.0, "block.body.1": 1.01}
+    text = page(with_errors(document, **shares, **{"head.fc": None}))
+    assert [box(text, path)[0] for path in shares] == ["step0", "step1", "step2", "step3", "beyond"]
+    assert [("outside" in box(text, path)[1], "outside" in box(text, path)[2]) for path in shares] == [
+        *[(False, False)] * 4,
+        (True, True),
+    ]
+    assert box(text, "head.fc")[0] == "beyond"
+    assert "not finite" in box(text, "head.fc")[2]
+    for name in ("step0", "step1", "step2", "step3", "beyond"):
+        assert f".op.{name} {{" in text
+
+
+def test_the_largest_error_of_all_backends_gives_the_colour(document):
+    other = with_errors(document, **{"stem.0": 2.0})
+    backends = other["models"][0]["backends"]
+    backends["paddle"] = document["models"][0]["backends"]["torch"]
+    backends["mindspore"] = {"error": "mindspore: died", "ok": False}
+    kind, _, figures = box(page(other), "stem.0")
+    assert kind == "beyond"
+    assert figures.count("outside") == 1
+    assert "paddle: error" in figures
+    assert "mindspore" not in figures
+
+
+def test_a_page_with_several_networks_folds_them_away(document):
+    several = {**document, "models": document["models"] * 2}
+    assert page(document).count('<details class="network" open>') == 1
+    assert page(several).count('<details class="network">') == 2
+    Balanced(page(several))
+
+
+MEASURE = """
+<script>
+onload = () => {
+  const page = document.querySelector("iframe").contentDocument, root = page.documentElement;
+  const net = page.querySelector(".net"), boxes = [...page.querySelectorAll("details.op")];
+  const closed = [root.scrollWidth, net.scrollWidth], found = {widest: 0, hidden: 0, moved: 0};
+  for (const box of boxes) {
+    const before = box.getBoundingClientRect();
+    box.open = true;
+    const after = box.getBoundingClientRect(), sheet = box.lastChild.getBoundingClientRect();
+    found.widest = Math.max(found.widest, root.scrollWidth);
+    found.hidden += sheet.height < 20 || sheet.left < 0 || sheet.right > 420 || sheet.top < 0 || sheet.bottom > 800;
+    found.moved += before.left != after.left || before.top != after.top || before.width != after.width;
+    box.open = false;
+  }
+  document.title = JSON.stringify({closed, ...found, boxes: boxes.length});
+};
+</script>
+"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium")
+@pytest.mark.parametrize("name", ["inception_v4", "googlenet", "xception41"])
+def test_a_page_fits_a_phone(document, name, tmp_path):
+    drawn = copy.deepcopy(document)
+    model = zoo.spec(name)
+    result = drawn["models"][0]
+    result |= {
+        "spec": json.loads(zoo.to_json(model)),
+        "input": {"images": "none", "shape": [1, 3, model.size, model.size]},
+    }
+    errors = {op.path: {"error": 1e-3, "band": 1e-6} for op in trace(model).ops}
+    result["backends"]["torch"]["operations"]["errors"] = errors
+    frame = f'<iframe width="420" height="800" style="border: 0" srcdoc="{escape(page(drawn))}"></iframe>'
+    file = tmp_path / "phone.html"
+    file.write_text(frame + MEASURE)
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--hide-scrollbars",
+        f"--user-data-dir={tmp_path}",
+        "--dump-dom",
+    ]
+    dom = subprocess.run([BROWSER, *options, file.as_uri()], capture_output=True, text=True, timeout=300, check=True)
+    found = json.loads(re.search("<title>(.*?)</title>", dom.stdout).group(1))
+    width, drawing = found.pop("closed")
+    assert width == 420
+    assert drawing >= 300
+    assert found.pop("boxes") >= len(errors)
+    assert found == {"widest": 420, "hidden": 0, "moved": 0}
 
 
 def test_names_are_escaped(document):

@@ -6,6 +6,7 @@ missing, and one that dies does not end the others. Workers run side by side as 
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ from zoo.data.images import image_files, read_image, sample_photographs
 from zoo.data.transforms import Evaluate
 from zoo.errors import BackendError, InputError, SpecError, UnavailableError, ZooError
 from zoo.frameworks import DTYPES, FRAMEWORKS, RUNTIMES, Dtype
+from zoo.language.document import to_json
 from zoo.language.model import Model, configure
 from zoo.language.rewrites import for_inference
 from zoo.language.trace import InputCheck, trace
@@ -156,6 +158,8 @@ def compare(
             "weights": str(checkpoint) if checkpoint else f"random, seed {seed}, calibrated",
             "input": {"images": [str(path) for path in files] or SAMPLES, "shape": list(inputs.shape)},
         }
+        if settings.layers:
+            described["spec"] = json.loads(to_json(model))
         results.append(described | _judge_all(model, weighted, inputs, settings, progress))
     entries = [entry for result in results for entry in (result["reference"], *result["backends"].values())]
     judged = [entry for entry in entries if "ok" in entry]

@@ -1,16 +1,21 @@
 """`zoo parity --html`: one page that opens from disk, without a network, on a phone, in dark mode, in black and white.
 
 Nothing in it is a script: what can be opened is a `<details>` element, which works by keyboard. A verdict is always a
-word, too, and curves differ by dash as well as by colour.
+word, too, and curves differ by dash as well as by colour. With `--layers` the network is drawn (`zoo.drawing`), each
+operation coloured by its error (`zoo.parity.marks`).
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from zoo import drawing
+from zoo.language.document import from_json
+from zoo.parity import marks
 from zoo.parity.describe import place
 
 COLORS = ("#3b82f6", "#e0702e", "#2da44e", "#a371f7", "#8b949e")
@@ -32,7 +37,9 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; wh
 .stages details.outside { border: 3px double var(--bad); }
 .stages .share { display: block; height: .35rem; margin-top: .2rem; border: 1px solid currentColor; }
 .stages .share i { display: block; height: 100%; background: currentColor; }
-summary { cursor: pointer; } code { font-size: .95em; } svg text { fill: currentColor; font-size: 12px; }
+summary { cursor: pointer; }
+.network { margin-top: 1.5rem; } .network h3 { display: inline; }
+code { font-size: .95em; } svg text { fill: currentColor; font-size: 12px; }
 """
 
 
@@ -44,7 +51,7 @@ def page(document: Mapping[str, Any]) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n<style>{STYLE}{drawing.STYLE}{marks.STYLE}</style>\n</head>\n<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
     )
 
 
@@ -60,6 +67,7 @@ def _parity(document: Mapping[str, Any]) -> Iterator[str]:
     )
     for result in document["models"]:
         yield from _model(result, document["device"])
+        yield from _network(result, alone=len(document["models"]) == 1)
 
 
 def _model(result: Mapping[str, Any], device: str) -> Iterator[str]:
@@ -169,6 +177,21 @@ def _stages(layers: Mapping[str, Mapping[str, float | None]], bands: Mapping[str
             yield f"<li>{escape(backend)}: {'not finite' if error is None else f'{error:.1e}'}</li>"
         yield f"<li>band: {band:.1e}</li></ul></details>\n"
     yield "</div>\n"
+
+
+def _network(result: Mapping[str, Any], alone: bool) -> Iterator[str]:
+    """The network drawn; folded away where the page has several."""
+    if found := marks.marks(result["backends"]):
+        model = from_json(json.dumps(result["spec"]))
+        yield f'<details class="network"{" open" if alone else ""}><summary><h3>Operations</h3></summary>\n'
+        yield (
+            "<p>Each operation by itself, with the input that it had in the framework. Its colour is its largest error "
+            "in any backend, over its band. Pools, sums and concatenations are judged by the input that they make for "
+            "the next operation. A click or the Enter key on a box shows its figures at the bottom of the window.</p>\n"
+            f"{marks.KEY}<p>{escape(drawing.NOTATION)}</p>\n"
+        )
+        yield drawing.draw(model, found, result["input"]["shape"][2])
+        yield "</details>\n"
 
 
 def _against(document: Mapping[str, Any]) -> Iterator[str]:
