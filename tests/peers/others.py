@@ -20,7 +20,6 @@ import importlib.util
 import io
 import json
 import os
-import pickle
 import re
 import shutil
 import subprocess
@@ -39,9 +38,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "frameworks")]
 
 import faults  # noqa: E402
 import numpy as np  # noqa: E402
+from safetensors.numpy import load_file, save_file  # noqa: E402
 
 import weights  # noqa: E402
 from backends import get  # noqa: E402
+from zoo.language.document import from_json, to_json  # noqa: E402
 from zoo.language.nodes import Chain, Concat, Residual, children  # noqa: E402
 from zoo.language.trace import parameters  # noqa: E402
 from zoo.parity.causes import nodes_of  # noqa: E402
@@ -427,13 +428,43 @@ def plant(folder, seed, draws):
         arrays, inputs = weights.calibrated(model, 1000 + draw), faults.noise(model, draw)
         alarms += not judged("torch", model, model, arrays, arrays if draw % 2 else None, inputs)["ok"]
         cases.append(Case(model, arrays, None, arrays, inputs))
-    (folder / "cases.pickle").write_bytes(pickle.dumps(cases))
+    save(cases, folder)
     return {"scores": scores, "alarms": {"other": alarms}, "tolerances": "the measured band of rounding"}
 
 
 def same(array, own):
     """The first array if both are equal, so that it is stored once."""
     return array if array is not None and np.array_equal(array, own) else own
+
+
+def save(cases, folder):
+    """Write the cases: a JSON file, and safetensors files with each network's weights and with what is a case's own."""
+    sets, rows = {}, []
+    for number, case in enumerate(cases):
+        if id(case.arrays) not in sets:
+            sets[id(case.arrays)] = f"weights{len(sets)}"
+            save_file(dict(case.arrays), folder / f"{sets[id(case.arrays)]}.safetensors")
+        own = {name: array for name, array in case.own.items() if array is not case.arrays.get(name)}
+        tensors = {"inputs": case.inputs, **{f"own/{name}": array for name, array in own.items()}}
+        save_file({name: np.ascontiguousarray(a) for name, a in tensors.items()}, folder / f"case{number}.safetensors")
+        fault = case.fault and {**vars(case.fault), "model": to_json(case.fault.model)}
+        rows.append({"spec": to_json(case.spec), "weights": sets[id(case.arrays)], "fault": fault})
+    (folder / "cases.json").write_text(json.dumps(rows))
+
+
+def load(folder):
+    """The cases that `save` has written; those with the same weights share them."""
+    sets = {}
+    for number, row in enumerate(json.loads((folder / "cases.json").read_text())):
+        if row["weights"] not in sets:
+            sets[row["weights"]] = load_file(folder / f"{row['weights']}.safetensors")
+        arrays, tensors = sets[row["weights"]], load_file(folder / f"case{number}.safetensors")
+        spec, fault = from_json(row["spec"]), None
+        if row["fault"]:
+            fault = faults.Fault(**{**row["fault"], "model": from_json(row["fault"]["model"])})
+        needed = parameters(fault.model if fault else spec)
+        own = {name: tensors.get(f"own/{name}", arrays.get(name)) for name in needed}
+        yield Case(spec, arrays, fault, own, tensors["inputs"])
 
 
 def run(name, folder):
@@ -443,7 +474,7 @@ def run(name, folder):
     work.mkdir()
     tool = TOOLS[name](work)
     scores, alarms = [], Counter(dict.fromkeys(tool.kernels, 0))
-    for case in pickle.loads((folder / "cases.pickle").read_bytes()):
+    for case in load(folder):
         if case.fault is None:
             for kernels in tool.kernels:
                 alarms[kernels] += tool.compare(case, kernels).differs
