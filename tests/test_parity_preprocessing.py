@@ -121,6 +121,9 @@ def test_what_differs_is_named(folder, capsys, name, causes):
         ("inception_v3 --preprocess own_images:missing", "has no attribute 'missing'"),
         ("inception_v3 googlenet --preprocess own_images:right", "of one model: name one"),
         ("inception_v3 --preprocess own_images:right --against own:Own", "--preprocess and --against exclude"),
+        ("inception_v3 --preprocess own_images:right --layers", "--layers does not go with --preprocess"),
+        ("inception_v3 --preprocess own_images:right --html a.html", "--html does not go with --preprocess"),
+        ("inception_v3 --preprocess own_images:right --steps 2", "--steps does not go with --preprocess"),
         ("inception_v3 --preprocess own_images:right --image gone", "gone: cannot read the image"),
     ],
 )

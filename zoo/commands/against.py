@@ -6,29 +6,26 @@ import argparse
 from typing import Any
 
 from zoo import console
-from zoo.commands.common import report
+from zoo.commands.common import refuse, report
 from zoo.errors import SpecError, ZooError
 from zoo.files import atomic_write
 
-NOT_TAKEN = {
-    "--backends": "backends",
-    "--layers": "layers",
-    "--gradients": "gradients",
-    "--steps": "steps",
-    "--graph": "graph",
-    "--stored-reference": "stored_reference",
-    "--device": "device",
-    "--mode": "mode",
-    "--dtype": "dtype",
-    "--tolerance": "tolerance",
-    "--repeat": "repeat",
-    "--seed": "seed",
-    "--width": "width",
-}
+NOT_TAKEN = (
+    "--backends",
+    "--layers",
+    "--gradients",
+    "--steps",
+    "--graph",
+    "--stored-reference",
+    "--device",
+    "--mode",
+    "--dtype",
+    "--tolerance",
+    "--repeat",
+    "--seed",
+    "--width",
+)
 """Flags of `zoo parity` that have no meaning here."""
-
-DEFAULTS = {"repeat": 1, "seed": 0, "width": 1.0, "mode": "module", "dtype": "fp32"}
-"""Of those that are not False or None without being given."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -38,9 +35,7 @@ def run(options: argparse.Namespace) -> int:
         raise SpecError("--preprocess and --against exclude each other: run one after the other")
     if options.against is None:
         raise SpecError("--framework, --rename, --training and --repro go with --against")
-    for flag, name in NOT_TAKEN.items():
-        if getattr(options, name) not in (None, False, DEFAULTS.get(name)):
-            raise SpecError(f"{flag} does not go with --against, which runs one network in its own framework")
+    refuse(options, NOT_TAKEN, "--against, which runs one network in its own framework")
     if len(options.models) + (options.checkpoint is not None and not options.models) != 1:
         raise SpecError("--against compares one network with one model: name one")
     with console.progress(1) as step:
@@ -50,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
             options.against,
             framework=options.framework,
             checkpoint=options.checkpoint,
-            images=options.images,
+            images=options.image,
             size=options.size,
             batch=options.batch,
             rename=options.rename,

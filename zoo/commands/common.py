@@ -34,8 +34,19 @@ def add_command(
     command.add_argument(
         "--json", metavar="FILE", help="write the result as JSON ('-': to standard output, nothing else)"
     )
-    command.set_defaults(run=run)
+    command.set_defaults(run=run, default_of=command.get_default)
     return command
+
+
+def refuse(options: argparse.Namespace, flags: Sequence[str], reason: str) -> None:
+    """Raise SpecError if one of these flags, written as "--stored-reference", was given another value than its default.
+
+    `reason` ends the message: "... does not go with `reason`".
+    """
+    for flag in flags:
+        name = flag.removeprefix("--").replace("-", "_")
+        if getattr(options, name) != options.default_of(name):
+            raise SpecError(f"{flag} does not go with {reason}")
 
 
 def add_checkpoint_options(command: argparse.ArgumentParser) -> None:

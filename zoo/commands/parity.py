@@ -24,7 +24,7 @@ def add(commands: Commands) -> None:
     parity.add_argument("--backends", type=names, metavar="LIST", help="default: torch,mindspore,paddle")
     parity.add_argument("--checkpoint", type=Path, metavar="FILE",
                         help="weights of one model, of any source (default: made from --seed)")  # fmt: skip
-    parity.add_argument("--image", type=Path, action="append", default=[], metavar="PATH", dest="images",
+    parity.add_argument("--image", type=Path, action="append", default=[], metavar="PATH",
                         help="a file, or a folder of images; may be repeated (default: scikit-learn's two "
                         "photographs)")  # fmt: skip
     parity.add_argument("--size", type=int, metavar="N", help="input of N x N pixels (default: the model's own)")
@@ -78,8 +78,8 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     from zoo.parity.logits import Settings, compare
 
-    if any(value is not None for value in (options.against, options.framework, options.rename, options.repro)) or (
-        options.training
+    if options.training or any(
+        value is not None for value in (options.against, options.framework, options.rename, options.repro)
     ):
         return against.run(options)
     if options.preprocess is not None:
@@ -104,7 +104,7 @@ def run(options: argparse.Namespace) -> int:
             models,
             settings,
             checkpoint=options.checkpoint,
-            images=options.images,
+            images=options.image,
             size=options.size,
             batch=options.batch,
             seed=options.seed,

@@ -6,18 +6,31 @@ import argparse
 from typing import Any
 
 from zoo import console
-from zoo.commands.common import report
+from zoo.commands import against
+from zoo.commands.common import refuse, report
 from zoo.errors import SpecError
+
+
+NOT_TAKEN = (
+    *against.NOT_TAKEN,
+    "--checkpoint",
+    "--size",
+    "--batch",
+    "--html",
+    "--junit",
+)
+"""Flags of `zoo parity` that have no meaning here."""
 
 
 def run(options: argparse.Namespace) -> int:
     from zoo.parity.preprocessing import compare
 
+    refuse(options, NOT_TAKEN, "--preprocess, which compares images, not networks")
     if len(options.models) != 1:
         raise SpecError("--preprocess compares one function with the preprocessing of one model: name one")
     with console.progress(1) as step:
         document = compare(
-            options.models[0], options.preprocess, images=options.images, timeout=options.timeout, progress=step
+            options.models[0], options.preprocess, images=options.image, timeout=options.timeout, progress=step
         )
     report(options.json, document, lambda: show(document))
     return 0 if document["ok"] else 1

@@ -6,12 +6,24 @@ import argparse
 from typing import Any
 
 from zoo import console
-from zoo.commands.common import expanded, report
+from zoo.commands.common import expanded, refuse, report
 from zoo.errors import SpecError
 from zoo.frameworks import FRAMEWORKS
 
 KINDS = ("output", "input", "gradient", "statistic")
 BAD = "[bold red]"
+NOT_TAKEN = (
+    "--checkpoint",
+    "--image",
+    "--layers",
+    "--stored-reference",
+    "--repeat",
+    "--mode",
+    "--dtype",
+    "--html",
+    "--junit",
+)
+"""Flags of `zoo parity` that have no meaning here."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -22,20 +34,7 @@ def run(options: argparse.Namespace) -> int:
     if not options.gradients and options.steps is None:
         raise SpecError("--graph goes with --gradients or --steps")
     flag = "--gradients" if options.gradients else "--steps"
-    given = {
-        "--checkpoint": options.checkpoint,
-        "--image": options.images,
-        "--layers": options.layers,
-        "--stored-reference": options.stored_reference,
-        "--repeat": options.repeat > 1,
-        "--mode": options.mode != "module",
-        "--dtype": options.dtype != "fp32",
-        "--html": options.html,
-        "--junit": options.junit,
-    }
-    for other, value in given.items():
-        if value:
-            raise SpecError(f"{other} does not go with {flag}, which trains from random weights on noise")
+    refuse(options, NOT_TAKEN, f"{flag}, which trains from random weights on noise")
     if not options.models:
         raise SpecError("no model to compare: name some")
     models, backends = expanded(options.models), options.backends or tuple(FRAMEWORKS)
