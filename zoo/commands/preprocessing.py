@@ -10,7 +10,6 @@ from zoo.commands import against
 from zoo.commands.common import refuse, report
 from zoo.errors import SpecError
 
-
 NOT_TAKEN = (
     *against.NOT_TAKEN,
     "--checkpoint",
