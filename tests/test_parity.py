@@ -18,10 +18,10 @@ from zoo.models import MODELS
 from zoo.parity import logits, reference_logits
 from zoo.parity.logits import (
     Settings,
-    _ranking,
     compare,
     free_memory,
     margins,
+    ranking,
     relative_error,
     top,
     workers_at_once,
@@ -272,7 +272,7 @@ def test_a_folder_of_images_and_the_margin_of_rankings(tmp_path, capfd):
 def test_a_ranking_that_differs_is_counted_and_its_margin_told():
     reference = np.array([[1.0, 0.9, 0.0], [0.0, 0.4, 2.0]])
     assert margins(reference) == pytest.approx([0.05, 0.8])
-    assert _ranking(reference[:, [1, 0, 2]], reference) == {
+    assert ranking(reference[:, [1, 0, 2]], reference) == {
         "same": 1,
         "images": 2,
         "flipped_up_to": pytest.approx(0.05),

@@ -17,16 +17,14 @@ import numpy as np
 
 import weights
 from backends import parts, worker
-from zoo.arguments import integer, within
-from zoo.errors import BackendError, InputError, UnavailableError, ZooError
+from zoo.arguments import integer
 from zoo.frameworks import FRAMEWORKS
-from zoo.language.model import Model, configure
-from zoo.language.trace import InputCheck, trace
+from zoo.language.model import Model
+from zoo.language.trace import trace
 from zoo.parity.bands import RUNS, SINGLE, band
+from zoo.parity.outcomes import all_ok, check_tolerance, outcome, to_train
 
 BATCH = 4
-CLASSES = 10
-"""Ten classes: the gradients of so small a classifier say as much as a thousand's."""
 
 Rounding = Mapping[str, Mapping[str, float]]
 
@@ -53,19 +51,10 @@ def compare(
     PyTorch in float32 with sums in random orders. Raises ZooError for bad input, UnavailableError without PyTorch,
     which computes the float64 values; a backend that is missing or fails is part of the result instead.
     """
-    for name in backends:
-        if name not in FRAMEWORKS:
-            raise BackendError(f"unknown backend {name!r}: expected some of {', '.join(FRAMEWORKS)}")
-    if tolerance is not None and not within(tolerance, 0, 1):
-        raise InputError(f"the tolerance must be from 0 to 1, not {tolerance!r}")
-    batch, seed = integer(batch, "the batch", least=2), integer(seed, "the seed", least=0)
-    specs = [configure(weights.resolve(model), width=width, num_classes=CLASSES) for model in models]
-    for model in specs:
-        side = model.size if size is None else integer(size, "the size")
-        InputCheck(model)((batch, model.in_channels, side, side), True)
+    check_tolerance(tolerance)
+    seed = integer(seed, "the seed", least=0)
     results = []
-    for model in specs:
-        side = model.size if size is None else size
+    for model, side in to_train(models, backends, width, size, batch):
         with tempfile.TemporaryDirectory(prefix="zoo-gradients-") as name:
             folder = Path(name)
             progress(model.name, "reference")
@@ -73,32 +62,41 @@ def compare(
             np.save(folder / "inputs.npy", np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32))
             weights.write(folder / "weights.safetensors", weights.initial(model, seed), model)
             judge = worker.call("judge", "torch", model, folder, {"seed": seed, "runs": RUNS}, timeout)
+            job = {"device": device, "graph": graph}
             entries = {}
             for backend in backends:
                 progress(model.name, backend)
-                job = {"device": device, "graph": graph}
-                try:
-                    report = worker.call("differentiate", backend, model, folder, job, timeout)
-                    entry = {"version": report["version"], **_judge(folder, backend, judge["rounding"], tolerance)}
-                    entry["loss_error"] = abs(report["loss"] / judge["loss"] - 1)
-                    entry["loss_band"] = band([judge["loss_rounding"]]) if tolerance is None else tolerance
-                    entry["ok"] &= entry["loss_error"] <= entry["loss_band"]
-                    if entry["outside"]:
-                        entry |= _descend(model, folder, backend, entry["outside"], job, tolerance, seed, timeout)
-                    entries[backend] = entry
-                except UnavailableError as error:
-                    entries[backend] = {"skipped": str(error)}
-                except ZooError as error:
-                    entries[backend] = {"error": str(error), "ok": False}
+                entries[backend] = outcome(_entry, model, folder, backend, judge, job, tolerance, seed, timeout)
         results.append({"model": model.name, "judge": judge["version"], "shape": list(shape), "backends": entries})
-    judged = [entry for result in results for entry in result["backends"].values() if "ok" in entry]
     return {
-        "ok": bool(judged) and all(entry["ok"] for entry in judged),
+        "ok": all_ok(entry for result in results for entry in result["backends"].values()),
         "tolerance": tolerance,
         "width": width,
         "graph": graph,
         "models": results,
     }
+
+
+def _entry(
+    model: Model,
+    folder: Path,
+    backend: str,
+    judge: Mapping[str, Any],
+    job: Mapping[str, Any],
+    tolerance: float | None,
+    seed: int,
+    timeout: float,
+) -> dict[str, Any]:
+    """Run a backend on the files that the judge has written, and compare."""
+    report = worker.call("differentiate", backend, model, folder, job, timeout)
+    entry = {"version": report["version"], **_judge(folder, backend, judge["rounding"], tolerance)}
+    error = abs(report["loss"] / judge["loss"] - 1)
+    entry["loss_error"] = error if np.isfinite(error) else None
+    entry["loss_band"] = band([judge["loss_rounding"]]) if tolerance is None else tolerance
+    entry["ok"] &= error <= entry["loss_band"]
+    if entry["outside"]:
+        entry |= _descend(model, folder, backend, entry["outside"], job, tolerance, seed, timeout)
+    return entry
 
 
 def _judge(

@@ -25,7 +25,7 @@ from backends.observed import Observation
 from zoo.arguments import integer, within
 from zoo.data.images import image_files, read_image, sample_photographs
 from zoo.data.transforms import Evaluate
-from zoo.errors import BackendError, InputError, SpecError, UnavailableError, ZooError
+from zoo.errors import BackendError, InputError, SpecError, ZooError
 from zoo.frameworks import DTYPES, FRAMEWORKS, RUNTIMES, Dtype
 from zoo.language.document import to_json
 from zoo.language.model import Model, configure
@@ -34,6 +34,7 @@ from zoo.language.trace import InputCheck, trace
 from zoo.parity import reference_logits
 from zoo.parity.alignment import align
 from zoo.parity.bands import Precision, bands
+from zoo.parity.outcomes import all_ok, check_tolerance, outcome
 
 SAMPLES = "scikit-learn's samples"
 WORKER_MEMORY = 3e9
@@ -78,8 +79,7 @@ class Settings:
         integer(self.repeat, "the number of repetitions")
         if not within(self.timeout, 1e-3, 1e9):
             raise InputError(f"the timeout must be a number of seconds above 0, not {self.timeout!r}")
-        if self.tolerance is not None and not within(self.tolerance, 0, 1):
-            raise InputError(f"the tolerance must be from 0 to 1, not {self.tolerance!r}")
+        check_tolerance(self.tolerance)
         if self.layers and self.stored_reference:
             raise InputError("the stored reference has logits only: judge layers against a computed one")
         if self.mode not in ("module", "deploy"):
@@ -162,10 +162,9 @@ def compare(
             described["spec"] = json.loads(to_json(model))
         results.append(described | _judge_all(model, weighted, inputs, settings, progress))
     entries = [entry for result in results for entry in (result["reference"], *result["backends"].values())]
-    judged = [entry for entry in entries if "ok" in entry]
     limits = [result["bands"]["logits"] for result in results if "bands" in result]
     return {
-        "ok": bool(judged) and all(entry["ok"] for entry in judged),
+        "ok": all_ok(entries),
         "tolerance": max(limits, default=None) if settings.tolerance is None else settings.tolerance,
         "device": settings.device or "cpu",
         "mode": settings.mode,
@@ -224,17 +223,15 @@ def _judge_all(
             limits = _bands(model, arrays, inputs, expected, settings)
         if settings.tolerance is not None:
             limits = dict.fromkeys(limits, settings.tolerance)
-        entries = {}
-        for backend, future in running.items():
-            try:
-                result = future.result()
-                entries[backend] = _judge(result, expected, limits, settings)
-                if result.seen is not None:
-                    entries[backend] |= _operations(model, result.seen, inputs, arrays, entries[backend]["ok"])
-            except UnavailableError as error:
-                entries[backend] = {"skipped": str(error)}
-            except ZooError as error:
-                entries[backend] = {"error": str(error), "ok": False}
+
+        def entry(backend: str) -> dict[str, Any]:
+            result = running[backend].result()
+            judged = _judge(result, expected, limits, settings)
+            if result.seen is None:
+                return judged
+            return judged | _operations(model, result.seen, inputs, arrays, judged["ok"])
+
+        entries = {backend: outcome(entry, backend) for backend in running}
     reference["margin"] = float(margins(expected["logits"]).min())
     return {"reference": reference, "bands": limits, "backends": entries}
 
@@ -283,7 +280,7 @@ def _judge(
         "max_rel_error": error,
         "top1_agrees": bool((top(logits, 1) == top(reference, 1)).all()),
         "top5_agrees": bool((top(logits, 5) == top(reference, 5)).all()),
-        "top1": _ranking(logits, reference),
+        "top1": ranking(logits, reference),
         "ok": error is not None and error <= limits["logits"],
         "seconds": result.seconds,
         "memory": result.memory,
@@ -298,7 +295,7 @@ def _judge(
     return entry
 
 
-def _ranking(logits: Array, reference: Array) -> dict[str, Any]:
+def ranking(logits: Array, reference: Array) -> dict[str, Any]:
     """Of how many images the first class is the reference's, and the largest margin of an image where it is not."""
     same = (top(logits, 1) == top(reference, 1))[:, 0]
     flipped = margins(reference)[~same]

@@ -19,13 +19,13 @@ from safetensors.numpy import load_file
 import weights
 from backends import worker
 from backends.training import STATISTICS
-from zoo.arguments import integer, within
-from zoo.errors import BackendError, InputError, UnavailableError, ZooError
+from zoo.arguments import integer
+from zoo.errors import BackendError
 from zoo.frameworks import FRAMEWORKS
-from zoo.language.model import Model, configure
-from zoo.language.trace import InputCheck
+from zoo.language.model import Model
 from zoo.parity.bands import RUNS, band
-from zoo.parity.gradients import BATCH, CLASSES
+from zoo.parity.gradients import BATCH
+from zoo.parity.outcomes import CLASSES, all_ok, check_tolerance, outcome, to_train
 
 Array = NDArray[Any]
 
@@ -59,20 +59,10 @@ def compare(
     The error of a loss is |y - reference| / |reference|. That of a stage's or head's weights after the last step, and
     of its running means and variances, is |y - reference| / |reference - start|, Frobenius.
     """
-    for name in backends:
-        if name not in FRAMEWORKS:
-            raise BackendError(f"unknown backend {name!r}: expected some of {', '.join(FRAMEWORKS)}")
-    if tolerance is not None and not within(tolerance, 0, 1):
-        raise InputError(f"the tolerance must be from 0 to 1, not {tolerance!r}")
-    steps, batch = integer(steps, "the number of steps"), integer(batch, "the batch", least=2)
-    seed = integer(seed, "the seed", least=0)
-    specs = [configure(weights.resolve(model), width=width, num_classes=CLASSES) for model in models]
-    for model in specs:
-        side = model.size if size is None else integer(size, "the size")
-        InputCheck(model)((batch, model.in_channels, side, side), True)
+    check_tolerance(tolerance)
+    steps, seed = integer(steps, "the number of steps"), integer(seed, "the seed", least=0)
     results = []
-    for model in specs:
-        side = model.size if size is None else size
+    for model, side in to_train(models, backends, width, size, batch):
         with tempfile.TemporaryDirectory(prefix="zoo-steps-") as name:
             folder = Path(name)
             progress(model.name, "reference")
@@ -86,23 +76,11 @@ def compare(
             limits = _bands(folder, reference, start)
             if tolerance is not None:
                 limits = dict.fromkeys(limits, tolerance)
+            job = {"device": device, "graph": graph, "seed": seed}
             entries = {}
             for backend in backends:
                 progress(model.name, backend)
-                job = {"device": device, "graph": graph, "seed": seed}
-                try:
-                    report = worker.call("train", backend, model, folder, job, timeout)
-                    found = errors(load_file(folder / f"{backend}.safetensors"), reference, start)
-                    entries[backend] = {
-                        "version": report["version"],
-                        "errors": {place: error if np.isfinite(error) else None for place, error in found.items()},
-                        "outside": [place for place, error in found.items() if not error <= limits[place]],
-                    }
-                    entries[backend]["ok"] = not entries[backend]["outside"]
-                except UnavailableError as error:
-                    entries[backend] = {"skipped": str(error)}
-                except ZooError as error:
-                    entries[backend] = {"error": str(error), "ok": False}
+                entries[backend] = outcome(_entry, model, folder, backend, job, reference, start, limits, timeout)
         results.append(
             {
                 "model": model.name,
@@ -113,9 +91,8 @@ def compare(
                 "backends": entries,
             }
         )
-    judged = [entry for result in results for entry in result["backends"].values() if "ok" in entry]
     return {
-        "ok": bool(judged) and all(entry["ok"] for entry in judged),
+        "ok": all_ok(entry for result in results for entry in result["backends"].values()),
         "steps": steps,
         "tolerance": tolerance,
         "width": width,
@@ -133,6 +110,24 @@ def _bands(folder: Path, reference: Mapping[str, Array], start: Mapping[str, Arr
         if place.startswith(LOSS):
             largest = limits[place] = max(largest, limits[place])
     return limits
+
+
+def _entry(
+    model: Model,
+    folder: Path,
+    backend: str,
+    job: Mapping[str, Any],
+    reference: Mapping[str, Array],
+    start: Mapping[str, Array],
+    limits: Mapping[str, float],
+    timeout: float,
+) -> dict[str, Any]:
+    """Train in a backend from the files in the folder, and compare."""
+    report = worker.call("train", backend, model, folder, job, timeout)
+    found = errors(load_file(folder / f"{backend}.safetensors"), reference, start)
+    outside = [place for place, error in found.items() if not error <= limits[place]]
+    finite = {place: error if np.isfinite(error) else None for place, error in found.items()}
+    return {"version": report["version"], "errors": finite, "outside": outside, "ok": not outside}
 
 
 def errors(came: Mapping[str, Array], reference: Mapping[str, Array], start: Mapping[str, Array]) -> dict[str, float]:
