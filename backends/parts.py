@@ -36,6 +36,9 @@ Array = NDArray[Any]
 Rounding = dict[str, dict[str, float]]
 """The largest error of each array of each part, over some runs in float32: |y - reference| / |reference|, Frobenius."""
 
+LEAST = 1e-6
+"""See `errors`."""
+
 AUX_FACTOR = 0.3
 """The weight of auxiliary losses in GoogLeNet (Szegedy et al. 2014, https://arxiv.org/abs/1409.4842, section 5)."""
 
@@ -152,16 +155,24 @@ def differentiate_operations(name: str, net: Any, folder: Path, graph: bool, ope
 def errors(folder: Path, name: str, part: str) -> dict[str, float]:
     """The error of every array of a part: |y - reference| / |reference|, Frobenius; infinite where it is not finite.
 
-    Raises BackendError when the arrays are not the reference's.
+    An array that is 0 but for rounding, such as the gradient of a bias before a batch norm, has no relative error:
+    |reference| counts as at least `LEAST` times the largest of the same kind in the part. Raises BackendError when the
+    arrays are not the reference's.
     """
     expected = load_file(folder / "reference" / f"{part}.safetensors")
     came = load_file(folder / name / f"{part}.safetensors")
     if set(came) != set(expected):
         differing = sorted(set(came) ^ set(expected))
         raise BackendError(f"{name}: {part}: arrays differ from the reference's: {', '.join(differing)}")
+    norms = {key: float(np.linalg.norm(array)) for key, array in expected.items()}
+    largest: dict[str, float] = {}
+    for key, norm in norms.items():
+        kind = key.partition("/")[0]
+        largest[kind] = max(norm, largest.get(kind, 0.0))
     found = {}
     for key, array in expected.items():
-        error = float(np.linalg.norm(came[key] - array) / (np.linalg.norm(array) or 1.0))
+        scale = max(norms[key], LEAST * largest[key.partition("/")[0]]) or 1.0
+        error = float(np.linalg.norm(came[key] - array)) / scale
         found[key] = error if np.isfinite(error) else float("inf")
     return found
 

@@ -5,7 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from support import SMALL
 
 import zoo
@@ -77,6 +79,16 @@ def test_an_error_of_any_kind_is_found_and_placed(monkeypatch):
     assert entry["loss_error"] == pytest.approx(1e-4, rel=0.5)
     assert entry["outside"] == ["conv2d_1a_7x7", "mixed_3c", "mixed_4b", "head"]
     assert entry["operations"]["outside"] == ["conv2d_1a_7x7", "head"]  # the others' operations are right by themselves
+
+
+def test_an_array_that_is_0_is_judged_by_the_size_of_the_others(tmp_path):
+    """The gradient of a bias before a batch norm: in float64 1e-17, in float32 1e-8."""
+    arrays = {"gradient/a": np.array([3.0, 4.0]), "gradient/b": np.array([1e-17]), "output": np.array([1e-9])}
+    for name, b in (("reference", 1e-17), ("right", 1e-8), ("wrong", 1e-2)):
+        (tmp_path / name).mkdir()
+        save_file({**arrays, "gradient/b": np.array([b])}, tmp_path / name / "stem.safetensors")
+    assert parts.errors(tmp_path, "right", "stem") == {"gradient/a": 0, "gradient/b": pytest.approx(2e-3), "output": 0}
+    assert parts.errors(tmp_path, "wrong", "stem")["gradient/b"] == pytest.approx(2e3)
 
 
 def test_where_a_stage_fails_its_operation_is_found(monkeypatch, capsys):

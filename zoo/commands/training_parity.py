@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from zoo import console
@@ -11,7 +12,6 @@ from zoo.errors import SpecError
 from zoo.frameworks import FRAMEWORKS
 
 KINDS = ("output", "input", "gradient", "statistic")
-BAD = "[bold red]"
 NOT_TAKEN = (
     "--checkpoint",
     "--image",
@@ -58,26 +58,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def show_gradients(report: dict[str, Any]) -> None:
-    table = console.new("model", "backend", *(f">{kind}" for kind in KINDS), ">loss", "", "nearest to its band")
-    notes = []
-    for result in report["models"]:
-        name = result["model"]
-        for backend, entry in result["backends"].items():
-            if note := entry.get("skipped") or entry.get("error"):
-                table.add_row(name, backend, *[""] * 5, _missing(entry), "")
-                notes.append(f"{backend}: {note}")
-            else:
-                worst = entry["worst"]
-                errors = [*(worst[kind]["error"] if kind in worst else 0.0 for kind in KINDS), entry["loss_error"]]
-                nearest = max(worst.values(), key=_share)
-                cells = (_figure(error) for error in errors)
-                row = (f"{backend} {entry['version']}", *cells, _verdict(entry))
-                table.add_row(name, *row, f"{nearest['where']} ({100 * _share(nearest):.0f}%)")
-                notes += _outside(result["model"], backend, entry)
-            name = ""
-    console.show(table)
-    for note in dict.fromkeys(notes):
-        print(note)
+    def cells(result: dict[str, Any], entry: dict[str, Any]) -> list[str]:
+        worst = entry["worst"]
+        errors = [*(worst[kind]["error"] if kind in worst else 0.0 for kind in KINDS), entry["loss_error"]]
+        nearest = max(worst.values(), key=lambda at: _share(at["error"], at["band"]))
+        share = _share(nearest["error"], nearest["band"])
+        return [*map(_figure, errors), _verdict(entry), f"{nearest['where']} ({100 * share:.0f}%)"]
+
+    _show(report, (*(f">{kind}" for kind in KINDS), ">loss"), cells, _outside)
     first = report["models"][0]
     print(
         f"Each stage and head in training, batch {first['shape'][0]}, width {report['width']:g}: its output, the "
@@ -89,31 +77,21 @@ def show_gradients(report: dict[str, Any]) -> None:
 
 
 def show_steps(report: dict[str, Any]) -> None:
-    table = console.new("model", "backend", ">first loss", ">last loss", ">weights", ">statistics", "",
-                        "nearest to its band")  # fmt: skip
-    notes = []
-    for result in report["models"]:
-        name, bands = result["model"], result["bands"]
-        for backend, entry in result["backends"].items():
-            if note := entry.get("skipped") or entry.get("error"):
-                table.add_row(name, backend, *[""] * 4, _missing(entry), "")
-                notes.append(f"{backend}: {note}")
-            else:
-                errors = {place: float("inf") if e is None else e for place, e in entry["errors"].items()}
-                largest = (
-                    max((e for place, e in errors.items() if place.startswith(what)), default=0.0)
-                    for what in ("weights", "statistics")
-                )
-                at = max(errors, key=lambda place: errors[place] / bands[place])
-                figures = (errors["loss 1"], errors[f"loss {report['steps']}"], *largest)
-                cells = (_figure(error) for error in figures)
-                nearest = f"{at} ({100 * errors[at] / bands[at]:.0f}%)"
-                table.add_row(name, f"{backend} {entry['version']}", *cells, _verdict(entry), nearest)
-                notes += [f"{result['model']}, {backend}: outside: {place}" for place in entry["outside"]]
-            name = ""
-    console.show(table)
-    for note in dict.fromkeys(notes):
-        print(note)
+    def cells(result: dict[str, Any], entry: dict[str, Any]) -> list[str]:
+        errors, bands = entry["errors"], result["bands"]
+        shares = {place: _share(error, bands[place]) for place, error in errors.items()}
+        largest = [
+            max((e for place, e in errors.items() if place.startswith(what)), key=_size, default=0.0)
+            for what in ("weights", "statistics")
+        ]
+        figures = (errors["loss 1"], errors[f"loss {report['steps']}"], *largest)
+        at = max(shares, key=shares.__getitem__)
+        return [*map(_figure, figures), _verdict(entry), f"{at} ({100 * shares[at]:.0f}%)"]
+
+    def outside(entry: dict[str, Any]) -> list[str]:
+        return [f"outside: {', '.join(entry['outside'])}"] if entry["outside"] else []
+
+    _show(report, (">first loss", ">last loss", ">weights", ">statistics"), cells, outside)
     first = report["models"][0]
     print(
         f"{report['steps']} training steps, batch {first['shape'][0]}, width {report['width']:g}, momentum, from the "
@@ -123,20 +101,51 @@ def show_steps(report: dict[str, Any]) -> None:
     )
 
 
-def _share(entry: dict[str, Any]) -> float:
-    return float("inf") if entry["error"] is None else entry["error"] / (entry["band"] or 1e-300)
+def _show(
+    report: dict[str, Any],
+    columns: Sequence[str],
+    cells: Callable[[dict[str, Any], dict[str, Any]], list[str]],
+    outside: Callable[[dict[str, Any]], list[str]],
+) -> None:
+    """Print a row for each model and backend, and below the table what is wrong.
+
+    columns  of figures
+    cells    the figures of a result's entry, its verdict, and the place that is nearest to its band
+    outside  lines about an entry that is outside its band
+    """
+    table = console.new("model", "backend", *columns, "", "nearest to its band")
+    notes = []
+    for result in report["models"]:
+        name = result["model"]
+        for backend, entry in result["backends"].items():
+            if note := entry.get("skipped") or entry.get("error"):
+                verdict = "skipped" if "skipped" in entry else "[bold red]failed[/]"
+                table.add_row(name, backend, *[""] * len(columns), verdict, "")
+                notes.append(f"{backend}: {note}")
+            else:
+                table.add_row(name, f"{backend} {entry['version']}", *cells(result, entry))
+                notes += [f"{result['model']}, {backend}: {line}" for line in outside(entry)]
+            name = ""
+    console.show(table)
+    for note in dict.fromkeys(notes):
+        print(note)
+
+
+def _size(error: float | None) -> float:
+    return float("inf") if error is None else error
+
+
+def _share(error: float | None, band: float) -> float:
+    """An error over its band, which `--tolerance 0` makes 0."""
+    return _size(error) / band if band else float("inf") if _size(error) else 0.0
 
 
 def _figure(error: float | None) -> str:
-    return "not finite" if error is None or error == float("inf") else f"{error:.1e}"
+    return "not finite" if error is None else f"{error:.1e}"
 
 
 def _verdict(entry: dict[str, Any]) -> str:
-    return "[green]ok[/]" if entry["ok"] else f"{BAD}outside its band[/]"
-
-
-def _missing(entry: dict[str, Any]) -> str:
-    return "skipped" if "skipped" in entry else f"{BAD}failed[/]"
+    return "[green]ok[/]" if entry["ok"] else "[bold red]outside its band[/]"
 
 
 def _limit(report: dict[str, Any]) -> str:
@@ -144,10 +153,15 @@ def _limit(report: dict[str, Any]) -> str:
     return "each must be within what rounding explains" if tolerance is None else f"tolerance {tolerance:g}"
 
 
-def _outside(model: str, backend: str, entry: dict[str, Any]) -> list[str]:
+def _outside(entry: dict[str, Any]) -> list[str]:
     """Which stages are outside their bands, and which of their operations are by themselves."""
-    if not entry["outside"]:
-        return []
-    found = entry["operations"]
-    inside = ", ".join(found["outside"]) or f"none of their {found['compared']} operations by itself"
-    return [f"{model}, {backend}: outside: {', '.join(entry['outside'])}; of their operations: {inside}"]
+    lines = []
+    if entry["outside"]:
+        found = entry["operations"]
+        inside = ", ".join(found["outside"]) or f"none of their {found['compared']} operations by itself"
+        lines.append(f"outside: {', '.join(entry['outside'])}; of their operations: {inside}")
+    if not _size(entry["loss_error"]) <= entry["loss_band"]:
+        lines.append(
+            f"outside: the loss of the first step, {_figure(entry['loss_error'])}; band {entry['loss_band']:.1e}"
+        )
+    return lines
