@@ -51,6 +51,24 @@ class Operation:
     spec_name: str = ""
 
 
+@dataclass(frozen=True)
+class Step:
+    """An operation of a saved graph that is to be recorded.
+
+    x, y        its input and output, as the framework refers to values of the graph
+    names       the graph's names of its parameters, by role
+    settings    as in `Operation`
+    transposed  of a linear layer, whether its weight is [outputs, inputs]
+    """
+
+    kind: Literal["conv", "linear", "norm"]
+    x: Any
+    y: Any
+    names: dict[str, str]
+    settings: dict[str, Any] = field(default_factory=dict)
+    transposed: bool = True
+
+
 def digest(array: Array) -> str:
     """What equal arrays share."""
     shape = ",".join(map(str, array.shape)).encode()
@@ -93,6 +111,25 @@ class Observation:
         """Record an operation."""
         kept = {role: self.keep(array) for role, array in parameters.items() if array is not None}
         self.operations.append(Operation(kind, name, self.keep(x), self.keep(y), kept, dict(names or {}), settings))
+
+    def add_step(
+        self,
+        step: Step,
+        x: NDArray[Any],
+        y: NDArray[Any],
+        array: Callable[[str], NDArray[Any]],
+        short: Callable[[str], str] = str,
+    ) -> None:
+        """Record an operation of a saved graph, which has run.
+
+        array  the value of a parameter
+        short  a parameter's name as the user knows it
+        """
+        arrays = {role: array(name) for role, name in step.names.items()}
+        if not step.transposed:
+            arrays["weight"] = arrays["weight"].T
+        names = {role: short(name) for role, name in step.names.items()}
+        self.add(step.kind, names["weight"].rpartition(".")[0], x, y, arrays, names, **step.settings)
 
     def finish(self, output: Any, images: int, array: Callable[[Any], NDArray[Any]]) -> None:
         """Take the logits from what the network has returned: the first of several outputs, or its `logits`.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +17,7 @@ from mindspore import Tensor
 from mindspore.train.mind_ir_pb2 import ModelProto
 from numpy.typing import NDArray
 
-from backends.observed import Array, Observation, running
+from backends.observed import Array, Observation, Step, running
 from zoo.errors import BackendError
 
 KINDS: dict[str, Literal["conv", "linear", "norm"]] = {
@@ -86,18 +85,6 @@ class Graph:
         return self.producers[value].attribute[0]
 
 
-@dataclass(frozen=True)
-class _Step:
-    """An operation to record: names of its input and output, and of its parameters by role."""
-
-    kind: Literal["conv", "linear", "norm"]
-    x: str
-    y: str
-    names: dict[str, str]
-    settings: dict[str, Any]
-    transposed: bool = True
-
-
 def load(path: Path) -> Graph:
     """Open a MindIR file. Raises BackendError for a file that is none."""
     return Graph(path)
@@ -131,16 +118,12 @@ def observe(net: Graph, x: Array) -> Observation:
     logits, seen = values[0], [value.astype(ms.float32).asnumpy() for value in values[1:]]
     found = Observation()
     for step, before, after in zip(steps, seen[::2], seen[1::2], strict=True):
-        arrays = {role: net.array(name) for role, name in step.names.items()}
-        if not step.transposed:
-            arrays["weight"] = arrays["weight"].T
-        names = {role: _short(name) for role, name in step.names.items()}
-        found.add(step.kind, names["weight"].rpartition(".")[0], before, after, arrays, names, **step.settings)
+        found.add_step(step, before, after, net.array, _short)
     found.finish(logits, len(x), lambda tensor: tensor.astype(ms.float32).asnumpy())
     return found
 
 
-def _steps(net: Graph) -> Iterator[_Step]:
+def _steps(net: Graph) -> Iterator[Step]:
     primitives = {primitive.name: primitive for primitive in net.model.primitives}
     for node in net.model.graph.node:
         kind = KINDS.get(net.kind(node))
@@ -152,7 +135,7 @@ def _steps(net: Graph) -> Iterator[_Step]:
             names = {role: name for role, name in found.items() if name is not None}
             first = [use for use in net.uses(y) if net.kind(use) == "TupleGetItem" and not net.constant(use.input[1]).i]
             if names.keys() == NORM_INPUTS.keys() and first:
-                yield _Step(kind, x, first[0].output[0], names, {"eps": float(net.constant(node.input[EPS_INPUT]).f)})
+                yield Step(kind, x, first[0].output[0], names, {"eps": float(net.constant(node.input[EPS_INPUT]).f)})
             continue
         weight = net.parameter(node.input[1])
         if weight is None:  # a product of two values
@@ -164,10 +147,10 @@ def _steps(net: Graph) -> Iterator[_Step]:
         elif len(sums) == 1 and (bias := net.parameter(sums[0].input[1])):
             names["bias"], y = bias, sums[0].output[0]
         if kind == "conv":
-            yield _Step(kind, x, y, names, _settings(primitives[node.op_type.removeprefix("REF::")]))
+            yield Step(kind, x, y, names, _settings(primitives[node.op_type.removeprefix("REF::")]))
         else:
             turned = net.kind(node) == "Dense" or bool(net.constant(node.input[TRANSPOSE_INPUT]).i)
-            yield _Step(kind, x, y, names, {}, turned)
+            yield Step(kind, x, y, names, {}, turned)
 
 
 def _settings(primitive: Any) -> dict[str, Any]:

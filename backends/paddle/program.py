@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ import numpy as np
 import paddle
 from numpy.typing import NDArray
 
-from backends.observed import Array, Observation, running
+from backends.observed import Array, Observation, Step, running
 from backends.paddle.network import version
 from zoo.errors import BackendError
 
@@ -37,18 +38,6 @@ class Program:
     fetches: list[Any]
     scope: Any
     executor: Any
-
-
-@dataclass(frozen=True)
-class _Step:
-    """An operation to record: its input and output in the program, and the names of its parameters by role."""
-
-    kind: Literal["conv", "linear", "norm"]
-    x: Any
-    y: Any
-    names: dict[str, str]
-    settings: dict[str, Any]
-    transposed: bool = False
 
 
 @contextmanager
@@ -98,11 +87,7 @@ def observe(net: Program, x: Array) -> Observation:
         values = net.executor.run(net.program, feed={net.feed: x}, fetch_list=[*wanted, *net.fetches])
     found = Observation()
     for step, before, after in zip(steps, values[: len(wanted) : 2], values[1 : len(wanted) : 2], strict=True):
-        arrays = {role: _numpy(net, name) for role, name in step.names.items()}
-        if step.kind == "linear" and not step.transposed:
-            arrays["weight"] = arrays["weight"].T
-        name = step.names["weight"].rpartition(".")[0]
-        found.add(step.kind, name, before, after, arrays, step.names, **step.settings)
+        found.add_step(step, before, after, partial(_numpy, net))
     found.finish(values[len(wanted)], len(x), np.asarray)
     return found
 
@@ -111,7 +96,7 @@ def _numpy(net: Program, name: str) -> NDArray[Any]:
     return np.array(net.scope.find_var(name).get_tensor())
 
 
-def _step(op: Any) -> _Step | None:
+def _step(op: Any) -> Step | None:
     """What to record of an operation of the program; None for one without weights."""
     kind = KINDS.get(op.name())
     if kind is None:
@@ -119,7 +104,7 @@ def _step(op: Any) -> _Step | None:
     operands, attributes, y = op.operands_source(), op.attrs(), op.results()[0]
     if kind == "norm":
         names = {role: name for role, place in NORM_OPERANDS.items() if (name := _parameter(operands[place]))}
-        return _Step(kind, operands[0], y, names, {"eps": float(attributes["epsilon"])}) if "mean" in names else None
+        return Step(kind, operands[0], y, names, {"eps": float(attributes["epsilon"])}) if "mean" in names else None
     weight = _parameter(operands[1])
     if weight is None:  # a product of two values
         return None
@@ -127,11 +112,11 @@ def _step(op: Any) -> _Step | None:
     if bias is not None:
         names["bias"] = bias
     if kind == "linear":
-        return _Step(kind, operands[0], y, names, {}, bool(attributes["transpose_y"]))
+        return Step(kind, operands[0], y, names, {}, bool(attributes["transpose_y"]))
     settings = {key: attributes[name] for key, name in SETTINGS.items()}
     if attributes["padding_algorithm"] != "EXPLICIT":
         settings["padding"] = attributes["padding_algorithm"]
-    return _Step(kind, operands[0], y, names, settings)
+    return Step(kind, operands[0], y, names, settings)
 
 
 SETTINGS = {"stride": "strides", "padding": "paddings", "dilation": "dilations", "groups": "groups"}
