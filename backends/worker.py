@@ -28,7 +28,7 @@ from safetensors.numpy import load_file, save_file
 
 from backends import deploys, get, load
 from backends.device import parse
-from backends.engine import EngineOptions
+from backends.engine import Engine, EngineOptions
 from backends.observed import FILES, Observation, Observes
 from zoo import errors
 from zoo.errors import BackendError, ZooError
@@ -205,7 +205,7 @@ def _predict(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, An
     if job["deploy"]:
         engine = deploys(job["backend"]).deploy(model, arrays, EngineOptions(job["dtype"], parse(job["device"])))
         clock += [time.perf_counter()] * 2
-        predict: Predict = lambda x: {"logits": engine(x)}  # noqa: E731
+        predict = _predict_by(engine)
     else:
         net = backend.build(model, parse(job["device"]))
         clock.append(time.perf_counter())
@@ -224,6 +224,15 @@ def _predict(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, An
     steps = ("import", "build", "load", "run")
     seconds = {step: end - begin for step, begin, end in zip(steps, clock, clock[1:], strict=False)}
     return {"version": backend.version(), "seconds": seconds, "memory": peak_memory(), "steady": steady}
+
+
+def _predict_by(engine: Engine) -> Predict:
+    """An engine called as a network is: `Runs.predict` without the network."""
+
+    def predict(x: Array) -> dict[str, Array]:
+        return {"logits": engine(x)}
+
+    return predict
 
 
 def _in_batches(predict: Predict, inputs: Array) -> dict[str, Array]:

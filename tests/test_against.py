@@ -218,6 +218,21 @@ def test_a_biased_running_variance():
     assert causes == ["bn_momentum", "running_variance"]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+def test_batch_norms_that_training_does_not_update():
+    """Frozen ones are differences; a network traced in eval mode has no others."""
+    import torch
+
+    net = zoo.build(SMALL, "torch")
+    net.mixed.branch0.bn.train = lambda mode=True: net.mixed.branch0.bn
+    document = compare_network(net, SMALL, training=True)
+    assert not document["ok"]
+    (finding,) = document["left"]
+    assert (finding["path"], finding["detail"]) == ("mixed.branch0", "its running statistics are not updated")
+    traced = torch.jit.trace(zoo.build(SMALL, "torch").eval(), torch.rand(1, 3, 32, 32))
+    assert len(compare_network(traced, SMALL, training=True)["left"]) == 7
+
+
 def test_auxiliary_logits_in_the_wrong_order():
     import torch
 
@@ -250,6 +265,8 @@ def test_a_table_of_names(folder, capsys):
         ({"mixed.branch0.cnov": "a"}, "small has no operation 'mixed.branch0.cnov': did you mean mixed.branch0.conv"),
         ({first: "stem.convolution"}, "0 operations of the network are called 'stem.convolution', expected one"),
         ({first: 3}, "expected a JSON object"),
+        ({first: "head.fc"}, r"'head.fc' cannot be 'mixed.branch0.conv': its weight is \[10, 32\]"),
+        ({first: "stem.0.bn"}, r"its weight is \[8\], that of the spec \[8, 8, 1, 1\]"),
     ):
         with pytest.raises(InputError, match=message):
             compare_network(net, SMALL, rename=table)

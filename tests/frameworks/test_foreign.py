@@ -103,9 +103,7 @@ def test_a_file_of_the_framework(framework, backend, tmp_path, capsys):
 
 def test_a_file_made_for_deployment(framework, tmp_path, capsys):
     """What `zoo export` writes has batch norm folded into the convolutions."""
-    suffix = {"paddle": ".json", "mindspore": ".mindir"}.get(framework)
-    if suffix is None:
-        pytest.skip("of PyTorch's formats, torch.export's is not opened: it unpickles")
+    suffix = {"torch": ".onnx", "paddle": ".json", "mindspore": ".mindir"}[framework]
     export(SMALL, tmp_path / f"net{suffix}")
     assert main(["parity", str(SMALL), "--against", str(tmp_path / f"net{suffix}")]) == 0
     assert "17 operations and inputs compared" in capsys.readouterr().out

@@ -92,10 +92,10 @@ def against(
     names = {} if rename is None else read_names(rename, spec)
     with tempfile.TemporaryDirectory(prefix="zoo-against-") as folder:
         seen, version = observed(backend, spec, name, inputs, Path(folder), timeout=timeout)
-        seen = with_names(seen, names)
+        seen = with_names(seen, names, spec)
         if given is not None:
             seen, version = _with_weights(backend, spec, name, inputs, Path(folder), seen, given, timeout)
-            seen = with_names(seen, names)
+            seen = with_names(seen, names, spec)
         trained = None
         if training:
             batch_of_noise = noise(spec, inputs.shape[-1])
@@ -150,7 +150,7 @@ def compare_network(
     inputs = _inputs(spec, images, size, batch)
     names = {} if rename is None else read_names(rename, spec)
     observer: Observes = load(backend, "observe")
-    seen = with_names(observer.observe(net, inputs), names)
+    seen = with_names(observer.observe(net, inputs), names, spec)
     trained = observer.observe(net, noise(spec, inputs.shape[-1]), True) if training else None
     verdict, _ = _judge(spec, seen, inputs, arrays, trained, full)
     own = "the network's own" if arrays is None else "those given"

@@ -43,8 +43,12 @@ def read_names(rename: str | Path | Mapping[str, str], spec: Model) -> dict[str,
     return found
 
 
-def with_names(seen: Observation, names: Mapping[str, str]) -> Observation:
-    """The observation with the operations of a table of names marked. Raises InputError for one that is not there."""
+def with_names(seen: Observation, names: Mapping[str, str], spec: Model) -> Observation:
+    """The observation with the operations of a table of names marked.
+
+    Raises InputError for a name that the network does not have, and for an operation of another kind or shape.
+    """
+    shapes = {name: parameter.shape for name, parameter in parameters(spec).items()}
     operations = list(seen.operations)
     for name, own in names.items():
         fitting = [i for i, o in enumerate(operations) if own in (o.name, *o.names.values())]
@@ -52,6 +56,13 @@ def with_names(seen: Observation, names: Mapping[str, str]) -> Observation:
             some = ", ".join(o.name for o in operations[:3])
             raise InputError(
                 f"rename: {len(fitting)} operations of the network are called {own!r}, expected one; it has {some}, ..."
+            )
+        operation = operations[fitting[0]]
+        weight = operation.parameters.get("weight")
+        shape, wanted = () if weight is None else seen.arrays[weight].shape, shapes[f"{name}.weight"]
+        if sorted(shape) != sorted(wanted):  # a kernel may be turned, which is a cause of its own
+            raise InputError(
+                f"rename: {own!r} cannot be {name!r}: its weight is {list(shape)}, that of the spec {list(wanted)}"
             )
         operations[fitting[0]] = replace(operations[fitting[0]], spec_name=name)
     return replace(seen, operations=operations)

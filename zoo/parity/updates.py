@@ -73,14 +73,17 @@ def judge(spec: Model, trained: Observation, matched: Mapping[str, Operation]) -
     matched  its operations in eval mode by the spec's names, from an alignment
     """
     norms = {_key(o): o for o in trained.operations if o.kind == "norm" and "new_var" in o.parameters}
-    found = {
-        name.removesuffix(".bn"): norms[_key(operation)]
-        for name, operation in matched.items()
-        if name.endswith(".bn") and _key(operation) in norms
-    }
+    wanted = {name.removesuffix(".bn"): operation for name, operation in matched.items() if name.endswith(".bn")}
     verdict = Verdict(0, [], [], [])
-    if spec.norm is not None and found:
-        verdict = _statistics(spec, trained, found)
+    if spec.norm is not None:
+        updated = {path: norms[_key(o)] for path, o in wanted.items() if _key(o) in norms}
+        frozen = [
+            Finding(path, "statistic", np.inf, WITHIN, o.name, (path,), "its running statistics are not updated")
+            for path, o in wanted.items()
+            if path not in updated
+        ]
+        verdict = _statistics(spec, trained, updated) if updated else verdict
+        verdict = replace(verdict, findings=[*frozen, *verdict.findings], left=[*frozen, *verdict.left])
     swapped = _auxiliary(spec, trained)
     if swapped is not None:
         finding, cause = swapped
