@@ -33,9 +33,11 @@ PAIRS = {
         ("timm.legacy_xception", "xception.mindcv"),
         ("timm.xception41", "xception41.paddleclas_deeplab"),
         ("torchvision.googlenet", "googlenet.slim"),
+        ("torchvision.googlenet", "googlenet.mindcv"),
         ("torchvision.inception_v3", "inception_v3.keras"),
     ],
     "mindspore": [
+        ("mindcv.googlenet", "googlenet"),
         ("mindcv.inception_v3", "inception_v3"),
         ("mindcv.inception_v4", "inception_v4.paddleclas"),
         ("mindcv.xception", "xception"),
