@@ -7,6 +7,7 @@ from typing import Any
 
 from zoo.commands.common import Commands, add_checkpoint_options, add_command, report
 from zoo.frameworks import FRAMEWORKS
+from zoo.language.model import Preprocess
 
 NOT_PUBLISHERS = {
     "zoo": "canonical weights",
@@ -102,12 +103,9 @@ def _classes(document: dict[str, Any]) -> str:
 
 def _preprocessing(document: dict[str, Any]) -> str:
     """How images are fed, and what says so."""
-    how = document["preprocess"]
-    mean, std = (" ".join(f"{value:g}" for value in how[key]) for key in ("mean", "std"))
-    text = (
-        f"shorter side resized to {how['resize']} ({how['interpolation']}), center crop of {how['size']} x "
-        f"{how['size']}, {how['channels']}, mean {mean}, std {std}"
-    )
+    how = dict(document["preprocess"])
+    size = how.pop("size")
+    text = Preprocess(**how).describe(size)
     if document["preprocess_known"]:
         return text if document["preprocess_of"] == "the file" else f"{text} (from {document['preprocess_of']})"
     return f"not in the file; assumed, as {document['preprocess_of']}'s: {text}"

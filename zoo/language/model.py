@@ -65,6 +65,14 @@ class Preprocess:
             if not isinstance(values, tuple) or len(values) != 3 or not all(within(v, low, 1e6) for v in values):
                 raise SpecError(f"preprocess: {name} must be three numbers{' above 0' * (low > 0)}, not {values!r}")
 
+    def describe(self, size: int) -> str:
+        """What is done to an image for an input of `size` x `size` pixels, in words."""
+        mean, std = (" ".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
+        return (
+            f"shorter side resized to {self.resize} ({self.interpolation}), center crop of {size} x {size}, "
+            f"{self.channels}, mean {mean}, std {std}"
+        )
+
 
 NAME = r"[A-Za-z0-9][\w.-]*"
 
