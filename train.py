@@ -374,8 +374,8 @@ def save_recipe(a: Arguments, folder: Path) -> None:
         path = folder / f"{model.name}.json"
         with atomic_write(path) as part:
             part.write_text(to_json(model, indent=1) + "\n", encoding="utf-8")
-        start = () if a.pretrained or a.ckpt_path or not weights.is_checkpoint(a.model) else (a.model,)
-        a = a.replace(model=str(path), ckpt_path=start or a.ckpt_path)
+        start = resume.initial_weights(a)
+        a = a.replace(model=str(path), pretrained=False, ckpt_path=(str(start),) if start else ())
     save_yaml(a.replace(resume=None, resume_opt=False), folder / f"{model.name}.yaml")
 
 

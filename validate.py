@@ -28,7 +28,7 @@ from zoo.files import atomic_write
 from zoo.frameworks import RUNTIMES
 from zoo.language.model import Model, Norm
 from zoo.language.nodes import AvgPool, Leaf, transform
-from zoo.training import inputs, recipe
+from zoo.training import inputs, recipe, resume
 from zoo.training.evaluation import Evaluation, Predict, evaluate
 from zoo.training.flags import Arguments, parse, remarks
 from zoo.training.metrics import Tally
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     processes = runtime.processes(a)
     files: list[Path | None] = []
     if a.pretrained:
-        files.append(processes.first(lambda: weights.published.fetch(weights.resolve(a.model).name)))
+        files.append(processes.first(lambda: resume.pretrained(a)))
     files += recipe.checkpoints(a.ckpt_path)
     if not files and weights.is_checkpoint(a.model):
         files = [Path(a.model)]

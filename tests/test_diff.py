@@ -100,7 +100,8 @@ def test_aliases_are_the_publishers_names():
     assert zoo.spec("inception_v2") is MODELS["bninception"]
     assert zoo.spec("inception_v3.torchvision") is MODELS["inception_v3"]
     assert zoo.spec("inception_v4.timm") is MODELS["inception_v4"]
-    assert "inception_v4.mindcv" not in ALIASES, "the same network, but with a decay and preprocessing of its own"
+    assert zoo.spec("legacy_xception") is MODELS["xception"]
+    assert "inception_v4.mindcv" in MODELS, "the same network, but with a decay and preprocessing of its own"
     assert zoo.list_models("inception_v2") == ["bninception"]
     assert zoo.list_models("inception*.timm") == ["inception_resnet_v2", "inception_v4"]
     assert not ALIASES.keys() & MODELS.keys()

@@ -7,6 +7,7 @@ import socket
 import tarfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from urllib.parse import unquote
@@ -79,7 +80,8 @@ def refused(root, server=None):
 
 
 def names(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return sorted(path.relative_to(folder).as_posix() for path in files)
 
 
 @pytest.mark.parametrize("given", [True, False], ids=["server given", "its own server"])
@@ -163,7 +165,9 @@ def test_what_the_server_does_not_have(server, tmp_path):
 def test_a_name_with_brackets_is_shown_as_it_is(server, tmp_path, monkeypatch, capsys):
     serve(server, monkeypatch, "odd", "[final]a.bin", DATA)
     download.fetch("odd", tmp_path)
-    assert "[final]a.bin" in capsys.readouterr().out
+    output = capsys.readouterr()
+    assert "[final]a.bin" in output.err
+    assert output.out == "", "standard output is for results"
 
 
 def test_a_server_that_is_down(server, tmp_path):
@@ -179,6 +183,43 @@ def test_a_server_that_does_not_answer(server, tmp_path, monkeypatch):
     server.wait = 1
     assert "cannot be fetched" in refused(tmp_path)
     assert names(tmp_path) == []
+
+
+def test_a_page_of_html_is_no_file(server, tmp_path):
+    server.files[FILE] = b"\n<!DOCTYPE html><title>Log in</title>"
+    assert "a page of HTML in place of the file" in refused(tmp_path)
+    assert names(tmp_path) == []
+
+
+def test_a_full_disk(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(downloading.shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000_000))
+    assert f"no space left on device: 1 MB are free in {tmp_path}" in refused(tmp_path)
+    assert names(tmp_path) == []
+
+
+def test_several_processes_download_once(server, tmp_path):
+    server.wait = 0.2
+    with ThreadPoolExecutor(4) as pool:
+        for each in [pool.submit(download.fetch, "numbers", tmp_path) for _ in range(4)]:
+            each.result()
+    assert len(server.asked) == 1
+    assert (tmp_path / FILE).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("kind", ["folder", "server"])
+def test_a_mirror(server, tmp_path, monkeypatch, kind):
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    (folder / FILE).write_bytes(DATA)
+    monkeypatch.setitem(download.SERVERS, "numbers", "http://nowhere.invalid/")
+    monkeypatch.setenv("ZOO_MIRROR", str(folder) if kind == "folder" else server.url)
+    download.fetch("numbers", tmp_path / "new")
+    assert (tmp_path / "new" / FILE).read_bytes() == DATA
+    assert len(server.asked) == (kind == "server")
+    (folder / FILE).unlink()
+    monkeypatch.setenv("ZOO_MIRROR", str(folder))
+    with pytest.raises(downloading.MissingError, match="No such file"):
+        download.fetch("numbers", tmp_path / "newer")
 
 
 def test_a_folder_that_cannot_be(server, tmp_path):

@@ -4,7 +4,7 @@ Canonical weights are a flat `dict[str, numpy.ndarray]` under spec names, OIHW, 
 Importing this package imports no framework, and reading a file runs nothing that the file contains.
 """
 
-from weights import published
+from weights import published, remote
 from weights.adapt import adapt, usual_classes
 from weights.checkpoints import Checkpoint, is_checkpoint, open_checkpoint, read, resolve
 from weights.formats import FORMATS
@@ -31,6 +31,7 @@ __all__ = [
     "published",
     "read",
     "register",
+    "remote",
     "resolve",
     "restrict",
     "usual_classes",

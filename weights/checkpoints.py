@@ -10,13 +10,14 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from weights import hub, sidecar, store
+from weights import hub, published, remote, sidecar, store
 from weights.adapt import adapt
 from weights.describe import describe, question
 from weights.flavours import pair, transfer
 from weights.formats.tensors import Tensor
 from weights.initial import initial
 from weights.manifest import check, fail, matches
+from weights.published import Published
 from weights.recognise import Candidate, recognise_part, variant
 from weights.sources import all_sources
 from weights.sources.native import Native
@@ -45,8 +46,9 @@ class Checkpoint:
     candidates       all that it may be
     chosen           what it is; None while names alone cannot tell
     wanted           the network that it is read for, where that is another flavour
-    preprocess_from  what says how the network is fed: "the file", "config.json", or the name of the .json beside it; ""
-                     where nothing does and the publisher's preprocessing is assumed
+    preprocess_from  what says how the network is fed: "the file", "config.json", the name of the .json beside it, or
+                     that of a row of `weights.published`; "" where nothing does and the publisher's preprocessing is
+                     assumed
     has_average      whether it also holds a moving average of the weights
     done             what was done to the arrays when they were read
     """
@@ -133,7 +135,8 @@ def open_checkpoint(
 ) -> Checkpoint:
     """Open and recognise a checkpoint of any format and source; nothing in it is run.
 
-    path         a file, one of several shards or their index, or a folder of the Hugging Face hub
+    path         a file, one of several shards or their index, a folder of the Hugging Face hub, or a name that
+                 `weights.remote.locate` takes: published weights are downloaded unless they are in the cache
     source       a key of `all_sources()`; by default whichever fits
     model        the network to read it for, as `resolve` takes it. It decides between flavours that have the same
                  names; a file of another flavour is converted where that is exact in inference
@@ -145,10 +148,11 @@ def open_checkpoint(
 
     Raises WeightsError, with the path, for a file that holds no such weights.
     """
-    path, wanted = Path(path), None if model is None else resolve(model)
+    wanted = None if model is None else resolve(model)
     if num_classes is not None:
         num_classes = integer(num_classes, "num_classes")
-    files = hub.read(path)
+    located, row = remote.locate(path)
+    path, files = Path(path), hub.read(located)
     contents, notes = files.contents, list[str]()
     metadata, preprocess_from = contents.metadata, ""
     try:
@@ -164,8 +168,12 @@ def open_checkpoint(
         if preprocess_from:
             candidates = [_described(metadata, tensors, source)]
         else:
-            tensors, candidates = recognise_part(tensors, removed, source, num_classes, prefix, wanted)
-            candidates, metadata, preprocess_from = _with_config(files.config, candidates, metadata, notes)
+            known = row.source if row and source is None else source
+            tensors, candidates = recognise_part(tensors, removed, known, num_classes, prefix, wanted)
+            if row:
+                candidates, metadata = _with_row(row, candidates, metadata)
+            candidates, metadata, said_by = _with_config(files.config, candidates, metadata, notes)
+            preprocess_from = said_by or (row.name if row else "")
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
     if metadata.get("preprocess_assumed"):
@@ -179,6 +187,8 @@ def open_checkpoint(
         notes.append("it also holds a moving average of the weights: ema=True (--ema) takes that")
     if len({candidate.model.name for candidate in candidates}) == 1:
         opened.chosen = candidates[0]
+    if row and not opened.described:
+        _read_for(opened, row.spec)
     if wanted is not None:
         _read_for(opened, wanted)
     return opened
@@ -197,19 +207,27 @@ def read(
 
 
 def resolve(model: str | Path | Model) -> Model:
-    """The network that `model` names: all that `zoo.spec` takes, or the path of a checkpoint, whose network it is.
+    """The network that `model` names.
+
+    model   all that `zoo.catalogue.spec` takes; the name of published weights, which stands for their network and its
+            preprocessing and downloads nothing; or a checkpoint as `open_checkpoint` takes it
 
     Raises SpecError for what names no network, WeightsError for a file that does not say which it is.
     """
-    if isinstance(model, Model) or not is_checkpoint(model):
-        return spec(model)
-    return open_checkpoint(model).model
+    if isinstance(model, Model):
+        return model
+    if is_checkpoint(model):
+        return open_checkpoint(model).model
+    row = published.find(str(model))
+    return row.spec if row else spec(model)
 
 
 def is_checkpoint(model: str | Path) -> bool:
-    """Whether it is the path of a file or hub folder that holds weights, rather than a name or a .json document."""
+    """Whether it is a checkpoint, rather than a name or a .json document: a file, or a folder of the hub."""
     if str(model) in models() or str(model) in ALIASES:
         return False
+    if remote.is_address(model):
+        return True
     path = Path(model)
     return hub.holds_weights(path) or (path.is_file() and (path.suffix != ".json" or path.name.endswith(hub.INDEX)))
 
@@ -269,6 +287,14 @@ def _described(metadata: Mapping[str, str], tensors: Mapping[str, Tensor], sourc
     if problems:
         fail(model, problems)
     return Candidate(names, model, naming)
+
+
+def _with_row(
+    row: Published, candidates: list[Candidate], metadata: dict[str, str]
+) -> tuple[list[Candidate], dict[str, str]]:
+    """The candidates fed as a row of `weights.published` says, the metadata with its source and licence."""
+    fed = [one.of(replace(one.model, size=row.size, preprocess=row.preprocess)) for one in candidates]
+    return fed, {**metadata, "source": row.name, "licence": row.licence}
 
 
 def _with_config(

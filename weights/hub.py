@@ -69,12 +69,17 @@ def read(path: Path) -> Files:
     return Files(formats.read(main), (main,), found)
 
 
-def _shards(index: Path) -> tuple[Contents, tuple[Path, ...]]:
-    """The tensors of all shards that an index lists, and their files."""
+def shards(index: Path) -> list[str]:
+    """The names of the files that an index lists; none for a file that is no index. Raises WeightsError."""
+    return sorted(set(_weight_map(index).values())) if index.name.endswith(INDEX) else []
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """The file of each tensor that an index lists."""
     listed = _read_json(index).get("weight_map")
     if not isinstance(listed, dict) or not all(isinstance(name, str) for name in listed.values()) or not listed:
         raise WeightsError(f'{index}: expected "weight_map", an object with the file of each tensor')
-    names = sorted(set(listed.values()))
+    names = set(listed.values())
     for name in names:
         if not SHARD.fullmatch(name) or Path(name).name != name:
             raise WeightsError(
@@ -82,6 +87,12 @@ def _shards(index: Path) -> tuple[Contents, tuple[Path, ...]]:
             )
     if len(names) > MOST_SHARDS:
         raise WeightsError(f"{index}: lists {len(names)} shards, expected at most {MOST_SHARDS}")
+    return listed
+
+
+def _shards(index: Path) -> tuple[Contents, tuple[Path, ...]]:
+    """The tensors of all shards that an index lists, and their files."""
+    listed, names = _weight_map(index), shards(index)
     contents = {name: formats.read(index.with_name(name)) for name in names}
     tree: dict[str, Any] = {}
     for tensor, name in listed.items():

@@ -13,17 +13,18 @@ from zoo.errors import BackendError, InputError, SpecError, UnavailableError, We
 from zoo.version import __version__
 
 if TYPE_CHECKING:
+    from weights import resolve as spec
     from zoo.builder import build
-    from zoo.catalogue import info, list_models, register, spec
+    from zoo.catalogue import info, list_models, register
     from zoo.language.document import from_json, to_json
 
-_HOMES = {
+_HOMES = {  # the module that a name is from, and its name there where that is another
     "build": "zoo.builder",
     "from_json": "zoo.language.document",
     "info": "zoo.catalogue",
     "list_models": "zoo.catalogue",
     "register": "zoo.catalogue",
-    "spec": "zoo.catalogue",
+    "spec": "weights:resolve",
     "to_json": "zoo.language.document",
 }
 
@@ -48,7 +49,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'zoo' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    module, _, other = _HOMES[name].partition(":")
+    return getattr(importlib.import_module(module), other or name)
 
 
 def __dir__() -> list[str]:

@@ -15,6 +15,7 @@ import weights
 from backends import deploys, get
 from backends.device import parse
 from backends.engine import EngineOptions
+from weights.remote import is_address
 from zoo.errors import SpecError
 from zoo.frameworks import Dtype
 from zoo.language.geometry import levels
@@ -55,12 +56,14 @@ def build(
     With `mode="deploy"`, an engine instead (`backends.engine.Engine`): the fastest way that the backend has to run the
     network, called on NumPy float32 [N, C, H, W], returning NumPy float32 [N, num_classes].
 
-    model          a name as in `zoo.list_models()`, a Model, "package.module:NAME", a .json document, or a checkpoint;
-                   by default the network that `checkpoint` holds
+    model          a name as in `zoo.list_models()`; that of published weights as in `zoo list --pretrained`; a Model;
+                   "package.module:NAME"; a .json document; or a checkpoint, also as "hf-hub:OWNER/NAME" or
+                   "local-dir:PATH". By default the network that `checkpoint` holds
     backend        "torch", "mindspore", "paddle"; in inference only "onnx" (ONNX Runtime), "openvino" and "reference"
                    (float64 NumPy)
-    pretrained     True: start from the publisher's weights, downloaded unless they are in the cache; or the name of
-                   one of several publishers, e.g. "cadene" (weights.published)
+    pretrained     True: start from published weights, downloaded unless they are in the cache: those that `model` names
+                   ("inception_v3.tf_adv_in1k"), or the first publisher's; or which of several: a publisher ("cadene")
+                   or a tag ("tf_adv_in1k")
     checkpoint     a file of any format and source that `weights.open_checkpoint` takes, of this network or of a
                    flavour that can become it; by default weights are drawn from `seed`, alike in all backends. The
                    file's input size and preprocessing become the network's (`net.spec`)
@@ -91,10 +94,10 @@ def build(
     """
     wanted = None if model is None else weights.resolve(model)
     taps_only = features_only or out_indices is not None
-    if pretrained:
+    if pretrained and not (isinstance(model, str) and is_address(model)):  # an address brings its weights along
         if checkpoint is not None or wanted is None:
             raise SpecError("pretrained: expected a model, and no checkpoint beside it")
-        checkpoint = weights.published.fetch(wanted.name, pretrained)
+        checkpoint = weights.published.choose(wanted, pretrained, str(model)).name
     if checkpoint is None and isinstance(model, str | Path) and weights.is_checkpoint(model):
         checkpoint = model
     if checkpoint is None and wanted is None:

@@ -17,9 +17,9 @@ from zoo.errors import InputError
 
 def cache_folder() -> Path:
     """The folder for downloaded weights and compiled code: $ZOO_CACHE, or the user's cache folder."""
-    import pooch
+    import platformdirs
 
-    return Path(os.environ.get("ZOO_CACHE") or pooch.os_cache("inception-zoo"))
+    return Path(os.environ.get("ZOO_CACHE") or platformdirs.user_cache_dir("inception-zoo", appauthor=False))
 
 
 @contextmanager

@@ -42,7 +42,7 @@ MINDCV = Source(
                 ("classifier", "head.fc"),
             )
         ),
-        "inception_v4": Table(
+        "inception_v4.mindcv": Table(
             (
                 ("features.0.conv2d_1a_3x3", "conv2d_1a_3x3"),
                 ("features.0.conv2d_2{a,b}_3x3", "conv2d_2{a,b}_3x3"),

@@ -16,6 +16,8 @@ Commands = Any
 
 MODEL = "a name, package.module:NAME, a .json document, or a checkpoint that says which network it holds"
 
+CHECKPOINT = "a file, a folder of the Hugging Face hub, or a name of published weights (`zoo list --pretrained`)"
+
 
 class Parser(argparse.ArgumentParser):
     """Reports bad usage as every other error: one line, exit status 2."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from zoo.commands.common import Commands, add_checkpoint_options, add_command, report
+from zoo.commands.common import CHECKPOINT, Commands, add_checkpoint_options, add_command, report
 from zoo.commands.inspect import NOT_PUBLISHERS, add_part_options, printable, sources
 
 
 def add(commands: Commands) -> None:
     text = "convert a checkpoint to another source's names and format, or to canonical weights"
     convert = add_command(commands, "convert", run, text)
-    convert.add_argument("file", metavar="IN", help="a checkpoint file, or a folder of the Hugging Face hub")
+    convert.add_argument("file", metavar="IN", help=CHECKPOINT)
     convert.add_argument("out", metavar="OUT", help="its suffix decides the format: .safetensors, .pth, .pt, "
                          ".bin, .ckpt, .pdparams, .weights.h5, .h5")  # fmt: skip
     add_checkpoint_options(convert)

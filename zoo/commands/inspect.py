@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from zoo.commands.common import Commands, add_checkpoint_options, add_command, report
+from zoo.commands.common import CHECKPOINT, Commands, add_checkpoint_options, add_command, report
 from zoo.frameworks import FRAMEWORKS
 from zoo.language.model import Preprocess
 
@@ -18,7 +18,7 @@ NOT_PUBLISHERS = {
 
 def add(commands: Commands) -> None:
     command = add_command(commands, "inspect", run, "show a checkpoint's format, source, network and variant")
-    command.add_argument("file", metavar="FILE", help="a checkpoint file, or a folder of the Hugging Face hub")
+    command.add_argument("file", metavar="FILE", help=CHECKPOINT)
     add_checkpoint_options(command)
     add_part_options(command)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tarfile
 from pathlib import Path
 
-from zoo.download import reason, retrieve
+from zoo.download import mirrored, reason, retrieve
 from zoo.errors import InputError
 
 FILES: dict[str, dict[str, str]] = {
@@ -30,13 +30,15 @@ SERVERS = {
 def fetch(name: str, root: str | Path, server: str | None = None) -> None:
     """Download the files of a dataset into `root` and unpack archives; existing files are only verified.
 
-    `server` is the URL of the folder that has the files. A partial download is kept as NAME.part and continued the next
-    time. Raises InputError, which says where to put which file by hand, if a file cannot be fetched or is a wrong one.
+    `server` is the URL of the folder that has the files; by default the mirror ($ZOO_MIRROR), or the one of `SERVERS`.
+    A partial download is kept as NAME.part and continued the next time. Raises InputError, which says where to put
+    which file by hand, if a file cannot be fetched or is a wrong one.
     """
-    root, server = Path(root), SERVERS[name] if server is None else server
+    root = Path(root)
     for file, md5 in FILES[name].items():
         instead = f"put {file} (md5 {md5}) into {root} by hand"
-        path = retrieve(server + file, root, file, f"md5:{md5}", instead)
+        address = mirrored(SERVERS[name] + file, file) if server is None else server + file
+        path = retrieve(address, root, file, f"md5:{md5}", instead)
         if path.name.endswith(".tar.gz"):
             try:
                 with tarfile.open(path) as archive:

@@ -5,7 +5,7 @@ from zoo.models.bninception import BNINCEPTION
 from zoo.models.googlenet import GOOGLENET, GOOGLENET_MINDCV, GOOGLENET_PADDLECLAS, GOOGLENET_SLIM
 from zoo.models.inception_resnet import INCEPTION_RESNET_V1, INCEPTION_RESNET_V2, INCEPTION_RESNET_V2_SLIM
 from zoo.models.inception_v3 import INCEPTION_V3, INCEPTION_V3_KERAS, INCEPTION_V3_MINDCV, INCEPTION_V3_PADDLECLAS
-from zoo.models.inception_v4 import INCEPTION_V4, INCEPTION_V4_PADDLECLAS, INCEPTION_V4_SLIM
+from zoo.models.inception_v4 import INCEPTION_V4, INCEPTION_V4_MINDCV, INCEPTION_V4_PADDLECLAS, INCEPTION_V4_SLIM
 from zoo.models.xception import XCEPTION, XCEPTION_KERAS, XCEPTION_MINDCV
 from zoo.models.xception_aligned import XCEPTION_ALIGNED
 
@@ -22,6 +22,7 @@ MODELS: dict[str, Model] = {
         INCEPTION_V3_KERAS,
         INCEPTION_V3_PADDLECLAS,
         INCEPTION_V4,
+        INCEPTION_V4_MINDCV,
         INCEPTION_V4_SLIM,
         INCEPTION_V4_PADDLECLAS,
         INCEPTION_RESNET_V1,
@@ -34,10 +35,26 @@ MODELS: dict[str, Model] = {
     )
 }
 
-ALIASES: dict[str, str] = {"inception_v2": "bninception"} | {
+ALIASES: dict[str, str] = {"inception_v2": "bninception", "legacy_xception": "xception"} | {
     alias: model.name
     for model in MODELS.values()
     for publisher in model.publishers[:1]
     if (alias := f"{model.name.partition('.')[0]}.{publisher}") not in MODELS
 }
 """Other names of the same values, settings included: `inception_v3.torchvision` is `inception_v3`."""
+
+PUBLISHERS: dict[str, str] = {
+    "cadene": "Cadene",
+    "keras": "Keras",
+    "mindcv": "mindcv",
+    "mmpretrain": "mmpretrain",
+    "paddleclas": "PaddleClas",
+    "pytorch_fid": "pytorch-fid",
+    "slim": "TF-slim",
+    "timm": "timm",
+    "torch_fidelity": "torch-fidelity",
+    "torchvision": "torchvision",
+    "zhulf": "zhulf0804",
+}
+"""The publishers as they are called in text. Cadene's is pretrained-models.pytorch, zhulf0804's a PyTorch repository of
+Inception-v4 and Inception-ResNet-v2."""

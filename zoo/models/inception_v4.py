@@ -151,6 +151,14 @@ INCEPTION_V4 = inception_v4(
     dropout=0.0,
 )
 
+INCEPTION_V4_MINDCV = inception_v4(
+    name="inception_v4.mindcv",
+    publishers=("mindcv",),
+    preprocess=Preprocess(resize=341, mean=IMAGENET_MEAN, std=IMAGENET_STD),
+    norm=Norm(decay=0.9997),
+    dropout=0.2,
+)
+
 INCEPTION_V4_SLIM = inception_v4(
     name="inception_v4.slim",
     publishers=("slim",),

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import weights
+from weights import published
 from weights.checkpoints import Checkpoint
+from weights.remote import is_address
 from zoo.data import Dataset
 from zoo.errors import TrainingError
 from zoo.frameworks import FRAMEWORKS
@@ -135,9 +137,15 @@ def schedule(a: Arguments, steps: int) -> Schedule:
 
 
 def checkpoints(paths: Iterable[str], flag: str = "--ckpt_path") -> Iterator[Path]:
-    """The files that a flag names; for a folder all its checkpoints, sorted. Raises TrainingError, naming the flag."""
+    """The files that a flag names; for a folder all its checkpoints, sorted. Raises TrainingError, naming the flag.
+
+    Names of published weights and addresses (`weights.remote`) stay as they are.
+    """
     for given in paths:
         path = Path(given)
+        if is_address(given) or (published.find(given) and not path.exists()):
+            yield path
+            continue
         if not path.exists():  # mindcv's documents write -best, its code _best
             other = path.with_name(path.name.replace("-best.", "_best."))
             other = other if other.exists() else path.with_name(path.name.replace("_best.", "-best."))

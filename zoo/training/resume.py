@@ -50,10 +50,19 @@ def resumed_state(a: Arguments) -> State | None:
 def initial_weights(a: Arguments) -> Path | None:
     """The checkpoint whose weights a new run starts with: of --pretrained, --ckpt_path or --model, in this order."""
     if a.pretrained:
-        return weights.published.fetch(weights.resolve(a.model).name)
+        return pretrained(a)
     if a.ckpt_path:
         return _file(a.ckpt_path[0], "--ckpt_path")
     return Path(a.model) if weights.is_checkpoint(a.model) else None
+
+
+def pretrained(a: Arguments) -> Path:
+    """The name of the published weights that --pretrained stands for; they are downloaded now."""
+    if weights.is_checkpoint(a.model):
+        return Path(a.model)
+    row = weights.published.choose(weights.resolve(a.model), name=a.model)
+    weights.remote.fetch(row)
+    return Path(row.name)
 
 
 def start_position(a: Arguments, state: State, loader: Loader) -> Position:
