@@ -90,6 +90,24 @@ def test_on_the_command_line(capsys, monkeypatch):
     assert main(["diff", "inception_v3", "inception_v9"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "exact"),
+    [
+        ("inception_v4", "inception_v4.mindcv", [True, True]),
+        ("inception_v4", "inception_v4.slim", [True, True]),
+        ("inception_v4", "inception_v4.paddleclas", [False, False]),
+        ("xception", "xception.mindcv", [False, False]),
+    ],
+)
+def test_exact_conversions(first, second, exact, capsys):
+    document = compare(first, second, run=False)
+    assert [row["exact"] for row in document["conversions"]] == exact
+    assert all(row["exact"] == (row["why"] == "") for row in document["conversions"])
+    assert main(["diff", first, second, "--no-run"]) == 0
+    out = capsys.readouterr().out
+    assert (f"exactly from {first} to {second}" in out, "No conversion" in out) == (exact[0], not exact[0])
+
+
 def test_nodes_are_shown_as_they_are_written():
     assert show(Conv(64, (1, 7), stride=2) >> Relu()) == "Conv(64, kernel=(1, 7), stride=2) >> Relu()"
     node = Residual(concat(AvgPool(), Conv(8)), Conv(8, norm=False), scale=0.5)

@@ -17,7 +17,7 @@ from weights.checkpoints import Checkpoint, counterpart, open_checkpoint, resolv
 from weights.flavours import transfer
 from weights.formats.tensors import Tensor
 from weights.manifest import check
-from weights.names import Naming
+from weights.names import Naming, Source
 from weights.recognise import variant
 from weights.sources import all_sources
 from weights.sources.native import NATIVE, Native
@@ -196,10 +196,20 @@ def _publishers_hint(model: Model, chosen: Target) -> str:
     sources = [
         name
         for name, source in all_sources().items()
-        if source.framework == chosen.source and name not in NATIVE and model.name in source.models
+        if source.framework == chosen.source and name not in NATIVE and _has(source, model)
     ]
     names = f"its names are those of zoo.build({model.name!r}, {chosen.source!r}), which no publisher's class can load"
     return f"{names}; --to {' or --to '.join(sources)} writes a publisher's" if sources else names
+
+
+def _has(source: Source, model: Model) -> bool:
+    """Whether a publisher has a network that computes what `model` does."""
+    family = model.name.partition(".")[0]
+    return model.name in source.models or any(
+        same_network(model, counterpart(model, models()[name]))
+        for name in source.models
+        if name in models() and name.partition(".")[0] == family
+    )
 
 
 def _for_source(arrays: Mapping[str, Array], model: Model, to: str) -> tuple[Mapping[str, Array], Naming, list[str]]:

@@ -28,8 +28,8 @@ def test_mmpretrains_names_are_torchvisions():
 
 def test_zhulfs_tensors_are_mindcvs_but_for_the_names_published():
     """435 of 449 trainable names of Inception-v4 agree; "brance_3" (12) and the classifier (2) do not."""
-    model = MODELS["inception_v4"]
-    theirs, mindcvs = (SOURCES[source].naming(model).keys for source in ("zhulf", "mindcv"))
+    theirs = SOURCES["zhulf"].naming(MODELS["inception_v4"]).keys
+    mindcvs = SOURCES["mindcv"].naming(MODELS["inception_v4.mindcv"]).keys
     plain = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 
     def in_torchs_words(key):

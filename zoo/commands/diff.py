@@ -40,6 +40,14 @@ def show(document: dict[str, Any]) -> None:
         if name != asked:
             print(f"{asked} is {name}.")
     print(f"{first} and {second} are {same}.")
+    exact = [(row["from"], row["to"]) for row in document["conversions"] if row["exact"]]
+    if first == second:
+        pass
+    elif exact:
+        print(f"Weights convert exactly {' and '.join(f'from {a} to {b}' for a, b in exact)}:")
+        print(f"  zoo convert FILE OUT --model {exact[0][1]}")
+    else:
+        print("No conversion of weights makes them equal.")
     if not document["weights_fit"]:
         print("The weights of one do not fit the other: names or shapes of tensors differ.")
     elif document["max_rel_difference"] is not None:
