@@ -168,8 +168,7 @@ def open_checkpoint(
         if preprocess_from:
             candidates = [_described(metadata, tensors, source)]
         else:
-            known = row.source if row and source is None else source
-            tensors, candidates = recognise_part(tensors, removed, known, num_classes, prefix, wanted)
+            tensors, candidates = recognise_part(tensors, removed, source, num_classes, prefix, wanted)
             if row:
                 candidates, metadata = _with_row(row, candidates, metadata)
             candidates, metadata, said_by = _with_config(files.config, candidates, metadata, notes)

@@ -94,6 +94,12 @@ def _digest(address: str) -> str:
 HALF, IMAGENET = ((0.5,) * 3, (0.5,) * 3), (IMAGENET_MEAN, IMAGENET_STD)
 
 
+LEGACY_XCEPTION = (
+    "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-cadene/xception-43020ad28.pth"
+)
+"""Where timm's own source says that its weights of this network are; those of the others are on the hub."""
+
+
 def _timm() -> Iterator[Published]:
     figure = "timm's results/results-imagenet.csv, commit aa4b5850"
     for name, resize, top1, top5 in (
@@ -118,7 +124,7 @@ def _timm() -> Iterator[Published]:
             name,
             ALIASES.get(network, network),
             "timm",
-            f"{HUB}timm/{name}",
+            LEGACY_XCEPTION if network == "legacy_xception" else f"{HUB}timm/{name}",
             Preprocess(resize, "bicubic", mean, std),
             "Apache-2.0",
             top1=top1,

@@ -9,7 +9,8 @@ from test_torch import build
 from torch import nn
 
 from backends.torch import network as backend
-from weights import SOURCES
+from weights import SOURCES, published
+from weights.published import OLD_NAMES, PUBLISHED
 from zoo.models import MODELS
 
 
@@ -104,3 +105,31 @@ def test_flavours_of_one_name_are_different_networks():
         backend.predict(build(MODELS[name], arrays), x)["logits"] for name in ("inception_v3", "inception_v3.mindcv")
     )
     assert error(one, other) > 1e-2
+
+
+def test_timms_rows_are_timms_own():
+    import_torchvision()
+    import timm
+
+    names = [row.name for row in PUBLISHED.values() if row.source == "timm"]
+    families = {name.partition(".")[0] for name in names}
+    theirs = [name for name in timm.list_pretrained() if name.partition(".")[0] in families]
+    assert sorted(theirs) == sorted(names)
+    for name in names:
+        row, cfg = PUBLISHED[name], timm.get_pretrained_cfg(name)
+        assert row.address == (f"hf-hub:{cfg.hf_hub_id}" if cfg.hf_hub_id else cfg.url)
+        how = row.preprocess
+        assert how.resize == int(cfg.input_size[-1] / cfg.crop_pct)
+        assert (how.interpolation, how.mean, how.std) == (cfg.interpolation, cfg.mean, cfg.std)
+        assert (row.size, row.classes, row.licence.lower()) == (cfg.input_size[-1], cfg.num_classes, cfg.license)
+
+
+def test_the_default_of_a_network_is_timms_default():
+    import_torchvision()
+    import timm
+
+    for name in ("inception_v4", "inception_resnet_v2", "xception41", "xception65", "xception71", "xception65p"):
+        assert published.of(name)[0].name == f"{name}.{timm.get_pretrained_cfg(name).tag}"
+    for old, new in OLD_NAMES.items():
+        with pytest.warns(UserWarning, match=new):
+            timm.create_model(old)
