@@ -46,10 +46,14 @@ def torchvision(model, folder, x):
 
 
 def cadene(model, folder, x):
+    """Files of 1001 classes are loaded by a class of 1001 classes, as the published ones are."""
     import_torchvision()
+    import torch
+
     name = {"inception_v4": "inceptionv4", "inception_resnet_v2": "inceptionresnetv2"}.get(model, model)
     module = importlib.import_module(f"pretrainedmodels.models.{name}")
-    return {"logits": run_torch(getattr(module, name)(num_classes=1000, pretrained=None), folder, x)}
+    classes = len(torch.load(folder / "ours.pth", weights_only=True)["last_linear.bias"])
+    return {"logits": run_torch(getattr(module, name)(num_classes=classes, pretrained=None), folder, x)}
 
 
 def mindcv(model, folder, x):
@@ -119,6 +123,9 @@ def keras(model, folder, x):
     assert all(np.array_equal(a, b) for a, b in zip(legacy, net.get_weights(), strict=True))
     for saved in ("theirs.weights.h5", "theirs.h5", "theirs.keras"):
         net.save_weights(folder / saved) if "weights" in saved else net.save(folder / saved)
+    bare = getattr(keras.applications, name[model])(weights=None, include_top=False)
+    bare.set_weights(net.get_weights()[:-2])
+    bare.save(folder / "bare.h5")
     return {"logits": keras.ops.convert_to_numpy(net(np.ascontiguousarray(x.transpose(0, 2, 3, 1)), training=False))}
 
 
