@@ -374,8 +374,10 @@ def save_recipe(a: Arguments, folder: Path) -> None:
         path = folder / f"{model.name}.json"
         with atomic_write(path) as part:
             part.write_text(to_json(model, indent=1) + "\n", encoding="utf-8")
-        start = resume.initial_weights(a)
-        a = a.replace(model=str(path), pretrained=False, ckpt_path=(str(start),) if start else ())
+        start = a.ckpt_path
+        if not start and (file := resume.initial_weights(a)):
+            start = (str(file),)
+        a = a.replace(model=str(path), pretrained=False, ckpt_path=start)
     save_yaml(a.replace(resume=None, resume_opt=False), folder / f"{model.name}.yaml")
 
 

@@ -330,7 +330,7 @@ def test_several_processes_set_their_device_before_they_meet(two_gpus, monkeypat
 # mindcv's own classes
 
 PEERS = {
-    "inception_v4": ("inception_v4", {}),
+    "inception_v4.mindcv": ("inception_v4", {}),
     "inception_v3.mindcv": ("inception_v3", {}),
     "googlenet.mindcv": ("googlenet", {"aux_logits": True}),
 }

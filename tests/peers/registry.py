@@ -41,11 +41,11 @@ TOLERANCE = 1e-5
 
 INTRODUCTION = f"""# Every published file, from its address to a prediction
 
-Made by `python tests/peers/registry.py`; do not edit. For each row of `zoo list --pretrained`, the publisher's own class
-saves a file, with random weights, on a server on localhost. `zoo fetch NAME` downloads and verifies it; `zoo predict`
-classifies scikit-learn's two photographs, as the row says that images are preprocessed, in the three frameworks. The
-last column is the largest difference between two frameworks' scores of the five most probable classes; the classes are
-the same in the same order. The bound is {TOLERANCE:g}.
+Made by `python tests/peers/registry.py`; do not edit. For each row of `zoo list --pretrained`, the publisher's own
+class saves a file, with random weights, on a server on localhost. `zoo fetch NAME` downloads and verifies it; `zoo
+predict` classifies scikit-learn's two photographs, as the row says that images are preprocessed, in the three
+frameworks. The last column is the largest difference between two frameworks' scores of the five most probable
+classes; the classes are the same in the same order. The bound is {TOLERANCE:g}.
 
 | weights | saved by | network | preprocessing from | scores differ by |
 |---|---|---|---|---|
@@ -53,7 +53,7 @@ the same in the same order. The bound is {TOLERANCE:g}.
 
 
 def saved_by(row):
-    """The publisher whose class saves the row's file: mmpretrain's cannot be installed, and has torchvision's tensors."""
+    """Whose class saves the row's file. mmpretrain's cannot be installed; it has torchvision's tensors."""
     return {"mmpretrain": "torchvision"}.get(row.source, row.source)
 
 
