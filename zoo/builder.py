@@ -97,7 +97,7 @@ def build(
     if pretrained and not (isinstance(model, str) and is_address(model)):  # an address brings its weights along
         if checkpoint is not None or wanted is None:
             raise SpecError("pretrained: expected a model, and no checkpoint beside it")
-        checkpoint = weights.published.choose(wanted, pretrained, str(model)).name
+        checkpoint = weights.published.choose(wanted, pretrained, model if isinstance(model, str) else "").name
     if checkpoint is None and isinstance(model, str | Path) and weights.is_checkpoint(model):
         checkpoint = model
     if checkpoint is None and wanted is None:
