@@ -20,7 +20,7 @@ from zoo.errors import WeightsError
 from zoo.language.diff import same_network
 from zoo.language.model import IMAGENET_MEAN, IMAGENET_STD, Model, Preprocess
 from zoo.language.trace import trace
-from zoo.models import ALIASES
+from zoo.models import ALIASES, MODELS
 
 HUB = "hf-hub:"
 """Begins the name of a folder of the Hugging Face hub: hf-hub:OWNER/NAME[@REVISION]."""
@@ -66,12 +66,12 @@ class Published:
     @property
     def spec(self) -> Model:
         """The network with this row's preprocessing."""
-        return replace(models()[self.model], preprocess=self.preprocess)
+        return replace(MODELS[self.model], preprocess=self.preprocess)
 
     @property
     def size(self) -> int:
         """Side of the input, in pixels."""
-        return models()[self.model].size
+        return MODELS[self.model].size
 
     @property
     def bytes(self) -> int:
@@ -167,7 +167,7 @@ def _others() -> Iterator[Published]:
         ("inception_resnet_v2", "inceptionresnetv2-520b38e4.pth", 1001, 80.170, 95.234),
         ("xception", "xception-43020ad28.pth", 1000, 78.888, 94.292),
     ):
-        how = models()[network].preprocess
+        how = MODELS[network].preprocess
         yield Published(
             f"{network}.cadene_in1k", network, "cadene", cadene + file, replace(how, interpolation="bilinear"),
             "BSD-3-Clause", classes, top1, top5, readme,
@@ -188,7 +188,7 @@ def _others() -> Iterator[Published]:
         folder = {"inception_v3": "inceptionv3", "inception_v4": "inceptionv4"}.get(network, network)
         yield Published(
             f"{network}.mindcv{tag}_in1k", f"{network}.mindcv", "mindcv", address,
-            models()[f"{network}.mindcv"].preprocess, "Apache-2.0", 1000, top1, top5,
+            MODELS[f"{network}.mindcv"].preprocess, "Apache-2.0", 1000, top1, top5,
             f"mindcv's configs/{folder}/README.md, commit {commit}", aux=network in ("googlenet", "inception_v3"),
             note="its README says 224 pixels, its recipe 299" if tag == "_v2" else "",
         )  # fmt: skip
@@ -208,7 +208,7 @@ def _others() -> Iterator[Published]:
         flavour = f"{network}.paddleclas{tail}"
         yield Published(
             f"{flavour}_in1k", flavour, "paddleclas", f"{paddleclas}{file}_pretrained.pdparams",
-            models()[flavour].preprocess, "Apache-2.0", 1000, top1, top5, table, aux=network == "googlenet",
+            MODELS[flavour].preprocess, "Apache-2.0", 1000, top1, top5, table, aux=network == "googlenet",
         )  # fmt: skip
 
     keras = "https://storage.googleapis.com/tensorflow/keras-applications/"
@@ -279,7 +279,7 @@ def _spellings(network: str) -> Iterator[str]:
 def of(model: str) -> list[Published]:
     """The rows of a network, by its name, in the order of its publishers; the first is what `pretrained=True` takes."""
     rows = [row for row in PUBLISHED.values() if row.model == model]
-    publishers = models()[model].publishers if rows else ()
+    publishers = MODELS[model].publishers if rows else ()
     return sorted(rows, key=lambda row: publishers.index(row.source))
 
 
@@ -299,7 +299,7 @@ def choose(model: Model, pretrained: str | bool = True, name: str = "") -> Publi
     rows = of(model.name) + [
         row
         for row in PUBLISHED.values()
-        if network is not None and row.model != model.name and same_network(models()[row.model], network)
+        if network is not None and row.model != model.name and same_network(MODELS[row.model], network)
     ]
     if not rows:
         raise WeightsError(f"{model.name}: nobody has published weights of it; `zoo list --pretrained` shows all")
