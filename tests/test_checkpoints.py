@@ -49,14 +49,25 @@ VARIANTS = [(*table, aux) for table in TABLES for aux in ([True, False] if MODEL
 
 @pytest.mark.parametrize(("source", "name", "aux"), VARIANTS)
 def test_every_source_and_network_is_recognised(tmp_path, source, name, aux):
-    model = configure(MODELS[name], num_classes=7, in_channels=1, width=0.25, aux=aux)
+    classes = 7 if MODELS[name].num_classes == 1000 else MODELS[name].num_classes
+    model = configure(MODELS[name], num_classes=classes, in_channels=1, width=0.25, aux=aux)
     about = weights.open_checkpoint(save(tmp_path, source, model, weights.initial(model))).document()
     assert source in about["sources"]
-    assert (about["model"], about["num_classes"], about["in_channels"]) == (name, 7, 1)
+    assert (about["model"], about["num_classes"], about["in_channels"]) == (name, classes, 1)
     assert about["width"] == 0.25
     assert about["aux"] == [aux.name for aux in model.aux]
     assert about["dtypes"]["float32"] == about["tensors"]
     assert not about["preprocess_known"]
+
+
+def test_the_network_of_fid_is_told_by_its_classes(tmp_path):
+    """Its tensors have the names of torchvision's without auxiliary heads."""
+    for classes, found in ((1008, "inception_v3.fid"), (1000, "inception_v3"), (10, "inception_v3")):
+        model = configure(MODELS["inception_v3.fid"], num_classes=classes, width=0.25)
+        file = save(tmp_path, "pytorch_fid", model, weights.initial(model))
+        assert weights.open_checkpoint(file).model.name == found
+        for wanted in ("inception_v3", "inception_v3.fid"):
+            assert weights.open_checkpoint(file, model=wanted).model.name == wanted
 
 
 @pytest.mark.parametrize("source", NATIVE)

@@ -22,6 +22,7 @@ FIGURES = [
     ("inception_resnet_v2", 55_843_464, 55_843_464, 13.156),
     ("inception_resnet_v2.slim", 55_843_464, 59_211_120, 13.156),
     ("inception_v3", 23_834_568, 27_161_264, 5.713),
+    ("inception_v3.fid", 23_850_960, 23_850_960, 5.713),
     ("inception_v3.keras", 23_834_568, 23_834_568, 5.713),
     ("inception_v3.mindcv", 23_834_568, 27_161_264, 5.713),
     ("inception_v3.paddleclas", 23_834_568, 23_834_568, 5.713),
@@ -116,6 +117,7 @@ def test_info_at_another_size():
 def test_list_models_takes_a_pattern():
     assert zoo.list_models("inception_v3*") == [
         "inception_v3",
+        "inception_v3.fid",
         "inception_v3.keras",
         "inception_v3.mindcv",
         "inception_v3.paddleclas",
@@ -192,6 +194,7 @@ SETTINGS = [
     ("inception_resnet_v2", 1e-3, 0.9, 0.0, 299, 333, "bicubic", "half"),
     ("inception_resnet_v2.slim", 1e-3, 0.9997, 0.2, 299, 341, "bilinear", "half"),
     ("inception_v3", 1e-3, 0.9, 0.5, 299, 342, "bilinear", "half"),
+    ("inception_v3.fid", 1e-3, 0.9, 0.0, 299, 299, "tf1_bilinear", "uint8"),
     ("inception_v3.keras", 1e-3, 0.99, 0.0, 299, 341, "bilinear", "half"),
     ("inception_v3.mindcv", 1e-3, 0.9997, 0.2, 299, 341, "bilinear", "imagenet"),
     ("inception_v3.paddleclas", 1e-5, 0.9, 0.2, 299, 320, "bilinear", "imagenet"),
@@ -215,6 +218,7 @@ SETTINGS = [
 ]
 MEANS = {
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "uint8": ((128 / 255,) * 3, (128 / 255,) * 3),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "caffe": ((104 / 255, 117 / 255, 128 / 255), (1 / 255, 1 / 255, 1 / 255)),
 }

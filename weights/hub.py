@@ -125,7 +125,10 @@ class Config:
         resize = model.preprocess.resize * size // model.size
         if self.crop_pct:
             resize = math.floor(size / self.crop_pct)
-        return replace(model, size=size, preprocess=replace(model.preprocess, resize=resize, **self.preprocess))
+            changes = {"fit": "crop", **self.preprocess}
+        else:
+            changes = dict(self.preprocess)
+        return replace(model, size=size, preprocess=replace(model.preprocess, resize=resize, **changes))
 
 
 def read_config(path: Path) -> Config:

@@ -231,6 +231,19 @@ def _others() -> Iterator[Published]:
             figure="", digest=f"md5:{bare_md5}", note="without a classifier: give num_classes",
         )  # fmt: skip
 
+    releases = "https://github.com/{}-2015-12-05-6726825d.pth"
+    for name, source, path in (
+        ("torch_fidelity_2015", "torch_fidelity", "toshas/torch-fidelity/releases/download/v0.2.0/weights-inception"),
+        ("pytorch_fid_2015", "pytorch_fid", "mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception"),
+    ):
+        how = MODELS["inception_v3.fid"].preprocess
+        if source == "pytorch_fid":
+            how = Preprocess(299, "torch_bilinear", fit="stretch")
+        yield Published(
+            f"inception_v3.{name}", "inception_v3.fid", source, releases.format(path), how, "Apache-2.0", 1008,
+            note="Google's graph of 2015-12-05, for FID",
+        )  # fmt: skip
+
     yield Published(
         "inception_v3.mmpretrain_in1k", "inception_v3", "mmpretrain",
         "https://download.openmmlab.com/mmclassification/v0/inception-v3/"

@@ -116,7 +116,7 @@ def recognise(
         if not found and published.head and all(_rows_present(table, published, paths, head=False)):
             trunks += _trunk(tensors, name, naming, num_classes)
     if found:
-        return found
+        return _told_by_classes(found, wanted)
     if trunks and num_classes is not None:
         return _distinct(trunks)
     if trunks:
@@ -143,6 +143,18 @@ def recognise(
     published = next(one for source_name, one, _ in tables if (source_name, one.name) == nearest)
     problem = problems.get(nearest) or _problem(tensors, all_sources()[name].naming(published))
     raise NotRecognised(f"not a file of any known source; the nearest is {name}'s {problem}", shares[nearest])
+
+
+def _told_by_classes(found: list[Candidate], wanted: Model | None) -> list[Candidate]:
+    """The candidates that the number of classes leaves, and those of the wanted network.
+
+    inception_v3.fid has the names and shapes of torchvision's inception_v3, but for its 1008 classes: a network that is
+    published with another number of classes than ImageNet's is only taken for what a file holds if it has that number.
+    """
+    own = [c for c in found if c.published.num_classes != Model.num_classes]
+    kept = [c for c in own if c.model.num_classes == c.published.num_classes] or [c for c in found if c not in own]
+    chosen = [c for c in found if c in kept or (wanted is not None and c.published.name == wanted.name)]
+    return chosen or found
 
 
 def recognise_part(

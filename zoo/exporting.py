@@ -154,6 +154,7 @@ def preprocessing(model: Model) -> str:
     how = model.preprocess
     return json.dumps(
         {
+            "fit": how.fit,
             "resize": how.resize,
             "crop": model.size,
             "interpolation": how.interpolation,

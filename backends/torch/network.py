@@ -20,7 +20,7 @@ from backends.predict import tape as record
 from weights.manifest import check
 from zoo.frameworks import FRAMEWORKS
 from zoo.language.geometry import border, pair, reach
-from zoo.language.model import Model, Norm
+from zoo.language.model import PILLOW, Model, Norm
 from zoo.language.nodes import AdaptiveAvgPool, AvgPool, Box, Head, MaxPool, Residual
 from zoo.language.trace import InputCheck, parameters, trace
 
@@ -230,13 +230,17 @@ KIT: Kit[nn.Module] = Kit(
 
 
 def _timm_config(model: Model) -> dict[str, Any]:
-    """The input size and preprocessing, as `timm.data.resolve_data_config` reads them."""
+    """The input size and preprocessing, as `timm.data.resolve_data_config` reads them.
+
+    timm resizes with Pillow: its nearest to "torch_bilinear" and "tf1_bilinear" is "bilinear".
+    """
     preprocess, first = model.preprocess, trace(model).first_conv
     return {
         "input_size": (model.in_channels, model.size, model.size),
         "num_classes": model.num_classes,
-        "interpolation": preprocess.interpolation,
+        "interpolation": preprocess.interpolation if preprocess.interpolation in PILLOW else "bilinear",
         "crop_pct": model.size / preprocess.resize,
+        "crop_mode": "squash" if preprocess.fit == "stretch" else "center",
         "mean": preprocess.mean[: model.in_channels],
         "std": preprocess.std[: model.in_channels],
         "first_conv": f"{first.path}.conv" if first else "",

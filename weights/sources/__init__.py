@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 
 from weights.names import Source
 from weights.sources.cadene import CADENE
+from weights.sources.fid import PYTORCH_FID, TORCH_FIDELITY
 from weights.sources.keras import KERAS, KERAS_POSITIONS
 from weights.sources.mindcv import MINDCV
 from weights.sources.mmpretrain import MMPRETRAIN
@@ -26,7 +27,9 @@ SOURCES: dict[str, Source] = {
     "mindcv": MINDCV,
     "mmpretrain": MMPRETRAIN,
     "paddleclas": PADDLECLAS,
+    "pytorch_fid": PYTORCH_FID,
     "timm": TIMM,
+    "torch_fidelity": TORCH_FIDELITY,
     "torchvision": TORCHVISION,
     "zhulf": ZHULF,
 }

@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import InputError
-from zoo.language.model import Model
+from zoo.language.model import UNFILTERED, Model
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+
+Indices = NDArray[np.intp]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 """How names of image files end, in lower case."""
@@ -99,14 +101,24 @@ def sample_photographs() -> list[Image]:
 
 
 def preprocess(image: Image, model: Model, size: int | None = None) -> NDArray[np.float32]:
-    """Resize the shorter side, crop the central square and normalise, as `model.preprocess` says: [3, size, size].
+    """Resize, crop and normalise an RGB image, as `model.preprocess` says: [3, size, size].
 
-    At another `size` than the model's own, the shorter side is scaled in proportion.
+    At another `size` than the model's own, the size to which images are resized changes in proportion.
     """
+    how = model.preprocess
+    size = model.size if size is None else size
+    square = _cropped(image, model, size) if how.fit == "crop" else resized(image, (size, size), how.interpolation)
+    pixels = square / 255
+    if how.channels == "BGR":
+        pixels = pixels[..., ::-1]
+    return ((pixels - how.mean) / how.std).transpose(2, 0, 1).astype(np.float32)
+
+
+def _cropped(image: Image, model: Model, size: int) -> NDArray[np.float64]:
+    """The central square of an image, from 0 to 255: [size, size, 3]."""
     from PIL.Image import Resampling
 
     how = model.preprocess
-    size = model.size if size is None else size
     shorter = round(how.resize * size / model.size)
     width, height = (shorter * side // min(image.size) for side in image.size)
     left, top = round((width - size) / 2), round((height - size) / 2)
@@ -117,7 +129,30 @@ def preprocess(image: Image, model: Model, size: int | None = None) -> NDArray[n
         across, down = image.size[0] / width, image.size[1] / height
         right, bottom = min((left + size) * across, image.size[0]), min((top + size) * down, image.size[1])
         square = image.resize((size, size), filter_, (max(0, left * across), max(0, top * down), right, bottom))
-    pixels = np.asarray(square, np.float64) / 255
-    if how.channels == "BGR":
-        pixels = pixels[..., ::-1]
-    return ((pixels - how.mean) / how.std).transpose(2, 0, 1).astype(np.float32)
+    return np.asarray(square, np.float64)
+
+
+def resized(image: Image, size: tuple[int, int], interpolation: str) -> NDArray[np.float64]:
+    """An RGB image at another size (width, height), from 0 to 255: [height, width, 3].
+
+    `interpolation` is one of `Preprocess`, or another name of a filter of Pillow's.
+    """
+    from PIL.Image import Resampling
+
+    if interpolation not in UNFILTERED:
+        return np.asarray(image.resize(size, Resampling[interpolation.upper()]), np.float64)
+    pixels = np.asarray(image, np.float64)
+    for axis, length in ((1, size[0]), (0, size[1])):
+        lower, upper, share = _neighbours(pixels.shape[axis], length, interpolation)
+        share = share.reshape(-1, *(1,) * (2 - axis))
+        pixels = pixels.take(lower, axis) * (1 - share) + pixels.take(upper, axis) * share
+    return pixels
+
+
+def _neighbours(length: int, target: int, interpolation: str) -> tuple[Indices, Indices, NDArray[np.float64]]:
+    """For each of `target` pixels of a row, the two of `length` that it lies between, and the share of the second."""
+    positions = np.arange(target) * (length / target)
+    if interpolation == "torch_bilinear":
+        positions = np.maximum(positions + (length / target - 1) / 2, 0)
+    lower = np.minimum(positions.astype(np.intp), length - 1)
+    return lower, np.minimum(lower + 1, length - 1), positions - lower

@@ -147,7 +147,10 @@ _SCHEMAS: dict[str, dict[str, Any]] = {
     "ConvPadding": {"enum": ["half", "valid", "same"]},
     "PoolPadding": {"enum": ["half", "valid", "same", "ceil"]},
     "Literal['half', 'valid']": {"enum": ["half", "valid"]},
-    "Literal['bilinear', 'bicubic']": {"enum": ["bilinear", "bicubic"]},
+    "Literal['bilinear', 'bicubic', 'torch_bilinear', 'tf1_bilinear']": {
+        "enum": ["bilinear", "bicubic", "torch_bilinear", "tf1_bilinear"]
+    },
+    "Literal['crop', 'stretch']": {"enum": ["crop", "stretch"]},
     "Literal['RGB', 'BGR']": {"enum": ["RGB", "BGR"]},
     "Node": {"$ref": "#/$defs/node"},
     "Node | None": {"anyOf": [{"$ref": "#/$defs/node"}, _NULL]},

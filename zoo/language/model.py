@@ -42,25 +42,41 @@ class Norm:
             raise SpecError(f"{self}: eps and decay must be numbers from 0 to 1")
 
 
+PILLOW, UNFILTERED = ("bilinear", "bicubic"), ("torch_bilinear", "tf1_bilinear")
+"""Interpolations: Pillow's, which filter when an image shrinks, and others that do not."""
+
+
 @dataclass(frozen=True)
 class Preprocess:
     """How the publisher turns an RGB image into the network's input.
 
-    The shorter side is resized to `resize` pixels, the central square of `Model.size` pixels is cropped, and
-    y = (x / 255 - mean) / std for each channel, in the order of `channels`. (TF-slim crops 87.5% of each side and does
-    not keep the aspect ratio, and Keras leaves resizing to its users: this is the nearest form for both.)
+    With fit="crop", the shorter side is resized to `resize` pixels, and the central square of `Model.size` pixels is
+    cropped. With fit="stretch", the whole image is resized to that square, whatever its aspect ratio, and `resize` is
+    the square's side. Then y = (x / 255 - mean) / std for each channel, in the order of `channels`. (TF-slim crops
+    87.5% of each side and does not keep the aspect ratio, and Keras leaves resizing to its users: fit="crop" is the
+    nearest form for both.)
+
+    Interpolations: "bilinear" and "bicubic" are Pillow's, which average over all pixels when an image shrinks, and
+    round to 8 bits. With fit="stretch" also "torch_bilinear", which is PyTorch's F.interpolate(mode="bilinear",
+    align_corners=False), and "tf1_bilinear", TensorFlow 1's resize_bilinear(align_corners=False): both interpolate
+    between the nearest four pixels only, and do not round. The first maps centres of pixels to each other, the second
+    their top left corners.
     """
 
     resize: int
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    interpolation: Literal["bilinear", "bicubic", "torch_bilinear", "tf1_bilinear"] = "bilinear"
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     channels: Literal["RGB", "BGR"] = "RGB"
+    fit: Literal["crop", "stretch"] = "crop"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "resize", integer(self.resize, "preprocess: resize"))
-        if self.interpolation not in ("bilinear", "bicubic") or self.channels not in ("RGB", "BGR"):
-            raise SpecError(f"{self}: interpolation must be bilinear or bicubic, channels RGB or BGR")
+        if self.channels not in ("RGB", "BGR") or self.fit not in ("crop", "stretch"):
+            raise SpecError(f"{self}: channels must be RGB or BGR, fit crop or stretch")
+        allowed = (*PILLOW, *UNFILTERED) if self.fit == "stretch" else PILLOW
+        if self.interpolation not in allowed:
+            raise SpecError(f"{self}: interpolation must be {' or '.join(allowed)}, with fit={self.fit!r}")
         for name, values, low in (("mean", self.mean, -1e6), ("std", self.std, 1e-6)):
             if not isinstance(values, tuple) or len(values) != 3 or not all(within(v, low, 1e6) for v in values):
                 raise SpecError(f"preprocess: {name} must be three numbers{' above 0' * (low > 0)}, not {values!r}")
@@ -68,10 +84,11 @@ class Preprocess:
     def describe(self, size: int) -> str:
         """What is done to an image for an input of `size` x `size` pixels, in words."""
         mean, std = (" ".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
-        return (
-            f"shorter side resized to {self.resize} ({self.interpolation}), center crop of {size} x {size}, "
-            f"{self.channels}, mean {mean}, std {std}"
-        )
+        if self.fit == "stretch":
+            resized = f"whole image resized to {size} x {size} ({self.interpolation})"
+        else:
+            resized = f"shorter side resized to {self.resize} ({self.interpolation}), center crop of {size} x {size}"
+        return f"{resized}, {self.channels}, mean {mean}, std {std}"
 
 
 NAME = r"[A-Za-z0-9][\w.-]*"

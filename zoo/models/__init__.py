@@ -4,7 +4,13 @@ from zoo.language.model import Model
 from zoo.models.bninception import BNINCEPTION
 from zoo.models.googlenet import GOOGLENET, GOOGLENET_MINDCV, GOOGLENET_PADDLECLAS, GOOGLENET_SLIM
 from zoo.models.inception_resnet import INCEPTION_RESNET_V1, INCEPTION_RESNET_V2, INCEPTION_RESNET_V2_SLIM
-from zoo.models.inception_v3 import INCEPTION_V3, INCEPTION_V3_KERAS, INCEPTION_V3_MINDCV, INCEPTION_V3_PADDLECLAS
+from zoo.models.inception_v3 import (
+    INCEPTION_V3,
+    INCEPTION_V3_FID,
+    INCEPTION_V3_KERAS,
+    INCEPTION_V3_MINDCV,
+    INCEPTION_V3_PADDLECLAS,
+)
 from zoo.models.inception_v4 import INCEPTION_V4, INCEPTION_V4_MINDCV, INCEPTION_V4_PADDLECLAS, INCEPTION_V4_SLIM
 from zoo.models.xception import XCEPTION, XCEPTION_KERAS, XCEPTION_MINDCV
 from zoo.models.xception_aligned import XCEPTION_ALIGNED
@@ -21,6 +27,7 @@ MODELS: dict[str, Model] = {
         INCEPTION_V3_MINDCV,
         INCEPTION_V3_KERAS,
         INCEPTION_V3_PADDLECLAS,
+        INCEPTION_V3_FID,
         INCEPTION_V4,
         INCEPTION_V4_MINDCV,
         INCEPTION_V4_SLIM,

@@ -4,6 +4,11 @@ https://arxiv.org/abs/1512.00567, figures 5 to 8 and 10, table 1.
 The bare name is torchvision's network, which is timm's and mmpretrain's too: its average pools count the padded
 zeros. mindcv's, like TF-slim's and Keras's, does not count them; with the same weights, logits differ by eight
 percent. PaddleClas's counts them, with an epsilon of 1e-5. Keras's and PaddleClas's have no auxiliary head.
+
+The network with which FID is computed is Google's of 2015-12-05, as pytorch-fid and torch-fidelity port it: 1008
+classes, average pools that do not count padding, and a max pool in the last block. Images are resized as TensorFlow 1
+does, which torch-fidelity follows; pytorch-fid resizes as PyTorch does.
+
 Torchvision feeds its ported weights (x - 0.5) / 0.5, which it writes as ImageNet statistics followed by
 `transform_input`; the two together are one affine map, given here once. Without weights, torchvision omits
 `transform_input`.
@@ -51,7 +56,7 @@ def reduction_b() -> Concat:
     )
 
 
-def inception_c(pool: AvgPool) -> Concat:
+def inception_c(pool: AvgPool | MaxPool) -> Concat:
     """Figure 7, the 8 x 8 grid."""
     split = concat(Conv(384, ROW3), Conv(384, COL3))
     return concat(
@@ -70,7 +75,10 @@ def inception_v3(
     pool: AvgPool,
     dropout: float,
     aux: tuple[Aux, ...] = (),
+    last_pool: AvgPool | MaxPool | None = None,
+    num_classes: int = 1000,
 ) -> Model:
+    """`last_pool` is the pool of the last block, by default `pool`."""
     return Model(
         name=name,
         paper="arXiv:1512.00567",
@@ -95,10 +103,11 @@ def inception_v3(
             mixed_6e=inception_b(pool, 192),
             mixed_7a=reduction_b(),
             mixed_7b=inception_c(pool),
-            mixed_7c=inception_c(pool),
+            mixed_7c=inception_c(last_pool or pool),
         ),
         head=Head(dropout=dropout),
         aux=aux,
+        num_classes=num_classes,
     )
 
 
@@ -140,4 +149,15 @@ INCEPTION_V3_PADDLECLAS = inception_v3(
     norm=Norm(eps=1e-5),
     pool=AvgPool(count_include_pad=True),
     dropout=0.2,
+)
+
+INCEPTION_V3_FID = inception_v3(
+    name="inception_v3.fid",
+    publishers=("torch_fidelity", "pytorch_fid"),
+    preprocess=Preprocess(299, "tf1_bilinear", (128 / 255,) * 3, (128 / 255,) * 3, fit="stretch"),
+    norm=Norm(),
+    pool=AvgPool(count_include_pad=False),
+    last_pool=MaxPool(3, 1, "half"),
+    dropout=0.0,
+    num_classes=1008,
 )

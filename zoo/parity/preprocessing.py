@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 import weights
 from backends import worker
-from zoo.data.images import image_files, read_image, sample_photographs
+from zoo.data.images import image_files, read_image, resized, sample_photographs
 from zoo.errors import SpecError
-from zoo.language.model import IMAGENET_MEAN, IMAGENET_STD, Model
+from zoo.language.model import IMAGENET_MEAN, IMAGENET_STD, UNFILTERED, Model
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -57,7 +57,7 @@ class Pipeline:
     size            side of the square, in pixels
     resize          the shorter side before the central crop; None: the whole image is resized to the square, whatever
                     its shape
-    interpolation   a name of Pillow's
+    interpolation   as `zoo.data.images.resized` takes it
     reverse         whether channels come as BGR
     mean, std       y = (x / 255 - mean) / std, for each channel in the order in which they come
     """
@@ -71,21 +71,19 @@ class Pipeline:
 
     def geometry(self, image: Image) -> Array:
         """The square, RGB, float64 between 0 and 1: [size, size, 3]."""
-        from PIL.Image import Resampling
-
-        how = Resampling[self.interpolation.upper()]
         if self.resize is None:
-            return np.asarray(image.resize((self.size, self.size), how), np.float64) / 255
+            return resized(image, (self.size, self.size), self.interpolation) / 255
         width, height = (self.resize * side // min(image.size) for side in image.size)
         left, top = round((width - self.size) / 2), round((height - self.size) / 2)
-        square = image.resize((width, height), how).crop((left, top, left + self.size, top + self.size))
-        return np.asarray(square, np.float64) / 255
+        whole = resized(image, (width, height), self.interpolation)
+        return whole[top : top + self.size, left : left + self.size] / 255
 
 
 def published(model: Model) -> Pipeline:
     """The publisher's preprocessing."""
     how = model.preprocess
-    return Pipeline(model.size, how.resize, how.interpolation, how.channels == "BGR", how.mean, how.std)
+    resize = how.resize if how.fit == "crop" else None
+    return Pipeline(model.size, resize, how.interpolation, how.channels == "BGR", how.mean, how.std)
 
 
 def compare(
@@ -163,7 +161,7 @@ def _candidates(ours: Pipeline, photographs: Sequence[Image], came: Sequence[Arr
     if ours.resize is not None:
         sides += [ours.resize, round(ours.resize * size / ours.size)]
     resizes = [None, *sorted({side for side in (*sides, *SIDES) if side >= size})]
-    for resize, interpolation in itertools.product(resizes, INTERPOLATIONS):
+    for resize, interpolation in itertools.product(resizes, (*INTERPOLATIONS, *UNFILTERED)):
         trial = Pipeline(size, resize, interpolation, ours.reverse, ours.mean, ours.std)
         pixels = trial.geometry(photographs[0])
         fits = [_fit(pixels[..., ::step], came[0]) for step in (1, -1)]
@@ -189,8 +187,7 @@ def _causes(ours: Pipeline, theirs: Pipeline) -> Iterator[tuple[str, str]]:
     if theirs.size != ours.size:
         yield "size", f"{theirs.size} x {theirs.size} pixels where the publisher has {ours.size} x {ours.size}"
     if theirs.resize != ours.resize:
-        how = "the whole image resized to the square" if theirs.resize is None else f"shorter side {theirs.resize}"
-        yield "resize", f"{how} where the publisher has shorter side {ours.resize}, and the central square"
+        yield "resize", f"{_framing(theirs)} where the publisher has {_framing(ours)}"
     if theirs.interpolation != ours.interpolation:
         yield "resize", f"{theirs.interpolation} interpolation where the publisher has {ours.interpolation}"
     if theirs.reverse != ours.reverse:
@@ -198,6 +195,12 @@ def _causes(ours: Pipeline, theirs: Pipeline) -> Iterator[tuple[str, str]]:
         yield "channel_order", f"{names[theirs.reverse]} where the publisher has {names[ours.reverse]}"
     if not np.allclose((theirs.mean, theirs.std), (ours.mean, ours.std), rtol=1e-3, atol=1e-3):
         yield "normalisation", f"{_scale(theirs)} where the publisher has {_scale(ours)}"
+
+
+def _framing(pipeline: Pipeline) -> str:
+    if pipeline.resize is None:
+        return "the whole image resized to the square"
+    return f"shorter side {pipeline.resize}, and the central square"
 
 
 def _scale(pipeline: Pipeline) -> str:

@@ -15,7 +15,7 @@ from zoo.data import Augment, Dataset, Evaluate, ImageFolder, Loader, Mixing, op
 from zoo.data.datasets import has_split
 from zoo.data.images import image_files, read_image
 from zoo.errors import TrainingError
-from zoo.language.model import Model
+from zoo.language.model import PILLOW, Model
 from zoo.language.trace import trace
 from zoo.training.flags import Arguments
 from zoo.training.processes import Processes
@@ -118,6 +118,7 @@ def _lines(path: str, flag: str) -> list[str]:
 def training_loader(a: Arguments, data: Dataset, model: Model, processes: Processes) -> Loader:
     """Shuffled, augmented, mixed batches of the training set."""
     how = model.preprocess
+    own = how.interpolation if how.interpolation in PILLOW else "bilinear"
     augment = Augment(
         size=model.size,
         in_channels=model.in_channels,
@@ -126,7 +127,7 @@ def training_loader(a: Arguments, data: Dataset, model: Model, processes: Proces
         hflip=a.hflip,
         vflip=a.vflip,
         color_jitter=a.color_jitter,
-        interpolation=a.interpolation or how.interpolation,
+        interpolation=a.interpolation or own,
         auto_augment=a.auto_augment,
         re_prob=a.re_prob,
         re_scale=a.re_scale,

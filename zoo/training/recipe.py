@@ -17,7 +17,7 @@ from weights.remote import is_address
 from zoo.data import Dataset
 from zoo.errors import TrainingError
 from zoo.frameworks import FRAMEWORKS
-from zoo.language.model import Model, Preprocess, configure
+from zoo.language.model import PILLOW, Model, Preprocess, configure
 from zoo.language.trace import InputCheck
 from zoo.training.flags import Arguments
 from zoo.training.optimizers import Optimizer
@@ -174,16 +174,15 @@ def _preprocess(a: Arguments, model: Model) -> Preprocess:
     """The model's preprocessing, changed by the flags; at another size the shorter side is scaled in proportion."""
     how = model.preprocess
     size = a.image_resize or model.size
-    interpolation = a.interpolation or how.interpolation
-    if interpolation != "bilinear" and interpolation != "bicubic":
-        raise TrainingError(f"--interpolation {interpolation}: validation resizes with bilinear or bicubic only")
-    return Preprocess(
-        round(size / a.crop_pct) if a.crop_pct else round(how.resize * size / model.size),
-        interpolation,
-        _three(a.mean, how.mean),
-        _three(a.std, how.std),
-        how.channels,
-    )
+    if a.interpolation not in (None, *PILLOW):
+        raise TrainingError(f"--interpolation {a.interpolation}: validation resizes with {' or '.join(PILLOW)} only")
+    if a.crop_pct:
+        filtered = how.interpolation if how.interpolation in PILLOW else "bilinear"
+        how = replace(how, fit="crop", interpolation=filtered, resize=round(size / a.crop_pct))
+    else:
+        how = replace(how, resize=round(how.resize * size / model.size))
+    interpolation = cast("Any", a.interpolation or how.interpolation)
+    return replace(how, interpolation=interpolation, mean=_three(a.mean, how.mean), std=_three(a.std, how.std))
 
 
 def _three(given: tuple[float, ...] | None, own: tuple[float, float, float]) -> tuple[float, float, float]:
