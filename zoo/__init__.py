@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from weights import resolve as spec
     from zoo.builder import build
     from zoo.catalogue import info, list_models, register
+    from zoo.fidelity import fid
     from zoo.language.document import from_json, to_json
 
 _HOMES = {  # the module that a name is from, and its name there where that is another
     "build": "zoo.builder",
+    "fid": "zoo.fidelity.compare",
     "from_json": "zoo.language.document",
     "info": "zoo.catalogue",
     "list_models": "zoo.catalogue",
@@ -37,6 +39,7 @@ __all__ = [
     "ZooError",
     "__version__",
     "build",
+    "fid",
     "from_json",
     "info",
     "list_models",

@@ -129,6 +129,28 @@ def keras(model, folder, x):
     return {"logits": keras.ops.convert_to_numpy(net(np.ascontiguousarray(x.transpose(0, 2, 3, 1)), training=False))}
 
 
+def pytorch_fid(model, folder, x):
+    import_torchvision()
+    import torch
+    from pytorch_fid import inception
+
+    inception.load_state_dict_from_url = lambda *_, **__: torch.load(folder / "ours.pth", weights_only=True)
+    return {"logits": run_torch(inception.fid_inception_v3(), folder, x)}
+
+
+def torch_fidelity(model, folder, x):
+    """Its class resizes and normalises 8-bit images itself: here it gets what becomes `x`."""
+    import_torchvision()
+    import torch
+    from torch_fidelity import feature_extractor_inceptionv3 as module
+
+    module.vassert, module.interpolate_bilinear_2d_like_tensorflow1x = (lambda *_: None), (lambda x, **_: x)
+    net = module.FeatureExtractorInceptionV3(
+        "fid", ["logits", "2048"], feature_extractor_weights_path=folder / "ours.pth"
+    )
+    return {"logits": run_torch(net, folder, x * 128 + 128)[0]}
+
+
 def run_torch(net, folder, x):
     import torch
 
@@ -174,7 +196,9 @@ def as_array(value):
     return value.asnumpy() if hasattr(value, "asnumpy") else value.detach().numpy()
 
 
-PUBLISHERS = {f.__name__: f for f in (timm, torchvision, cadene, mindcv, paddleclas, keras)}
+PUBLISHERS = {
+    f.__name__: f for f in (timm, torchvision, cadene, mindcv, paddleclas, keras, pytorch_fid, torch_fidelity)
+}
 
 if __name__ == "__main__":
     source, model, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])

@@ -1,0 +1,135 @@
+"""The distances, from features; in float64."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.errors import InputError
+from zoo.files import atomic_write
+
+Array = NDArray[Any]
+
+SEED = 2020
+"""Of the subsets of KID and the order of the Inception score's splits: torch-fidelity's."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean [D] and covariance [D, D] of features, float64: what FID compares."""
+
+    mean: Array
+    covariance: Array
+
+
+class Moments:
+    """Collects features batch by batch, by the update of Chan, Golub and LeVeque 1979, which does not cancel."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: Array = np.zeros(())
+        self.scatter: Array = np.zeros(())
+
+    def add(self, features: Array) -> None:
+        """Add a batch [N, D]."""
+        batch = features.astype(np.float64)
+        mean = batch.mean(0)
+        shift, total = mean - self.mean, self.count + len(batch)
+        centred = batch - mean
+        self.scatter = self.scatter + centred.T @ centred + np.outer(shift, shift) * (self.count * len(batch) / total)
+        self.mean = self.mean + shift * (len(batch) / total)
+        self.count = total
+
+    def statistics(self) -> Statistics:
+        """The unbiased covariance, as numpy.cov has it. Raises InputError for fewer than two images."""
+        if self.count < 2:
+            raise InputError(f"{self.count} images: a covariance needs two or more")
+        return Statistics(self.mean, self.scatter / (self.count - 1))
+
+
+def frechet_distance(first: Statistics, second: Statistics) -> float:
+    """FID: |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), Heusel et al. 2017, arXiv:1706.08500.
+
+    (C1 C2)^(1/2) has the trace of (R C2 R)^(1/2) with R = C1^(1/2), which is symmetric. Raises InputError when the two
+    are of other numbers of features.
+    """
+    if first.mean.shape != second.mean.shape:
+        raise InputError(f"statistics of {len(first.mean)} and of {len(second.mean)} features: expected the same")
+    values, vectors = np.linalg.eigh(first.covariance)
+    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+    product = np.linalg.eigvalsh(root @ second.covariance @ root)
+    shift = first.mean - second.mean
+    trace = np.trace(first.covariance) + np.trace(second.covariance) - 2 * np.sqrt(product.clip(0)).sum()
+    return float(shift @ shift + trace)
+
+
+def kernel_distance(first: Array, second: Array, subsets: int, size: int) -> tuple[float, float]:
+    """KID: mean and standard deviation over random subsets, Binkowski et al. 2018, arXiv:1801.01401.
+
+    An unbiased estimate of the squared maximum mean discrepancy of features [N, D] under the kernel (x y / D + 1)^3.
+    Raises InputError when there are fewer images than a subset has.
+    """
+    if size > min(len(first), len(second)):
+        raise InputError(
+            f"KID: subsets of {size} images of {len(first)} and {len(second)}: give --kid-subset-size, and the figure "
+            "is comparable only with figures of the same size"
+        )
+    random = np.random.RandomState(SEED)
+    estimates = []
+    for _ in range(subsets):
+        x, y = (
+            features[random.choice(len(features), size, replace=False)].astype(np.float64)
+            for features in (first, second)
+        )
+        xx, yy, xy = (_kernel(a, b) for a, b in ((x, x), (y, y), (x, y)))
+        within = sum(float(k.sum() - np.trace(k)) for k in (xx, yy))
+        estimates.append(within / (size * (size - 1)) - 2 * float(xy.mean()))
+    return float(np.mean(estimates)), float(np.std(estimates))
+
+
+def _kernel(x: Array, y: Array) -> Array:
+    product: Array = (x @ y.T / x.shape[1] + 1) ** 3
+    return product
+
+
+def inception_score(logits: Array, splits: int) -> tuple[float, float]:
+    """The Inception score, mean and standard deviation over splits: Salimans et al. 2016, arXiv:1606.03498.
+
+    exp of the mean Kullback-Leibler divergence of each image's classes from those of its split; `logits` [N, classes].
+    """
+    z = logits[np.random.RandomState(SEED).permutation(len(logits))].astype(np.float64)
+    log_p = z - z.max(1, keepdims=True)
+    log_p -= np.log(np.exp(log_p).sum(1, keepdims=True))
+    p, count, scores = np.exp(log_p), len(z), []
+    if splits > count:
+        raise InputError(f"Inception score: {splits} splits of {count} images: expected at most {count}")
+    for i in range(splits):
+        part = slice(i * count // splits, (i + 1) * count // splits)
+        scores.append(np.exp((p[part] * (log_p[part] - np.log(p[part].mean(0)))).sum(1).mean()))
+    return float(np.mean(scores)), float(np.std(scores))
+
+
+def read_statistics(path: Path) -> Statistics:
+    """The statistics in an .npz file with `mu` and `sigma`, as pytorch-fid writes it. Raises InputError."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            mean, covariance = (np.asarray(file[name], np.float64) for name in ("mu", "sigma"))
+    except (OSError, KeyError, ValueError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:100]
+        raise InputError(f"{path}: expected an .npz file with mu and sigma: {reason}") from None
+    if mean.ndim != 1 or covariance.shape != 2 * mean.shape or not np.isfinite(covariance).all():
+        raise InputError(f"{path}: expected mu [D] and sigma [D, D], not {list(mean.shape)}, {list(covariance.shape)}")
+    return Statistics(mean, covariance)
+
+
+def write_statistics(path: str | Path, statistics: Statistics) -> None:
+    """Write statistics so that pytorch-fid reads them. Raises InputError."""
+    try:
+        with atomic_write(path) as part, part.open("wb") as file:
+            np.savez_compressed(file, mu=statistics.mean, sigma=statistics.covariance)
+    except OSError as error:
+        raise InputError(f"{path}: cannot write statistics there: {error.strerror}") from None
