@@ -18,7 +18,7 @@ import backends
 import weights
 import zoo
 from weights import Source, Table
-from zoo.data.images import preprocess, read_image
+from zoo.data.images import preprocess
 from zoo.language import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--backend", default="torch", choices=backends.BACKENDS)
     arguments = parser.parse_args()
     net = zoo.build("resnet50", arguments.backend, checkpoint=arguments.checkpoint)
-    batch = np.stack([preprocess(read_image(path), net.spec) for path in arguments.images])
+    batch = np.stack([preprocess(net.spec, path) for path in arguments.images])
     logits = backends.get(arguments.backend).predict(net, batch)["logits"]
     for path, row in zip(arguments.images, logits, strict=True):
         print(path, *np.argsort(-row)[:5])

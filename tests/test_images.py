@@ -14,7 +14,7 @@ from zoo.models import MODELS
 def test_photographs_become_inputs_of_the_native_size(name):
     model = MODELS[name]
     for photograph in sample_photographs():
-        array = preprocess(photograph, model)
+        array = preprocess(model, photograph)
         assert array.shape == (3, model.size, model.size)
         assert array.dtype == np.float32
         how = model.preprocess
@@ -24,7 +24,7 @@ def test_photographs_become_inputs_of_the_native_size(name):
 
 def test_colours_keep_their_channels():
     image = Image.new("RGB", (400, 300), (255, 0, 51))
-    array = preprocess(image, MODELS["inception_v3.mindcv"])
+    array = preprocess(MODELS["inception_v3.mindcv"], image)
     for channel, (value, mean, std) in enumerate(
         zip((1, 0, 0.2), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), strict=True)
     ):
@@ -32,7 +32,7 @@ def test_colours_keep_their_channels():
 
 
 def test_blue_comes_first_where_the_publisher_has_it_so():
-    array = preprocess(Image.new("RGB", (256, 256), (128, 117, 110)), MODELS["bninception"])
+    array = preprocess(MODELS["bninception"], Image.new("RGB", (256, 256), (128, 117, 110)))
     assert array[:, 0, 0] == pytest.approx([110 - 104, 0, 0], abs=1e-4)
 
 
@@ -48,12 +48,12 @@ def test_equals_resize_and_center_crop_done_by_hand(name, size):
     scaled = np.asarray(image.resize((width, height), filters[model.preprocess.interpolation]))
     top, left = round((height - model.size) / 2), round((width - model.size) / 2)
     wanted = scaled[top : top + model.size, left : left + model.size].transpose(2, 0, 1) / 127.5 - 1
-    np.testing.assert_allclose(preprocess(image, model), wanted, atol=1e-6)
+    np.testing.assert_allclose(preprocess(model, image), wanted, atol=1e-6)
 
 
 def test_other_sizes_keep_the_proportion():
     image = Image.linear_gradient("L").convert("RGB")
-    small, native = preprocess(image, MODELS["googlenet"], 112), preprocess(image, MODELS["googlenet"])
+    small, native = preprocess(MODELS["googlenet"], image, 112), preprocess(MODELS["googlenet"], image)
     assert small.shape == (3, 112, 112)
     np.testing.assert_allclose(small.mean(), native.mean(), atol=5e-3)
     np.testing.assert_allclose(small[:, -1].mean(), native[:, -1].mean(), atol=2e-2)
@@ -127,6 +127,6 @@ def test_slender_images_need_no_memory_and_look_alike(side, monkeypatch):
     random = np.random.default_rng(0)
     image = Image.fromarray(random.integers(0, 256, (side[1], side[0], 3), np.uint8))
     model = MODELS["googlenet"]
-    part = preprocess(image, model, 16)
+    part = preprocess(model, image, 16)
     monkeypatch.setattr("zoo.data.images.SLENDER", 10**9)
-    np.testing.assert_allclose(part, preprocess(image, model, 16), atol=2 / 127.5)
+    np.testing.assert_allclose(part, preprocess(model, image, 16), atol=2 / 127.5)

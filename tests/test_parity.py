@@ -220,7 +220,7 @@ def test_the_stored_logits_are_not_for_a_variant():
     """Another epsilon, the same weights and inputs: it has other logits."""
     model = configure(MODELS["inception_v3"], aux=False)
     other = replace(model, norm=replace(model.norm, eps=0.1))
-    inputs = np.stack([preprocess(photograph, model) for photograph in sample_photographs()])
+    inputs = np.stack([preprocess(model, photograph) for photograph in sample_photographs()])
     arrays = weights.restrict(calibrated(MODELS["inception_v3"]), model, MODELS["inception_v3"])
     with pytest.raises(InputError, match="the stored logits are for the published network"):
         reference_logits.lookup(other, inputs, arrays)
@@ -309,7 +309,7 @@ def test_workers_run_side_by_side_as_far_as_memory_allows(monkeypatch):
 @pytest.mark.parametrize("name", reference_logits.NAMES)
 def test_the_stored_logits_are_what_the_reference_computes(name):
     model = configure(MODELS[name], aux=False)
-    inputs = np.stack([preprocess(photograph, model) for photograph in sample_photographs()])
+    inputs = np.stack([preprocess(model, photograph) for photograph in sample_photographs()])
     arrays = weights.restrict(calibrated(MODELS[name]), model, MODELS[name])
     again = reference_logits.compute(model, arrays)
     computed = again[f"{name}.logits"]

@@ -267,7 +267,7 @@ def test_evaluation_is_the_publisher_s(name):
     image = noise(50, 40)
     model = MODELS[name]
     x = Evaluate(model, 32)(image, rng(1))
-    np.testing.assert_array_equal(x, preprocess(image, model, 32))
+    np.testing.assert_array_equal(x, preprocess(model, image, 32))
     assert (x.shape, x.dtype.name, x.flags.c_contiguous) == ((3, 32, 32), "float32", True)
     np.testing.assert_array_equal(x, Evaluate(model, 32)(image, rng(2), plain=True))
 
@@ -278,7 +278,7 @@ def test_evaluation_in_grey():
     x = Evaluate(model, 32)(image, rng())
     assert x.shape == (1, 32, 32)
     np.testing.assert_array_equal(x, Evaluate(model, 32)(image.convert("L").convert("RGB"), rng()))
-    np.testing.assert_array_equal(x[0], preprocess(image.convert("L").convert("RGB"), model, 32)[0])
+    np.testing.assert_array_equal(x[0], preprocess(model, image.convert("L").convert("RGB"), 32)[0])
 
 
 FILL = (124, 116, 104)

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from weights import resolve as spec
     from zoo.builder import build
     from zoo.catalogue import info, list_models, register
+    from zoo.data.images import preprocess
     from zoo.fidelity import fid
     from zoo.language.document import from_json, to_json
+    from zoo.prediction import predict
 
 _HOMES = {  # the module that a name is from, and its name there where that is another
     "build": "zoo.builder",
@@ -25,6 +27,8 @@ _HOMES = {  # the module that a name is from, and its name there where that is a
     "from_json": "zoo.language.document",
     "info": "zoo.catalogue",
     "list_models": "zoo.catalogue",
+    "predict": "zoo.prediction",
+    "preprocess": "zoo.data.images",
     "register": "zoo.catalogue",
     "spec": "weights:resolve",
     "to_json": "zoo.language.document",
@@ -43,6 +47,8 @@ __all__ = [
     "from_json",
     "info",
     "list_models",
+    "predict",
+    "preprocess",
     "register",
     "spec",
     "to_json",

@@ -20,6 +20,9 @@ from zoo.errors import InputError
 CHUNK = 1 << 18
 """Bytes that are written at a time."""
 
+LARGEST_READ = 64 << 20
+"""Bytes of what `read` reads into memory."""
+
 TIMEOUT = 30
 """Seconds to wait for an answer."""
 
@@ -133,6 +136,23 @@ def _download(url: str, part: Path) -> None:
                 bars.update(task, advance=len(chunk))
         if received < left:
             raise OSError(f"interrupted after {start + received} of {start + left} bytes")
+
+
+def read(url: str) -> bytes:
+    """The content of a URL, of at most `LARGEST_READ` bytes. Raises InputError."""
+    import requests
+
+    try:
+        with requests.get(url, stream=True, timeout=TIMEOUT) as answer:
+            answer.raise_for_status()
+            content = b""
+            for chunk in answer.iter_content(CHUNK):
+                content += chunk
+                if len(content) > LARGEST_READ:
+                    raise InputError(f"{url}: larger than {LARGEST_READ:,} bytes")
+            return content
+    except (OSError, ValueError) as error:  # requests' errors are OSErrors, those about the URL itself ValueErrors
+        raise InputError(f"{url}: cannot be fetched ({reason(error)})") from None
 
 
 def reason(error: Exception) -> str:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from publishers import import_torchvision
 from support import batch, calibrated, error
 from test_torch import build
@@ -11,6 +12,7 @@ from torch import nn
 from backends.torch import network as backend
 from weights import SOURCES, published
 from weights.published import OLD_NAMES, PUBLISHED
+from zoo.data.images import resized
 from zoo.models import MODELS
 
 
@@ -133,3 +135,20 @@ def test_the_default_of_a_network_is_timms_default():
     for old, new in OLD_NAMES.items():
         with pytest.warns(UserWarning, match=new):
             timm.create_model(old)
+
+
+@pytest.mark.parametrize(("width", "height"), [(53, 37), (400, 350), (299, 299), (1, 500)])
+def test_resizing_is_pytorchs_and_tensorflow_1s(width, height):
+    import_torchvision()
+    from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
+
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8)
+    x = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
+    theirs = {
+        "torch_bilinear": nn.functional.interpolate(x, size=(299, 299), mode="bilinear", align_corners=False),
+        "tf1_bilinear": interpolate_bilinear_2d_like_tensorflow1x(x, size=(299, 299), align_corners=False),
+    }
+    for name, expected in theirs.items():
+        ours = resized(Image.fromarray(pixels), (299, 299), name)
+        # positions in float32 differ by 2e-5 of a pixel at 400 pixels
+        assert np.abs(ours - expected[0].permute(1, 2, 0).numpy()).max() < 0.02, name

@@ -141,7 +141,6 @@ def pytorch_fid(model, folder, x):
 def torch_fidelity(model, folder, x):
     """Its class resizes and normalises 8-bit images itself: here it gets what becomes `x`."""
     import_torchvision()
-    import torch
     from torch_fidelity import feature_extractor_inceptionv3 as module
 
     module.vassert, module.interpolate_bilinear_2d_like_tensorflow1x = (lambda *_: None), (lambda x, **_: x)

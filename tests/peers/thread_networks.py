@@ -108,7 +108,7 @@ def unused(net, pattern, inplace):
 
 
 def photographs(spec):
-    return np.stack([preprocess(image, spec) for image in sample_photographs()])
+    return np.stack([preprocess(spec, image) for image in sample_photographs()])
 
 
 @functools.cache

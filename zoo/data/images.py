@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+import weights
+from zoo.arguments import integer
 from zoo.errors import InputError
 from zoo.language.model import UNFILTERED, Model
 
@@ -26,8 +29,10 @@ SLENDER = 20
 pixels would take gigabytes."""
 
 
-def read_image(path: str | Path) -> Image:
+def read_image(path: str | Path, data: bytes | None = None) -> Image:
     """Read an image as RGB, rotated as its EXIF orientation says; of several frames the first.
+
+    With `data`, the file's bytes, `path` is only its name in errors.
 
     Transparency is dropped, as in torchvision and timm; 16 bits are scaled to 8. Raises InputError for an image that
     cannot be read, is truncated, or has more pixels than Pillow's limit against decompression bombs.
@@ -35,7 +40,7 @@ def read_image(path: str | Path) -> Image:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path if data is None else io.BytesIO(data)) as image:
             return _rgb(_upright(image))
     except UnidentifiedImageError:
         raise InputError(f"{path}: not an image that Pillow can read") from None
@@ -100,18 +105,44 @@ def sample_photographs() -> list[Image]:
     return [Image.fromarray(array) for array in load_sample_images().images]
 
 
-def preprocess(image: Image, model: Model, size: int | None = None) -> NDArray[np.float32]:
-    """Resize, crop and normalise an RGB image, as `model.preprocess` says: [3, size, size].
+def preprocess(
+    model: str | Path | Model, image: str | Path | Image | NDArray[np.uint8], size: int | None = None
+) -> NDArray[np.float32]:
+    """An image as a network takes it: float32 [channels, size, size].
 
-    At another `size` than the model's own, the size to which images are resized changes in proportion.
+    The image is resized, cropped and normalised as `Preprocess` says. A network of one channel gets grey, with the
+    first mean and standard deviation.
+
+    model   anything that `weights.resolve` takes
+    image   the path of a file, an RGB image of Pillow's, or pixels uint8 [H, W, 3]
+    size    by default the model's own; at another one, the size to which images are resized changes in proportion
+
+    Raises InputError for an image that cannot be read.
     """
+    model = weights.resolve(model)
     how = model.preprocess
-    size = model.size if size is None else size
-    square = _cropped(image, model, size) if how.fit == "crop" else resized(image, (size, size), how.interpolation)
-    pixels = square / 255
+    size = model.size if size is None else integer(size, "size")
+    pixels = framed(model, image, size) / 255
     if how.channels == "BGR":
         pixels = pixels[..., ::-1]
-    return ((pixels - how.mean) / how.std).transpose(2, 0, 1).astype(np.float32)
+    return ((pixels - how.mean) / how.std).transpose(2, 0, 1)[: model.in_channels].astype(np.float32)
+
+
+def framed(model: Model, image: str | Path | Image | NDArray[np.uint8], size: int) -> NDArray[np.float64]:
+    """What a network sees of an image, resized and cropped, RGB from 0 to 255: [size, size, 3]."""
+    from PIL import Image
+
+    if isinstance(image, str | Path):
+        image = read_image(image)
+    elif isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise InputError(f"an image: expected uint8 [H, W, 3], not {image.dtype} {list(image.shape)}")
+        image = Image.fromarray(image)
+    if model.in_channels == 1:
+        image = image.convert("L").convert("RGB")
+    if model.preprocess.fit == "crop":
+        return _cropped(image, model, size)
+    return resized(image, (size, size), model.preprocess.interpolation)
 
 
 def _cropped(image: Image, model: Model, size: int) -> NDArray[np.float64]:

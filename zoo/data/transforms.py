@@ -137,9 +137,7 @@ class Evaluate:
 
     def pixels(self, image: Image) -> Images:
         """Map an RGB image to float32 [in_channels, size, size]; grey with the first mean and std."""
-        if self.model.in_channels == 1:
-            image = image.convert("L").convert("RGB")
-        return np.ascontiguousarray(preprocess(image, self.model, self.size)[: self.model.in_channels])
+        return np.ascontiguousarray(preprocess(self.model, image, self.size))
 
 
 def random_box(

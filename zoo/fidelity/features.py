@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.data.images import preprocess, read_image
+from zoo.data.images import preprocess
 from zoo.language.model import Model
 
 Float32 = NDArray[np.float32]
@@ -45,7 +45,11 @@ class Extractor:
     def __call__(self, images: Float32) -> dict[str, Float32]:
         """Features [N, D] by name, for images [N, 3, H, W]."""
         maps = dict(zip(self.stages, self.run(images), strict=True))
-        found = {name: maps[stage].mean((2, 3)) for name, stage in STAGES.items() if stage in maps}
+        found = {
+            name: maps[stage].mean((2, 3), np.float64).astype(np.float32)
+            for name, stage in STAGES.items()
+            if stage in maps
+        }
         if "2048" in found and "head.fc.weight" in self.arrays:
             found["logits_unbiased"] = found["2048"] @ self.arrays["head.fc.weight"].T
             found["logits"] = found["logits_unbiased"] + self.arrays["head.fc.bias"]
@@ -56,7 +60,7 @@ def batches(files: Sequence[Path], model: Model, size: int) -> Iterator[Float32]
     """Batches of preprocessed images [N, 3, H, W], of which one is prepared in advance. Raises InputError."""
 
     def image(file: Path) -> Float32:
-        return preprocess(read_image(file), model)
+        return preprocess(model, file)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         waiting: deque[list[Future[Float32]]] = deque()

@@ -53,6 +53,6 @@ def _conversion(first: Model, second: Model) -> dict[str, Any]:
 
 def _run(a: Model, b: Model) -> float:
     arrays = {name: array.astype(np.float64) for name, array in weights.calibrated(a).items()}
-    inputs = np.stack([preprocess(photograph, a) for photograph in sample_photographs()])
+    inputs = np.stack([preprocess(a, photograph) for photograph in sample_photographs()])
     logits = [Interpreter(model, arrays).tape(inputs)["logits"] for model in (a, b)]
     return float(np.abs(logits[0] - logits[1]).max() / np.abs(logits[0]).max())

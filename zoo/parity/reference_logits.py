@@ -62,7 +62,7 @@ def compute(model: Model, arrays: Mapping[str, Array]) -> dict[str, Array]:
     """What is kept for one model and its weights."""
     from zoo.data.images import preprocess, sample_photographs
 
-    inputs = np.stack([preprocess(photograph, model) for photograph in sample_photographs()])
+    inputs = np.stack([preprocess(model, photograph) for photograph in sample_photographs()])
     net = Interpreter(model, {name: array.astype(np.float64) for name, array in arrays.items()})
     logits = net.tape(inputs)["logits"]
     return {
