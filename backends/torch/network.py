@@ -17,36 +17,27 @@ from backends.assemble import Kit, assemble
 from backends.device import Device, require
 from backends.predict import float32
 from backends.predict import tape as record
+from backends.torch.timm_interface import TimmInterface
 from weights.manifest import check
 from zoo.frameworks import FRAMEWORKS
 from zoo.language.geometry import border, pair, reach
-from zoo.language.model import PILLOW, Model, Norm
+from zoo.language.model import Model, Norm
 from zoo.language.nodes import AdaptiveAvgPool, AvgPool, Box, Head, MaxPool, Residual
-from zoo.language.trace import InputCheck, parameters, trace
+from zoo.language.trace import parameters
 
 CONVENTION = FRAMEWORKS["torch"].convention
 
 
-class Network(nn.Module):
+class Network(TimmInterface):
     """A network whose stages, head and auxiliary heads are attributes under their spec names.
 
     It maps images [N, C, H, W] to logits [N, classes]. In training mode, a network with auxiliary heads returns
     (logits, *auxiliary logits). A network whose spec has taps returns the list of their feature maps instead.
-
-    `pretrained_cfg`, `num_classes`, `num_features` and `get_classifier` are those of timm's networks, so that
-    `timm.data.resolve_data_config(model=net)` finds the preprocessing. timm has no setting for the order of the
-    channels: a network whose spec has `channels="BGR"` needs its batches flipped.
     """
-
-    head: nn.Module
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        self.spec = model
-        self.check_input = InputCheck(model)
-        self.num_classes = model.num_classes
-        self.num_features = trace(model).stages[model.stages[-1].name].channels
-        self.pretrained_cfg = _timm_config(model)
+        self.describe(model)
         for name, module in assemble(model, KIT, self).items():  # refuses a stage named as any attribute above
             self.add_module(name, module)
         self.register_forward_pre_hook(_check_input)
@@ -63,10 +54,6 @@ class Network(nn.Module):
             return features
         x = self.head(x)
         return (x, *aux) if aux else x
-
-    def get_classifier(self) -> nn.Module:
-        """The last linear layer."""
-        return self.head.get_submodule("fc")
 
 
 def _check_input(net: Network, inputs: tuple[Any, ...]) -> None:
@@ -176,11 +163,16 @@ class Classifier(nn.Module):
         self.hidden = nn.Linear(features, node.hidden) if node.hidden else nn.Identity()
         self.act = nn.ReLU() if node.hidden and node.act else nn.Identity()
         self.dropout = nn.Dropout(node.dropout)
-        self.fc = nn.Linear(node.hidden or features, classes)
+        self.fc: nn.Module = nn.Linear(node.hidden or features, classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the last linear layer gets."""
+        x = x.mean((2, 3)) if self.pool else x.flatten(1)
+        y: Tensor = self.dropout(self.act(self.hidden(x)))
+        return y
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.mean((2, 3)) if self.pool else x.flatten(1)
-        y: Tensor = self.fc(self.dropout(self.act(self.hidden(x))))
+        y: Tensor = self.fc(self.features(x))
         return y
 
 
@@ -227,25 +219,6 @@ KIT: Kit[nn.Module] = Kit(
     concat=Branches,
     residual=Sum,
 )
-
-
-def _timm_config(model: Model) -> dict[str, Any]:
-    """The input size and preprocessing, as `timm.data.resolve_data_config` reads them.
-
-    timm resizes with Pillow: its nearest to "torch_bilinear" and "tf1_bilinear" is "bilinear".
-    """
-    preprocess, first = model.preprocess, trace(model).first_conv
-    return {
-        "input_size": (model.in_channels, model.size, model.size),
-        "num_classes": model.num_classes,
-        "interpolation": preprocess.interpolation if preprocess.interpolation in PILLOW else "bilinear",
-        "crop_pct": model.size / preprocess.resize,
-        "crop_mode": "squash" if preprocess.fit == "stretch" else "center",
-        "mean": preprocess.mean[: model.in_channels],
-        "std": preprocess.std[: model.in_channels],
-        "first_conv": f"{first.path}.conv" if first else "",
-        "classifier": "head.fc",
-    }
 
 
 def version() -> str:

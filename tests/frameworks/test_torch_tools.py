@@ -1,0 +1,144 @@
+"""timm's interface of our networks, and tools of the PyTorch world on them, as their own documentation uses them."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from publishers import import_torchvision
+from support import SMALL, batch
+from test_torch import build
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import weights
+import zoo
+from backends.torch import network as backend
+from zoo.errors import SpecError
+from zoo.language.model import configure
+from zoo.language.trace import trace
+from zoo.models import MODELS
+
+
+@pytest.fixture(scope="module")
+def net():
+    model = configure(MODELS["inception_v3"], width=0.25, num_classes=7, aux=False)
+    return build(model, weights.calibrated(model))
+
+
+@pytest.fixture(scope="module")
+def x(net):
+    return torch.from_numpy(batch(net.spec, 139, 139, 2))
+
+
+@torch.no_grad()
+def test_features_then_head_is_forward(net, x):
+    features = net.forward_features(x)
+    assert features.shape[1] == net.num_features == net.head_hidden_size
+    assert torch.equal(net.forward_head(features), net(x))
+    pooled = net.forward_head(features, pre_logits=True)
+    assert torch.equal(net.get_classifier()(pooled), net(x))
+    hidden = zoo.build("googlenet", "torch", aux=True, train=True, width=0.25)
+    assert hidden.forward_features(torch.zeros(1, 3, 224, 224)).shape == (1, hidden.num_features, 7, 7)
+
+
+@torch.no_grad()
+def test_another_classifier(net, x):
+    other = copy.deepcopy(net)
+    other.reset_classifier(10)
+    assert other(x).shape == (2, 10)
+    assert (other.num_classes, other.spec.num_classes, other.pretrained_cfg["num_classes"]) == (10, 10, 10)
+    arrays = backend.dump(other)
+    fresh = weights.initial(configure(net.spec, num_classes=10))
+    assert np.array_equal(arrays["head.fc.weight"], fresh["head.fc.weight"])
+    assert np.array_equal(arrays["conv2d_1a_3x3.conv.weight"], backend.dump(net)["conv2d_1a_3x3.conv.weight"])
+    backend.load(zoo.build(other.spec, "torch"), arrays)
+    other.reset_classifier(0)
+    assert torch.equal(other(x), net.forward_head(net.forward_features(x), pre_logits=True))
+    with pytest.raises(SpecError, match="global_pool must be 'avg', not 'max'"):
+        other.reset_classifier(3, "max")
+    with pytest.raises(SpecError, match="it returns feature maps and has no classifier"):
+        zoo.build(SMALL, "torch", features_only=True).reset_classifier(3)
+
+
+@torch.no_grad()
+def test_feature_info_describes_the_maps(x):
+    taps = zoo.build("inception_v3", "torch", width=0.25, features_only=True)
+    for feature, info in zip(taps(x), taps.feature_info, strict=True):
+        assert feature.shape[1] == info["num_chs"]
+        assert abs(139 / feature.shape[2] - info["reduction"]) < info["reduction"] / 2
+    assert taps.feature_info.reduction() == [2, 4, 8, 16, 32]
+    assert taps.feature_info.module_name() == list(taps.spec.taps)
+
+
+def test_timms_optimizers(net):
+    import_torchvision()
+    from timm.optim import create_optimizer_v2
+
+    optimizer = create_optimizer_v2(net, opt="sgd", lr=0.1, weight_decay=1e-4)
+    decays = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    for parameter in net.parameters():
+        assert decays[id(parameter)] == (1e-4 if parameter.ndim > 1 else 0)
+    layered = create_optimizer_v2(net, opt="adamw", lr=0.1, weight_decay=0.05, layer_decay=0.7)
+    scales = {id(p): group["lr_scale"] for group in layered.param_groups for p in group["params"]}
+    assert len(scales) == len(list(net.parameters()))
+    assert scales[id(net.head.fc.weight)] == 1
+    assert scales[id(net.conv2d_1a_3x3.conv.weight)] < scales[id(net.mixed_7c.branch0.conv.weight)] < 1
+
+
+def test_timms_moving_average(net, x):
+    import_torchvision()
+    from timm.utils import ModelEmaV3
+
+    average = ModelEmaV3(net, decay=0.9)
+    average.update(net)
+    with torch.no_grad():
+        torch.testing.assert_close(average.module(x), net(x))
+
+
+def test_captum_attributes(net, x):
+    attr = pytest.importorskip("captum.attr")
+    net = copy.deepcopy(net)
+    small = x[:1].requires_grad_()
+    with torch.no_grad():
+        gain = (net(small) - net(torch.zeros_like(small)))[0, 3]
+    deep, delta = attr.DeepLift(net).attribute(small, target=3, return_convergence_delta=True)
+    assert abs(float(delta)) < 1e-3 * max(1, abs(float(gain)))
+    assert float(deep.sum()) == pytest.approx(float(gain), abs=1e-3 * max(1, abs(float(gain))))
+    integrated = attr.IntegratedGradients(net).attribute(small, target=3, n_steps=24)
+    assert float(integrated.sum()) == pytest.approx(float(gain), rel=0.2)
+    assert not torch.equal(
+        attr.GuidedBackprop(net).attribute(small, target=3), attr.Saliency(net).attribute(small, target=3, abs=False)
+    )
+
+
+def test_captums_grad_cam_is_ours(net):
+    attr = pytest.importorskip("captum.attr")
+    from zoo.data.images import sample_photographs
+    from zoo.prediction import grad_cam
+
+    image = sample_photographs()[1]
+    inputs = torch.from_numpy(zoo.preprocess(net.spec, image))[None].requires_grad_()
+    for stage in ("mixed_6e", "mixed_7c"):
+        theirs = attr.LayerGradCam(net, getattr(net, stage)).attribute(inputs, target=2, relu_attributions=True)
+        theirs = theirs[0, 0].detach().numpy()
+        ours = grad_cam(net, image, label=2, stage=stage)
+        np.testing.assert_allclose(ours, theirs / theirs.max(), rtol=0, atol=1e-5)
+
+
+def test_counters_of_operations_agree_with_the_spec(net):
+    nn_fvcore = pytest.importorskip("fvcore.nn")
+    torchinfo = pytest.importorskip("torchinfo")
+    side = net.spec.size
+    one = torch.zeros(1, 3, side, side)
+    figures = trace(net.spec)
+    analysis = nn_fvcore.FlopCountAnalysis(net, one)
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    by_operator = analysis.by_operator()
+    assert by_operator["conv"] + by_operator["linear"] == figures.macs
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net(one)
+    assert counter.get_total_flops() == 2 * figures.macs
+    summary = torchinfo.summary(net, input_size=(1, 3, side, side), verbose=0)
+    assert summary.total_params == figures.trainable
+    assert isinstance(net, nn.Module)
