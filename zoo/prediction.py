@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from weights import Checkpoint
 
 logger = logging.getLogger("zoo")
+
+SAME_SHARE = 0.01
+"""Up to this relative difference, images are cropped alike at two sizes."""
 
 STDIN = "-"
 """An image on standard input."""
@@ -200,12 +203,14 @@ def named(spec: Model, opened: Checkpoint | None) -> Classes:
 
 
 def _warn_of_another_preprocessing(opened: Checkpoint) -> None:
-    """Say so where a file is fed in another way than its network is usually."""
+    """Say so where a file is fed in another way than its network is usually, the size apart."""
     usual = models().get(opened.model.name)
     if not opened.preprocess_from or weights.published.find(opened.preprocess_from) or usual is None:
         return
     model = opened.model
-    if (model.size, model.preprocess) != (usual.size, usual.preprocess):
+    scaled = replace(usual.preprocess, resize=model.preprocess.resize)
+    share, usual_share = model.size / model.preprocess.resize, usual.size / usual.preprocess.resize
+    if model.preprocess != scaled or abs(share / usual_share - 1) > SAME_SHARE:
         logger.warning(
             "%s: as %s says: %s; %s is usually fed otherwise: %s",
             opened.path,

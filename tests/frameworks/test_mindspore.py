@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from mindspore import nn
 from mindspore.common.api import ms_compile_cache
+from mindspore.dataset import NumpySlicesDataset
 from support import CONCEPTS, FULL, GRAPHS, SMALL, batch, calibrated, error, expected
 
 import weights
@@ -392,3 +393,24 @@ def test_comparing_a_network_keeps_the_mode_of_the_process(mode):
         assert ms.get_context("mode") == mode
     finally:
         ms.set_context(mode=before)
+
+
+def test_mindspores_model_trains_evaluates_and_predicts():
+    """`ms.Model` on a dataset of MindSpore's: one epoch in which the loss falls."""
+    random = np.random.default_rng(0)
+    labels = np.arange(16, dtype=np.int32) % 2
+    images = (random.normal(size=(16, 3, 32, 32)) + 2 * labels[:, None, None, None]).astype(np.float32)
+
+    def batches():
+        return NumpySlicesDataset((images, labels), ["image", "label"], shuffle=False).batch(8)
+
+    net = zoo.build(SMALL, "mindspore", num_classes=2, train=True)
+    optimizer = ms.nn.Momentum(net.trainable_params(), 0.05, 0.9)
+    loss = ms.nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
+    model = ms.Model(net, loss, optimizer, metrics={"accuracy", "loss"})
+    before = model.eval(batches(), dataset_sink_mode=False)
+    model.train(8, batches(), dataset_sink_mode=False)
+    after = model.eval(batches(), dataset_sink_mode=False)
+    assert after["loss"] < before["loss"]
+    logits = model.predict(ms.Tensor(images[:3])).asnumpy()
+    np.testing.assert_allclose(logits, backend.predict(net, images[:3])["logits"], rtol=1e-5, atol=1e-6)

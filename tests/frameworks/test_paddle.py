@@ -13,7 +13,7 @@ from backends.paddle import network as backend
 from backends.training import trainer
 from zoo.language.model import Model, Preprocess, configure, stages
 from zoo.language.nodes import Conv, Head
-from zoo.language.trace import parameters
+from zoo.language.trace import parameters, trace
 from zoo.models import MODELS
 from zoo.training.optimizers import Optimizer
 from zoo.training.plan import Plan, groups
@@ -280,3 +280,15 @@ def test_operations_of_a_compiled_network_take_turns_on_a_cpu():
         assert paddle.get_flags(flag) == {flag: True}
     finally:
         paddle.set_flags(before)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_paddles_counters():
+    """paddle.summary counts running statistics too; paddle.flops counts multiply-adds, also those of batch norm."""
+    model = configure(MODELS["inception_v4"], width=0.25)
+    net, traced = zoo.build(model, "paddle"), trace(model)
+    size = (1, 3, model.size, model.size)
+    summary = paddle.summary(net, size)
+    assert summary["total_params"] == traced.trainable + traced.buffers
+    assert summary["trainable_params"] == traced.trainable
+    assert traced.macs < paddle.flops(net, list(size)) < 1.03 * traced.macs
