@@ -65,11 +65,11 @@ def assemble(model: Model, kit: Kit[Module], network: Any) -> dict[str, Module]:
     if model.head is None and not model.taps:
         raise SpecError(f"{model.name}: without a head it needs taps: the stages whose outputs it returns")
     ops = {op.path: op for op in trace(model).ops}
+    framework = type(network).__module__.split(".")[1]
     for name in model.parts:
         if hasattr(network, name):
             raise SpecError(
-                f"{model.name}: a stage cannot be called {name!r}, which is an attribute of every "
-                f"{type(network).__mro__[1].__name__} of {type(network).__mro__[1].__module__.partition('.')[0]}"
+                f"{model.name}: a stage cannot be called {name!r}, which is an attribute of every {framework} network"
             )
     return {name: _module(node, name, ops, model, kit) for name, node in model.parts.items()}
 

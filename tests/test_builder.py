@@ -155,7 +155,7 @@ def test_what_cannot_be_registered(registry, model, message):
         (
             {"model": replace(OWN, stages=stages(forward=Conv(8))), "backend": "torch"},
             SpecError,
-            "own: a stage cannot be called 'forward', which is an attribute of every Module of torch",
+            "own: a stage cannot be called 'forward', which is an attribute of every torch network",
         ),
         ({"model": replace(OWN, head=None), "backend": "torch"}, SpecError, "own: without a head it needs taps"),
     ],

@@ -463,7 +463,8 @@ def test_the_project_s_recipes(path, script, warnings):
 
 
 def test_every_network_has_a_recipe():
-    assert set(list_models()) <= {path.stem for path in CONFIGS}
+    """But for the one that measures images: nobody trains it."""
+    assert set(list_models()) - {"inception_v3.fid"} <= {path.stem for path in CONFIGS}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

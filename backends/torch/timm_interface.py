@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import weights
+from backends.torch.classifier import Classifier
 from zoo.errors import SpecError
 from zoo.language.geometry import levels, reductions
 from zoo.language.model import PILLOW, Model
 from zoo.language.trace import InputCheck, trace
-
-if TYPE_CHECKING:
-    from backends.torch.network import Classifier
 
 
 class FeatureInfo(list[dict[str, Any]]):
@@ -104,9 +102,10 @@ class TimmInterface(nn.Module):
         return {"blocks": [(rf"^{stage.name}\.", (number,)) for number, stage in enumerate(self.spec.stages)]}
 
     def _head(self) -> Classifier:
-        if self.spec.head is None:
+        head = getattr(self, "head", None)
+        if not isinstance(head, Classifier):
             raise SpecError(f"{self.spec.name}: it returns feature maps and has no classifier")
-        return cast("Classifier", self.head)
+        return head
 
 
 def timm_config(model: Model) -> dict[str, Any]:

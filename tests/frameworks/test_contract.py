@@ -120,12 +120,12 @@ def training(net):
 
 def native(net, x):
     """An array as the framework's tensor."""
-    module = type(net).__mro__[1].__module__.partition(".")[0]
-    if module == "torch":
+    framework = type(net).__module__.split(".")[1]
+    if framework == "torch":
         import torch
 
         return torch.from_numpy(x)
-    if module == "paddle":
+    if framework == "paddle":
         import paddle
 
         return paddle.to_tensor(x)
