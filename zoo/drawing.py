@@ -32,7 +32,7 @@ from zoo.language.nodes import (
     assert_never,
     children,
 )
-from zoo.language.trace import Op, Shape, trace
+from zoo.language.trace import Shape, Trace, trace
 
 NOTATION = (
     'Boxes are labelled as in the papers: "3x3/2 V, 96" is a convolution of 96 channels with a 3x3 kernel, stride 2 '
@@ -95,7 +95,7 @@ def draw(model: Model, marks: Mapping[str, Mark], size: int | None = None) -> st
     size   the side of the input in pixels; None: the native one
     """
     traced = trace(model, size)
-    pen = _Pen(model, marks, {op.path: op for op in traced.ops})
+    pen = _Pen(model, marks, traced)
     parts = [_plain(f"input {traced.ops[0].inputs}")]
     for stage in model.stages:
         parts.append(pen.section(stage.name, str(traced.stages[stage.name]), stage.node))
@@ -110,7 +110,7 @@ def draw(model: Model, marks: Mapping[str, Mark], size: int | None = None) -> st
 class _Pen:
     model: Model
     marks: Mapping[str, Mark]
-    ops: Mapping[str, Op]
+    traced: Trace
 
     def section(self, name: str, about: str, node: Node) -> str:
         title = f"<h4>{escape(name)} <small>{escape(about)}</small></h4>"
@@ -122,26 +122,26 @@ class _Pen:
                 return "".join(self.node(child, f"{path}.{name}") for name, child in children(node))
             case Concat():
                 branches = [self.node(child, f"{path}.{name}") for name, child in children(node)]
-                return _split(*branches) + self.box("concat", path, self.shape(node, path))
+                return _split(*branches) + self.box("concat", path, self.traced.shapes[path])
             case Residual(body, shortcut, scale, act):
                 beside = "" if shortcut is None else self.node(shortcut, f"{path}.shortcut")
                 inside = self.node(body, f"{path}.body") + ("" if scale == 1 else _plain(f"times {scale:g}"))
-                return _split(beside, inside) + self.box("+, ReLU" if act else "+", path, self.shape(node, path))
+                return _split(beside, inside) + self.box("+, ReLU" if act else "+", path, self.traced.shapes[path])
             case Head():
                 return self.head(node, path)
             case _:
-                return self.box(label(node), path, self.ops[path].outputs, repr(node))
+                return self.box(label(node), path, self.traced.shapes[path], repr(node))
 
     def head(self, node: Head, path: str) -> str:
-        op = self.ops[path]
+        logits = self.traced.shapes[path]
         parts = [_plain("global avg pool" if node.pool else "flatten")]
         if node.hidden is not None:
             hidden = f"linear, {node.hidden}{', ReLU' if node.act else ''}"
             parts.append(self.box(hidden, f"{path}.hidden", Shape(node.hidden, 1, 1)))
         if node.dropout:
             parts.append(_plain(f"dropout {node.dropout:g}"))
-        parts.append(self.box(f"linear, {self.model.num_classes}", f"{path}.fc", op.outputs))
-        return "".join(parts) + self.box("logits", path, op.outputs, repr(node))
+        parts.append(self.box(f"linear, {self.model.num_classes}", f"{path}.fc", logits))
+        return "".join(parts) + self.box("logits", path, logits, repr(node))
 
     def box(self, text: str, path: str, outputs: Shape, spec: str = "") -> str:
         mark = self.marks.get(path, UNMARKED)
@@ -152,20 +152,6 @@ class _Pen:
             f'<details class="op {mark.kind}" name="op"><summary>{escape(text)}{word}</summary>'
             f"<div>{about}{mark.figures}</div></details>\n"
         )
-
-    def shape(self, node: Node, path: str) -> Shape:
-        """The output of a node."""
-        match node:
-            case Chain():
-                name, last = children(node)[-1]
-                return self.shape(last, f"{path}.{name}")
-            case Concat():
-                outputs = [self.shape(child, f"{path}.{name}") for name, child in children(node)]
-                return outputs[0]._replace(channels=sum(output.channels for output in outputs))
-            case Residual(body):
-                return self.shape(body, f"{path}.body")
-            case _:
-                return self.ops[path].outputs
 
 
 def label(leaf: Box | NormRelu | Relu | MaxPool | AvgPool | AdaptiveAvgPool) -> str:

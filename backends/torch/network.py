@@ -23,7 +23,7 @@ from weights.manifest import check
 from zoo.frameworks import FRAMEWORKS
 from zoo.language.geometry import border, pair, reach
 from zoo.language.model import Model, Norm
-from zoo.language.nodes import AdaptiveAvgPool, AvgPool, Box, Head, MaxPool, Residual
+from zoo.language.nodes import AdaptiveAvgPool, AvgPool, Box, MaxPool, Residual
 from zoo.language.trace import parameters
 
 CONVENTION = FRAMEWORKS["torch"].convention

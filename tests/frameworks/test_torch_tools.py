@@ -15,6 +15,7 @@ import weights
 import zoo
 from backends.torch import network as backend
 from zoo.errors import SpecError
+from zoo.language.complexity import counted_by
 from zoo.language.model import configure
 from zoo.language.trace import trace
 from zoo.models import MODELS
@@ -134,6 +135,7 @@ def test_counters_of_operations_agree_with_the_spec(net):
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     by_operator = analysis.by_operator()
     assert by_operator["conv"] + by_operator["linear"] == figures.macs
+    assert by_operator["conv"] + by_operator["linear"] + by_operator["batch_norm"] == counted_by(net.spec)["fvcore"]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         net(one)
     assert counter.get_total_flops() == 2 * figures.macs

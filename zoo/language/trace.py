@@ -81,10 +81,13 @@ class Op:
 
 @dataclass(frozen=True)
 class Trace:
-    """All operations in order of execution (auxiliary heads last), and the output of each stage."""
+    """All operations in order of execution (auxiliary heads last), the output of each stage, and that of every node
+    by its path, combinators included.
+    """
 
     ops: tuple[Op, ...]
     stages: dict[str, Shape]
+    shapes: dict[str, Shape]
 
     @property
     def parameters(self) -> dict[str, Parameter]:
@@ -122,14 +125,15 @@ def trace(model: Model, height: int | None = None, width: int | None = None) -> 
     shape = Shape(model.in_channels, height, width)
     ops: list[Op] = []
     stages: dict[str, Shape] = {}
+    shapes: dict[str, Shape] = {}
     for stage in model.stages:
-        shape = _walk(model, stage.node, stage.name, shape, ops)
+        shape = _walk(model, stage.node, stage.name, shape, ops, shapes)
         stages[stage.name] = shape
     if model.head is not None:
-        _walk(model, model.head, "head", shape, ops)
+        _walk(model, model.head, "head", shape, ops, shapes)
     for aux in model.aux:
-        _walk(model, aux.node, aux.name, stages[aux.after], ops)
-    result = Trace(tuple(ops), stages)
+        _walk(model, aux.node, aux.name, stages[aux.after], ops, shapes)
+    result = Trace(tuple(ops), stages, shapes)
     if model.aux and (height, width) != (model.size, model.size):
         _check_native(model, result)
     return result
@@ -189,21 +193,29 @@ class InputCheck:
         return None
 
 
-def _walk(model: Model, node: Node, path: str, shape: Shape, ops: list[Op]) -> Shape:
+def _walk(model: Model, node: Node, path: str, shape: Shape, ops: list[Op], shapes: dict[str, Shape]) -> Shape:
+    """The output of a node. Adds its operations to `ops`, and its output and those of the nodes in it to `shapes`."""
+    shapes[path] = _output(model, node, path, shape, ops, shapes)
+    return shapes[path]
+
+
+def _output(model: Model, node: Node, path: str, shape: Shape, ops: list[Op], shapes: dict[str, Shape]) -> Shape:
     match node:
         case Chain():
             for name, child in children(node):
-                shape = _walk(model, child, f"{path}.{name}", shape, ops)
+                shape = _walk(model, child, f"{path}.{name}", shape, ops, shapes)
             return shape
         case Concat():
-            outputs = [(name, _walk(model, child, f"{path}.{name}", shape, ops)) for name, child in children(node)]
+            outputs = [
+                (name, _walk(model, child, f"{path}.{name}", shape, ops, shapes)) for name, child in children(node)
+            ]
             first = outputs[0][1]
             if any(output[1:] != first[1:] for _, output in outputs):
                 sizes = ", ".join(f"{name} {output.height}x{output.width}" for name, output in outputs)
                 raise SpecError(f"{path}: branches differ in height x width: {sizes}")
             return first._replace(channels=sum(output.channels for _, output in outputs))
         case Residual():
-            ends = [_walk(model, child, f"{path}.{name}", shape, ops) for name, child in children(node)]
+            ends = [_walk(model, child, f"{path}.{name}", shape, ops, shapes) for name, child in children(node)]
             straight = shape if node.shortcut is None else ends[1]
             if ends[0] != straight:
                 raise SpecError(f"{path}: body and shortcut differ: {ends[0]}, {straight}")
