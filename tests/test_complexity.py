@@ -9,7 +9,7 @@ from zoo.language.trace import trace
 from zoo.models import MODELS
 
 PRINTED = [  # network, input size, convention, thousand millions
-    ("inception_v4", 299, "fvcore", 12.28),  # timm, results/benchmark-infer-amp-*.csv
+    ("inception_v4", 299, "fvcore", 12.28),  # timm, results/model_benchmark_amp_nchw_rtx3090.csv, commit 13178ba7
     ("inception_v3", 299, "fvcore", 5.73),
     ("inception_resnet_v2", 299, "fvcore", 13.18),
     ("xception", 299, "fvcore", 8.40),
