@@ -7,6 +7,7 @@
 # make survival kill runs 20 times in every framework and go on, bit for bit; 2,000 steps in the same memory
 # make bench    what inference, training steps, the loader and checkpoints cost, beside the publishers'; docs/speed.md
 # make schema   docs/model.schema.json, from the code
+# make cards    docs/models: a page and a picture for each network
 # make lint     ruff, mypy, and import-linter: imports run downwards only
 # make env      only the environment, .venv, which all of them share
 #
@@ -26,7 +27,7 @@ space := $(empty) $(empty)
 
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: parity test test-core test-torch test-mindspore test-paddle nightly demo peers fuzz survival bench schema lint env
+.PHONY: parity test test-core test-torch test-mindspore test-paddle nightly demo peers fuzz survival bench schema cards lint env
 
 parity: env
 	$(BIN)/zoo parity $(MODELS) --backends $(subst $(space),$(comma),$(strip $(BACKENDS))) $(ARGS)
@@ -72,6 +73,9 @@ bench: env
 schema: env
 	$(BIN)/python -c "import json; from zoo.language.document import schema; print(json.dumps(schema(), indent=2))" \
 		> docs/model.schema.json
+
+cards: env
+	$(BIN)/python docs/cards.py
 
 lint: env
 	$(BIN)/ruff format --check .

@@ -15,7 +15,8 @@ from zoo.version import __version__
 if TYPE_CHECKING:
     from weights import resolve as spec
     from zoo.builder import build
-    from zoo.catalogue import info, list_models, register
+    from zoo.cards.facts import info
+    from zoo.catalogue import list_models, register
     from zoo.data.images import preprocess
     from zoo.fidelity import fid
     from zoo.language.document import from_json, to_json
@@ -25,7 +26,7 @@ _HOMES = {  # the module that a name is from, and its name there where that is a
     "build": "zoo.builder",
     "fid": "zoo.fidelity.compare",
     "from_json": "zoo.language.document",
-    "info": "zoo.catalogue",
+    "info": "zoo.cards.facts",
     "list_models": "zoo.catalogue",
     "predict": "zoo.prediction",
     "preprocess": "zoo.data.images",

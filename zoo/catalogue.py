@@ -18,9 +18,10 @@ from typing import Any
 
 from zoo.arguments import integer
 from zoo.errors import SpecError
+from zoo.language.complexity import counted_by
 from zoo.language.diff import same_network
 from zoo.language.document import from_json
-from zoo.language.geometry import receptive_fields, reductions
+from zoo.language.geometry import levels, receptive_fields, reductions
 from zoo.language.model import Model
 from zoo.language.nodes import (
     AdaptiveAvgPool,
@@ -148,9 +149,11 @@ def info(model: str | Path | Model, size: int | None = None) -> dict[str, Any]:
     buffers                           elements of running statistics, without auxiliary heads
     macs                              multiply-adds of convolutions and linear layers, without auxiliary heads
     flops                             twice that
+    counted_by                        operations as other tools count them: `zoo.language.complexity.counted_by`
     activations                       output elements of convolutions, Radosavovic et al. 2020, arXiv:2003.13678
     layers                            convolutions and linear layers on the main path
     same_network_as                   flavours that compute the same function of the same weights
+    feature_maps                      stages whose outputs `features_only=True` returns
     stages                            name, channels, height, width, reduction, receptive field, parameters, macs
 
     Raises SpecError for an unknown name and for a size the network cannot take.
@@ -182,8 +185,10 @@ def info(model: str | Path | Model, size: int | None = None) -> dict[str, Any]:
         "buffers": traced.buffers,
         "macs": traced.macs,
         "flops": 2 * traced.macs,
+        "counted_by": counted_by(main, size),
         "activations": sum(op.outputs.size for op in traced.ops if isinstance(op.node, Conv | Depthwise)),
         "layers": sum(_layers(op.node) for op in traced.ops),
+        "feature_maps": levels(main),
         "stages": _stages(main, traced),
     }
 

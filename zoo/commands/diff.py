@@ -7,6 +7,7 @@ from typing import Any
 
 from zoo import console
 from zoo.commands.common import MODEL, Commands, add_command, report
+from zoo.language.diff import Difference, grouped
 
 
 def add(commands: Commands) -> None:
@@ -26,9 +27,7 @@ def run(options: argparse.Namespace) -> int:
 
 def show(document: dict[str, Any]) -> None:
     first, second = document["models"]
-    groups: dict[tuple[str, str, str], list[str]] = {}
-    for row in document["differences"]:
-        groups.setdefault((row["what"], row["first"], row["second"]), []).append(row["where"])
+    groups = grouped([Difference(**row) for row in document["differences"]])
     if groups:
         table = console.new("what", first, second, "where", wrap=True)
         for (what, ours, theirs), places in groups.items():

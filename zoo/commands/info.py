@@ -3,56 +3,70 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import textwrap
 from typing import Any
 
-import weights
 from zoo import console
-from zoo.catalogue import info
 from zoo.commands.common import MODEL, Commands, add_command, report
+from zoo.errors import ZooError
+from zoo.files import atomic_write
+
+WIDTH = 100
+"""Columns of text that is not written to a terminal."""
 
 
 def add(commands: Commands) -> None:
-    command = add_command(commands, "info", run, "show a model's figures, stage by stage")
-    command.add_argument("model", metavar="MODEL", help=MODEL)
+    command = add_command(commands, "info", run, "show a model's card: its figures, published weights and flavours")
+    command.add_argument("model", metavar="MODEL", help=f"{MODEL}, or a name of published weights")
     command.add_argument("--size", type=int, metavar="N", help="input of N x N pixels (default: the model's own)")
+    command.add_argument("--html", metavar="FILE", help="write the card as a page, with the network drawn")
+    command.add_argument("--svg", metavar="FILE", help="write a picture of the network, as the papers draw theirs")
 
 
 def run(options: argparse.Namespace) -> int:
-    figures = info(weights.resolve(options.model), options.size)
-    report(options.json, figures, lambda: show(figures))
+    from zoo.cards.facts import info
+
+    card = info(options.model, options.size)
+    if options.html or options.svg:
+        write_drawings(options, card)
+    report(options.json, card, lambda: show(card))
     return 0
 
 
-def show(figures: dict[str, Any]) -> None:
-    lines = {
-        "paper": figures["paper"],
-        "published by": ", ".join(figures["publishers"]) or "nobody here; from the paper",
-        "same network as": ", ".join(figures["same_network_as"]) or "no other",
-        "aliases": ", ".join(figures["aliases"]) or "none",
-        "input": f"{figures['in_channels']} x {figures['size']} x {figures['size']} "
-        f"(at least {figures['least_size']}, natively {figures['preprocess']['size']})",
-        "parameters": f"{figures['parameters']:,}"
-        + (f" ({figures['parameters_with_aux']:,} with auxiliary heads)" if figures["aux"] else ""),
-        "buffers": f"{figures['buffers']:,}",
-        "MACs": f"{figures['macs']:,} ({figures['macs'] / 1e9:.3f} G)",
-        "activations": f"{figures['activations']:,}",
-        "layers": f"{figures['layers']} convolutions and linear layers",
-        "batch norm": f"eps {figures['norm']['eps']:g}, decay {figures['norm']['decay']:g}"
-        if figures["norm"]
-        else "none",
-        "auxiliary heads": ", ".join(f"{name} after {after}" for name, after in figures["aux"].items()) or "none",
-    }
-    table = console.new("stage", ">output", ">reduction", ">receptive field", ">parameters", ">MMACs")
-    for stage in figures["stages"]:
-        table.add_row(
-            stage["name"],
-            f"{stage['channels']} x {stage['height']} x {stage['width']}",
-            str(stage["reduction"]),
-            str(stage["receptive_field"]),
-            f"{stage['parameters']:,}",
-            f"{stage['macs'] / 1e6:,.1f}",
-        )
-    print(figures["model"])
-    for name, value in lines.items():
-        print(f"  {name:15}  {value}")
-    console.show(table)
+def write_drawings(options: argparse.Namespace, card: dict[str, Any]) -> None:
+    import weights
+    from zoo.cards.figure import figure
+    from zoo.cards.page import page
+
+    model = weights.resolve(options.model)
+    for file, text in ((options.html, page(card, model)), (options.svg, figure(model, options.size))):
+        if file:
+            write(file, text)
+
+
+def write(file: str, text: str) -> None:
+    try:
+        with atomic_write(file) as part:
+            part.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ZooError(f"{file}: cannot write there: {error.strerror}") from None
+
+
+def show(card: dict[str, Any]) -> None:
+    from zoo.cards.sections import sections
+
+    width = shutil.get_terminal_size((WIDTH, 0)).columns
+    print(card["model"])
+    for section in sections(card):
+        if not section.title:
+            for name, value in section.rows:
+                print(textwrap.fill(value, width, initial_indent=f"  {name:18}  ", subsequent_indent=" " * 22))
+            continue
+        print(f"\n{section.title}")
+        if section.text:
+            print(textwrap.fill(section.text, width))
+        table = console.new(*section.head, wrap=True)
+        for row in section.rows:
+            table.add_row(*row)
+        console.show(table)

@@ -37,6 +37,15 @@ def differences(a: Model, b: Model) -> list[Difference]:
     return [*_settings(a, b), *_stages(a, b)]
 
 
+def grouped(rows: list[Difference]) -> dict[tuple[str, str, str], list[str]]:
+    """The places of equal differences, by (what, first, second)."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for where, *difference in rows:
+        what, first, second = difference
+        groups.setdefault((what, first, second), []).append(where)
+    return groups
+
+
 def matters(difference: Difference) -> bool:
     """Whether a difference changes the outputs in inference, for the same input tensor."""
     return difference.where not in ("preprocess", "input") and difference.what not in ("decay", "dropout")

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from zoo import drawing
+from zoo import drawing, html
 from zoo.language.document import from_json
 from zoo.parity import marks
 from zoo.parity.describe import place
@@ -23,23 +23,14 @@ DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 4")
 WIDTH, HEIGHT, LEFT, BOTTOM = 900, 390, 64, 140
 
 STYLE = """
-:root { color-scheme: light dark; --line: #8886; --soft: #8882; --good: #1a7f37; --bad: #cf222e; }
-@media (prefers-color-scheme: dark) { :root { --good: #3fb950; --bad: #ff7b72; } }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 70rem; padding: 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2rem; }
-table { border-collapse: collapse; }
-td, th { border-bottom: 1px solid var(--line); padding: .25rem .6rem; text-align: left; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.wide { overflow-x: auto; } svg { width: 100%; min-width: 640px; height: auto; }
+svg { width: 100%; min-width: 640px; height: auto; } svg text { fill: currentColor; font-size: 12px; }
 .good { color: var(--good); font-weight: 600; } .bad { color: var(--bad); font-weight: 600; }
 .stages { display: flex; flex-wrap: wrap; gap: .4rem; align-items: flex-start; }
 .stages details { border: 1px solid var(--line); border-radius: .4rem; padding: .2rem .6rem; background: var(--soft); }
 .stages details.outside { border: 3px double var(--bad); }
 .stages .share { display: block; height: .35rem; margin-top: .2rem; border: 1px solid currentColor; }
 .stages .share i { display: block; height: 100%; background: currentColor; }
-summary { cursor: pointer; }
 .network { margin-top: 1.5rem; } .network h3 { display: inline; }
-code { font-size: .95em; } svg text { fill: currentColor; font-size: 12px; }
 """
 
 
@@ -48,11 +39,7 @@ def page(document: Mapping[str, Any]) -> str:
     against = "against" in document
     title = f"{document['against']} and {document['model']}" if against else "Parity"
     body = "".join(_against(document) if against else _parity(document))
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}{drawing.STYLE}{marks.STYLE}</style>\n</head>\n<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
-    )
+    return html.page(title, body, STYLE + drawing.STYLE + marks.STYLE)
 
 
 def _verdict(ok: bool, good: str, bad: str) -> str:
@@ -81,7 +68,7 @@ def _model(result: Mapping[str, Any], device: str) -> Iterator[str]:
     )
     band = result.get("bands", {}).get("logits")
     head = ("backend", "verdict", "error of the logits", "band", "top-1", "top-5", "operations outside", "seconds")
-    yield from _table(head, [_row(name, entry, band) for name, entry in result["backends"].items()])
+    yield from html.table(head, [_row(name, entry, band) for name, entry in result["backends"].items()])
     for name, entry in result["backends"].items():
         if note := entry.get("error") or entry.get("skipped"):
             yield f"<p>{escape(name)}: {escape(note)}</p>\n"
@@ -109,18 +96,6 @@ def _row(name: str, entry: Mapping[str, Any], band: float | None) -> tuple[str, 
         "" if operations is None else f"{operations['outside']} of {operations['compared']}",
         f"{entry['seconds']['run']:.1f}",
     )
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Rows of cells that are HTML already; all columns after the second are numbers."""
-    kinds = ["", "", *[' class="number"'] * (len(head) - 2)]
-    yield '<div class="wide"><table>\n<thead><tr>'
-    yield "".join(f'<th scope="col"{kind}>{escape(cell)}</th>' for kind, cell in zip(kinds, head, strict=True))
-    yield "</tr></thead>\n<tbody>\n"
-    for row in rows:
-        cells = "".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(kinds, row, strict=True))
-        yield f"<tr>{cells}</tr>\n"
-    yield "</tbody></table></div>\n"
 
 
 def _curves(names: Sequence[str], layers: Mapping[str, Mapping[str, float | None]], bands: Mapping[str, float]) -> str:
@@ -206,7 +181,7 @@ def _against(document: Mapping[str, Any]) -> Iterator[str]:
         ("weights", escape(document["weights"])),
         ("input", escape(" x ".join(map(str, document["input"]["shape"])))),
     ]
-    yield from _table(("what", "value"), rows)
+    yield from html.table(("what", "value"), rows)
     if document["first"] is not None:
         yield f"<h2>First difference</h2>\n<p>{escape(place(document['first']))}</p>\n"
         yield "<h2>Causes, proved by repair</h2>\n"

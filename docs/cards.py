@@ -1,0 +1,151 @@
+"""Writes docs/models: a page for each network, with its picture, and their index: `make cards`.
+
+    python docs/cards.py [--parity FILE]
+
+Measured figures come from the documents that measured them, docs/speed.md and docs/peers.md, and from the result of
+`zoo parity '*' --json FILE`. They are kept in zoo/cards/measured.json, where `zoo info` finds them; without --parity,
+those of the last time stay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from zoo.cards.facts import MEASURED, info, measured
+from zoo.cards.figure import figure
+from zoo.cards.sections import Section, sections
+from zoo.frameworks import FRAMEWORKS
+from zoo.models import MODELS, PUBLISHERS
+
+DOCS = Path(__file__).parent
+
+NOTATION = (
+    'Boxes are labelled as in the papers: "3x3/2 V, 96" is a convolution of 96 channels with a 3x3 kernel, stride 2 '
+    "and no padding. Equal blocks that follow one another are drawn once."
+)
+
+
+def pages() -> Iterator[tuple[str, str]]:
+    """The files of docs/models: name and text."""
+    cards = [info(model) for model in MODELS.values()]
+    yield "README.md", "".join(_index(cards))
+    for card, model in zip(cards, MODELS.values(), strict=True):
+        yield f"{model.name}.svg", figure(model)
+        yield f"{model.name}.md", "".join(_page(card))
+
+
+def _page(card: Mapping[str, Any]) -> Iterator[str]:
+    name = card["model"]
+    yield f"# {name}\n\nMade by `make cards`; do not edit. `zoo info {name}` prints it. [All networks](README.md)\n"
+    for section in sections(card):
+        if section.title:
+            yield f"\n## {section.title}\n"
+        if section.text:
+            yield f"\n{section.text}\n"
+        yield "".join(_table(section))
+    yield f"\n## The network\n\n{NOTATION}\n\n![The layers of {name}]({name}.svg)\n"
+
+
+def _table(section: Section) -> Iterator[str]:
+    head = [title.removeprefix(">") for title in section.head]
+    yield f"\n{_row(head)}\n|{'|'.join('---:' if title.startswith('>') else '---' for title in section.head)}|\n"
+    for first, *others in section.rows:
+        code = section.head[1:] == ("code",)
+        yield (
+            _row([f"`{first}`" if section.code else first, *(f"`{cell}`" if code else cell for cell in others)]) + "\n"
+        )
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _index(cards: list[dict[str, Any]]) -> Iterator[str]:
+    yield f"""# The networks
+
+Made by `make cards`; do not edit. `zoo list` prints most of it, `zoo info NETWORK` a page.
+
+- top-1: the best accuracy on ImageNet that a publisher states for its weights, in percent
+- GMACs: multiply-adds of convolutions and linear layers, in thousand millions
+- ms: one image in the fastest float32 engine of this project ({measured()["machine"]})
+- error: the largest error of the logits in PyTorch, MindSpore and Paddle, against float64 arithmetic
+
+| network | published by | top-1 | parameters | GMACs | ms | error |
+|---|---|---:|---:|---:|---:|---:|
+"""
+    for card in cards:
+        best = max((row["top1"] for row in card["published"] if row["top1"]), default=None)
+        errors = {name: error for name, error in card["measured"].get("errors", {}).items() if name in FRAMEWORKS}
+        times = [float(row[1]) for row in card["measured"].get("milliseconds", []) if row[0].endswith("fp32")]
+        yield (
+            _row(
+                [
+                    f"[{card['model']}]({card['model']}.md)",
+                    ", ".join(PUBLISHERS[name] for name in card["publishers"]) or "the paper",
+                    "" if best is None else f"{best:.1f}",
+                    f"{card['parameters'] / 1e6:.2f} M",
+                    f"{card['macs'] / 1e9:.2f}",
+                    f"{min(times):.0f}" if times else "",
+                    f"{max(errors.values()):.0e}" if errors else "",
+                ]
+            )
+            + "\n"
+        )
+
+
+def collect(errors: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """The document measured.json, of errors by network and framework, docs/speed.md and docs/peers.md."""
+    speed, peers = ((DOCS / name).read_text(encoding="utf-8") for name in ("speed.md", "peers.md"))
+    engine = r"(?:torch|mindspore|paddle|onnx|openvino) \w+ \w+"
+    times = re.findall(rf"^\| (\S+) \| ({engine}) \| ([\d.]+) \([^|]*\| ([\d.]+) \(", speed, re.M)
+    rows = re.findall(r"^\| (\w+) \| `([\w.]+)` \| ([^|]+) \| [^|]+ \| (\S+) \| (\S+) \| (\S+) \|$", peers, re.M)
+    machine = re.search(r"^(Medians of [^.]+)\.", speed, re.M)
+    if not times or not rows or machine is None:
+        raise SystemExit("expected speed.md and peers.md as `make bench` and `make peers` write them")
+    models: dict[str, dict[str, Any]] = {name: {} for name in MODELS}
+    for name, of in errors.items():
+        models[name]["errors"] = of
+    for publisher, name, outputs, *differences in rows:
+        models[name].setdefault("publishers", []).append([PUBLISHERS[publisher], outputs, *differences])
+    for name, run_by, one, eight in times:
+        models[name].setdefault("milliseconds", []).append([run_by, one, eight])
+    return {"machine": machine[1], "models": models}
+
+
+def errors_of(document: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """The errors of the logits by network and framework, and the band, of a document of `zoo parity`."""
+    return {
+        result["model"]: {
+            name: float(f"{error:.1e}")
+            for name, error in (
+                *((name, entry["max_rel_error"]) for name, entry in result["backends"].items()),
+                ("band", result["bands"]["logits"]),
+            )
+        }
+        for result in document["models"]
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write docs/models and zoo/cards/measured.json.")
+    parser.add_argument("--parity", type=Path, metavar="FILE", help="the result of `zoo parity '*' --json FILE`")
+    options = parser.parse_args()
+    if options.parity:
+        errors = errors_of(json.loads(options.parity.read_text(encoding="utf-8")))
+    else:
+        errors = {name: of["errors"] for name, of in measured()["models"].items() if "errors" in of}
+    MEASURED.write_text(json.dumps(collect(errors), indent=1) + "\n", encoding="utf-8")
+    measured.cache_clear()
+    folder = DOCS / "models"
+    folder.mkdir(exist_ok=True)
+    for name, text in pages():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,7 @@
+"""Model cards: what is known about a network, from its spec, the registry of weights, and what was measured.
+
+facts.py     the card, as a JSON document: `zoo.info`
+sections.py  the card as tables of text, for a terminal, a page of HTML and a page of docs/models (docs/cards.py)
+page.py      the card as one HTML page: `zoo info MODEL --html FILE`
+figure.py    the network as an SVG picture: `zoo info MODEL --svg FILE`
+"""

@@ -1,0 +1,106 @@
+"""A card as a document."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import weights
+from weights.flavours import pair
+from weights.published import of
+from zoo import catalogue
+from zoo.errors import WeightsError
+from zoo.language.diff import differences, grouped, matters
+from zoo.language.model import Model
+from zoo.models import MODELS, PUBLISHERS
+
+MEASURED = Path(__file__).with_name("measured.json")
+"""`make cards` writes it, from docs/speed.md, docs/peers.md and the result of `zoo parity`."""
+
+
+def info(model: str | Path | Model, size: int | None = None) -> dict[str, Any]:
+    """What is known about a network: the document of `zoo info`.
+
+    `model` is anything that `zoo.build` takes: a name, a name of published weights, a Model, "package.module:NAME", a
+    .json document, or a checkpoint that says which network it holds. `size` is the side of the input in pixels, the
+    model's own by default.
+
+    The keys of `zoo.catalogue.info`, and
+
+    preprocessing  how images are preprocessed, in words (`preprocess` has the figures)
+    published      published weights: name, publisher, address, licence, classes, top1 and top5 in percent, and where
+                   the publisher states them; preprocessing in words, note
+    flavours       other networks of the same family: whether weights convert exactly, and what differs
+    measured       figures of this project's own measurements, for networks of this package: errors against float64
+                   arithmetic and against publishers' own classes, milliseconds
+    code           the call that builds the network in each framework
+
+    Raises SpecError for an unknown name and for a size the network cannot take.
+    """
+    spec = weights.resolve(model)
+    figures = catalogue.info(spec, size)
+    rows = of(spec.name)
+    return figures | {
+        "preprocessing": spec.preprocess.describe(spec.size),
+        "published": [
+            {
+                "name": row.name,
+                "publisher": PUBLISHERS[row.source],
+                "address": row.address,
+                "licence": row.licence,
+                "classes": row.classes,
+                "top1": row.top1,
+                "top5": row.top5,
+                "figure": row.figure,
+                "preprocessing": row.preprocess.describe(row.size),
+                "note": row.note,
+            }
+            for row in rows
+        ],
+        "flavours": _flavours(spec),
+        "measured": measured()["models"].get(spec.name, {}) if MODELS.get(spec.name) == spec else {},
+        "code": {
+            framework: f'zoo.build("{rows[0].name if rows else spec.name}", "{framework}"'
+            + (", pretrained=True)" if rows else ")")
+            for framework in ("torch", "mindspore", "paddle")
+        },
+    }
+
+
+@cache
+def measured() -> dict[str, Any]:
+    """Measured figures: those of each network under "models", and the machine whose times they are."""
+    document: dict[str, Any] = json.loads(MEASURED.read_text(encoding="utf-8"))
+    return document
+
+
+def _flavours(spec: Model) -> list[dict[str, Any]]:
+    family = spec.name.partition(".")[0]
+    return [
+        _flavour(spec, other)
+        for name, other in catalogue.models().items()
+        if name != spec.name and name.partition(".")[0] == family
+    ]
+
+
+def _flavour(spec: Model, other: Model) -> dict[str, Any]:
+    """`converts` says whether weights of `spec` can become weights of `other` with the same outputs."""
+    try:
+        pair(spec, other)
+    except WeightsError:
+        converts = False
+    else:
+        converts = True
+    bare = [replace(each, aux=()) for each in (spec, other)]
+    found = grouped([difference for difference in differences(*bare) if matters(difference)])
+    return {
+        "model": other.name,
+        "converts": converts,
+        "differences": [
+            {"what": what, "here": here, "there": there, "where": places}
+            for (what, here, there), places in found.items()
+        ],
+    }
