@@ -57,6 +57,7 @@ demo: env
 peers: env
 	PYTHONPATH=tests/peers $(BIN)/pytest tests/peers --parity -m parity
 	$(BIN)/python tests/peers/matrix.py
+	$(BIN)/python docs/cards.py
 
 fuzz: env
 	ZOO_FUZZ_EXAMPLES=50000 $(BIN)/pytest tests/test_fuzz.py
@@ -67,6 +68,7 @@ survival: env
 
 bench: env
 	$(BIN)/python benchmarks/inference.py --compiled inception_v4 --out docs/speed.md
+	$(BIN)/python docs/cards.py
 	$(BIN)/python benchmarks/checkpoints.py
 	$(BIN)/python benchmarks/training.py
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from zoo.cards.facts import MEASURED, info, measured
+from zoo.cards.facts import MEASURED, fastest, info, measured
 from zoo.cards.figure import figure
 from zoo.cards.sections import Section, sections
 from zoo.frameworks import FRAMEWORKS
@@ -81,7 +81,7 @@ Made by `make cards`; do not edit. `zoo list` prints most of it, `zoo info NETWO
     for card in cards:
         best = max((row["top1"] for row in card["published"] if row["top1"]), default=None)
         errors = {name: error for name, error in card["measured"].get("errors", {}).items() if name in FRAMEWORKS}
-        times = [float(row[1]) for row in card["measured"].get("milliseconds", []) if row[0].endswith("fp32")]
+        time = fastest(card["model"])
         yield (
             _row(
                 [
@@ -90,7 +90,7 @@ Made by `make cards`; do not edit. `zoo list` prints most of it, `zoo info NETWO
                     "" if best is None else f"{best:.1f}",
                     f"{card['parameters'] / 1e6:.2f} M",
                     f"{card['macs'] / 1e9:.2f}",
-                    f"{min(times):.0f}" if times else "",
+                    "" if time is None else f"{time:.0f}",
                     f"{max(errors.values()):.0e}" if errors else "",
                 ]
             )

@@ -80,9 +80,9 @@ def test_a_network_of_ones_own_has_a_card():
     assert card["published"] == card["flavours"] == []
     assert [section.title for section in sections(card)] == [
         "",
+        "Build it",
         "Operations, as other tools count them",
         "Stages",
-        "Build it",
     ]
     assert card["code"]["torch"] == 'zoo.build("own", "torch")'
 

@@ -1,5 +1,7 @@
 """Tables: figures are never cut, text is wrapped to the terminal's width, and square brackets are text."""
 
+import re
+
 import pytest
 
 from zoo import console
@@ -27,6 +29,18 @@ def test_a_table_fits_the_terminal_and_figures_stay_whole(capsys, monkeypatch, w
     assert max(map(len, out.splitlines())) <= width
     assert "1,234,567.89" in out
     assert "inception_v3.paddleclas" in out
+
+
+@pytest.mark.parametrize("width", range(72, 100))
+def test_no_text_is_cut_off(capsys, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    table = console.new("model", ">size", ">GMACs", ">ms", ">top-1", "published by")
+    cells = ("inception_v4.paddleclas", "299", "12.25", "52", "80.1", "timm, Cadene, zhulf0804, mindcv, TF-slim")
+    table.add_row(*cells)
+    console.show(table)
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= width
+    assert sorted(re.sub(r"[\s─]", "", printed)) == sorted(re.sub(r"[\s>]", "", "".join(table.columns + cells)))
 
 
 def test_figures_stay_whole_where_the_terminal_is_too_narrow(capsys, monkeypatch):

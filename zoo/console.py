@@ -61,14 +61,15 @@ def show(table: Table) -> None:
 
     console = Console(markup=False, highlight=False)
     rich = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
-    limit, between = _limit(table.wrap), BETWEEN * len(table.columns)
+    limit, between = _limit(table.wrap), BETWEEN * len(table.columns) - 1
     texts = [[_text(cell).plain for cell in cells] for cells in zip(table.columns, *table.rows, strict=True)]
     choices = [[_least_width(cells, longest) for cells in texts] for longest in LONGEST_WORDS]
-    widths = next((widths for widths in choices if sum(widths) + between <= limit), choices[0])
+    least = next((widths for widths in choices if sum(widths) + between <= limit), choices[0])
+    widths = _shrunk([_natural_width(cells) for cells in texts], least, limit - between)
     for title, width in zip(table.columns, widths, strict=True):
         figures = title.startswith(">")
         justify: Literal["left", "right"] = "right" if figures else "left"
-        rich.add_column(title.removeprefix(">"), justify=justify, no_wrap=figures, min_width=width, overflow="fold")
+        rich.add_column(title.removeprefix(">"), justify=justify, no_wrap=figures, width=width, overflow="fold")
     for number, row in enumerate(table.rows):
         rich.add_row(*map(_text, row), end_section=number in table.sections)
     wide = console.options.update(max_width=WIDEST)
@@ -81,6 +82,22 @@ def _least_width(cells: list[str], longest_word: int) -> int:
     if cells[0].startswith(">"):
         return max(len(cell.removeprefix(">")) for cell in cells)
     return max((min(len(word), longest_word) for cell in cells for word in cell.split()), default=1)
+
+
+def _natural_width(cells: list[str]) -> int:
+    """The width of a column whose cells are not wrapped."""
+    return max(len(line) for cell in cells for line in cell.removeprefix(">").split("\n"))
+
+
+def _shrunk(natural: list[int], least: list[int], room: int) -> list[int]:
+    """Widths of columns that fit into `room`, if their least widths do: the widest are shrunk first."""
+    widths = [max(width, low) for width, low in zip(natural, least, strict=True)]
+    while sum(widths) > room:
+        column = max(range(len(widths)), key=lambda i: (widths[i] > least[i], widths[i]))
+        if widths[column] == least[column]:
+            break
+        widths[column] -= 1
+    return widths
 
 
 def _text(cell: str) -> Text:

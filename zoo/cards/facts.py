@@ -77,6 +77,12 @@ def measured() -> dict[str, Any]:
     return document
 
 
+def fastest(name: str) -> float | None:
+    """Milliseconds for one image in the fastest float32 engine, as measured; None for networks that were not."""
+    times = measured()["models"].get(name, {}).get("milliseconds", [])
+    return min((float(one) for run_by, one, _ in times if run_by.endswith("fp32")), default=None)
+
+
 def _flavours(spec: Model) -> list[dict[str, Any]]:
     family = spec.name.partition(".")[0]
     return [

@@ -93,6 +93,8 @@ def _stage(stages: Sequence[Stage], output: str) -> Drawn:
     match first.node:
         case Chain() | Concat() | Residual():
             return _frame(f"{name}: {output}", _node(first.node))
+        case Head():
+            return _box([name, *_head(first.node, None)])
         case _:
             return _box([name, f"{label(first.node)}: {output}"], _kind(first.node))
 

@@ -36,6 +36,7 @@ def sections(card: Mapping[str, Any]) -> Iterator[Section]:
     """The tables of a document of `zoo.info`; those that would be empty are left out."""
     for section in (
         _summary,
+        _code,
         _published,
         _preprocessing,
         _flavours,
@@ -44,7 +45,6 @@ def sections(card: Mapping[str, Any]) -> Iterator[Section]:
         _publishers,
         _speed,
         _stages,
-        _code,
     ):
         table = section(card)
         if table.rows:

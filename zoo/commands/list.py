@@ -10,6 +10,7 @@ from typing import Any
 
 from weights import published
 from zoo import console
+from zoo.cards.facts import fastest
 from zoo.catalogue import info
 from zoo.commands.common import Commands, add_command, matching, report
 from zoo.errors import SpecError
@@ -31,9 +32,12 @@ def run(options: argparse.Namespace) -> int:
         report(options.json, [asdict(row) | {"bytes": row.bytes} for row in found], lambda: show_weights(found))
         return 0
     rows = [
-        {k: v for k, v in info(name).items() if k != "stages"} | accuracy(name) for name in matching(options.pattern)
+        {key: value for key, value in info(name).items() if key != "stages"}
+        | accuracy(name)
+        | {"milliseconds": fastest(name)}
+        for name in matching(options.pattern)
     ]
-    report(options.json, rows, lambda: show(rows))
+    report(options.json, rows, lambda: show(rows, advise=options.pattern == "*"))
     return 0
 
 
@@ -56,23 +60,25 @@ def accuracy(model: str) -> dict[str, Any]:
     return {"top1": best and best.top1, "weights": best and best.name}
 
 
-def show(rows: list[dict[str, Any]]) -> None:
-    table = console.new("model", ">size", ">parameters", ">GMACs", ">top-1", "published by")
+def show(rows: list[dict[str, Any]], advise: bool) -> None:
+    table = console.new("model", ">size", ">M params", ">GMACs", ">ms", ">top-1", "published by")
     for row in rows:
         table.add_row(
             row["model"],
             str(row["size"]),
-            f"{row['parameters']:,}",
-            f"{row['macs'] / 1e9:.3f}",
+            f"{row['parameters'] / 1e6:.2f}",
+            f"{row['macs'] / 1e9:.2f}",
+            "" if row["milliseconds"] is None else f"{row['milliseconds']:.0f}",
             "" if row["top1"] is None else f"{row['top1']:.1f}",
             ", ".join(PUBLISHERS.get(name, name) for name in row["publishers"]) or "the paper",
         )
     console.show(table)
     print(
         "top-1 is the best that a publisher states for its weights on ImageNet, in percent.\n"
+        "ms is the time for one image in the fastest float32 engine, on two cores (docs/speed.md).\n"
         "`zoo list --pretrained` shows all weights, `zoo info MODEL` one network."
     )
-    if len(rows) > 1:
+    if advise:
         print("\n".join(advice(rows)))
 
 
@@ -81,9 +87,15 @@ def advice(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield "Which one? With a checkpoint, its own: `zoo inspect FILE` recognises it."
     accurate = max(rows, key=lambda row: row["top1"] or 0)
     light = min(rows, key=lambda row: row["macs"])
+    timed = [row for row in rows if row["milliseconds"] is not None]
     if accurate["top1"]:
         yield f"  most accurate:      {accurate['model']}, with the weights {accurate['weights']}"
     yield f"  least computation:  {light['model']}"
+    if timed:
+        fast = min(timed, key=lambda row: row["milliseconds"])
+        yield f"  fastest here:       {fast['model']}"
+    if any(row["model"] == "inception_v3.fid" for row in rows):
+        yield "  to measure images:  inception_v3.fid, which `zoo fid` runs"
 
 
 def show_weights(rows: list[published.Published]) -> None:
