@@ -7,7 +7,7 @@
 # make survival kill runs 20 times in every framework and go on, bit for bit; 2,000 steps in the same memory
 # make bench    what inference, training steps, the loader and checkpoints cost, beside the publishers'; docs/speed.md
 # make schema   docs/model.schema.json, from the code
-# make cards    docs/models: a page and a picture for each network
+# make cards    docs/models, a page and a picture for each network, and docs/published_tables.md
 # make lint     ruff, mypy, and import-linter: imports run downwards only
 # make env      only the environment, .venv, which all of them share
 #
@@ -78,6 +78,7 @@ schema: env
 
 cards: env
 	$(BIN)/python docs/cards.py
+	$(BIN)/python docs/published_tables.py
 
 lint: env
 	$(BIN)/ruff format --check .

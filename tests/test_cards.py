@@ -25,24 +25,29 @@ from zoo.models import MODELS
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-@pytest.fixture(scope="module")
-def writer():
-    """docs/cards.py."""
-    spec = importlib.util.spec_from_file_location("cards_writer", DOCS / "cards.py")
+def script(name):
+    """A script of docs/, as a module."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def test_docs_are_what_make_cards_writes(writer):
+def test_docs_are_what_make_cards_writes():
     written = {path.name: path.read_text() for path in (DOCS / "models").iterdir()}
-    assert written == dict(writer.pages())
+    assert written == dict(script("cards").pages())
 
 
-def test_measured_figures_are_those_of_the_documents(writer):
+def test_published_tables_are_what_make_cards_writes():
+    """The script asserts those cells that agree to the last digit."""
+    tables = script("published_tables")
+    assert tables.page(*tables.measured()) == tables.PAGE.read_text()
+
+
+def test_measured_figures_are_those_of_the_documents():
     kept = json.loads(MEASURED.read_text())
     errors = {name: of["errors"] for name, of in kept["models"].items() if "errors" in of}
-    assert kept == writer.collect(errors)
+    assert kept == script("cards").collect(errors)
     assert errors.keys() == MODELS.keys()
     for of in errors.values():
         assert set(of) == {"torch", "mindspore", "paddle", "band"}

@@ -98,7 +98,8 @@ def test_timms_moving_average(net, x):
 
 
 def test_captum_attributes(net, x):
-    attr = pytest.importorskip("captum.attr")
+    from captum import attr
+
     net = copy.deepcopy(net)
     small = x[:1].requires_grad_()
     with torch.no_grad():
@@ -111,7 +112,8 @@ def test_captum_attributes(net, x):
 
 
 def test_captums_grad_cam_is_ours(net):
-    attr = pytest.importorskip("captum.attr")
+    from captum import attr
+
     from zoo.data.images import sample_photographs
     from zoo.prediction import grad_cam
 
@@ -125,9 +127,28 @@ def test_captums_grad_cam_is_ours(net):
         np.testing.assert_allclose(ours, theirs / theirs.max(), rtol=0, atol=1e-5)
 
 
+def test_pytorch_grad_cam_draws_ours(net):
+    """It resizes the map to the image, and scales it to [0, 1]."""
+    import cv2
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    from zoo.data.images import sample_photographs
+    from zoo.prediction import grad_cam
+
+    image, side = sample_photographs()[1], net.spec.size
+    label = zoo.predict(net, image)["pred_label"]
+    inputs = torch.from_numpy(zoo.preprocess(net.spec, image))[None]
+    with GradCAM(model=net, target_layers=[net.mixed_7c]) as cam:
+        theirs = cam(input_tensor=inputs, targets=[ClassifierOutputTarget(label)])[0]
+    ours = cv2.resize(grad_cam(net, image, stage="mixed_7c").astype(np.float32), (side, side))
+    np.testing.assert_allclose((ours - ours.min()) / np.ptp(ours), theirs, rtol=0, atol=1e-5)
+
+
 def test_counters_of_operations_agree_with_the_spec(net):
-    nn_fvcore = pytest.importorskip("fvcore.nn")
-    torchinfo = pytest.importorskip("torchinfo")
+    import torchinfo
+    from fvcore import nn as nn_fvcore
+
     side = net.spec.size
     one = torch.zeros(1, 3, side, side)
     figures = trace(net.spec)
