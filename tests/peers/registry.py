@@ -75,8 +75,9 @@ def serve(row, root):
     """Put the row's file, and for a folder of the hub its config.json, below `root`; returns the digest of the file."""
     made = publishers_folder(saved_by(row), row.model, row.classes or 1000)
     target = root / row.file
+    target.parent.mkdir(parents=True, exist_ok=True)
     if row.address.startswith(HUB):
-        target.mkdir(parents=True, exist_ok=True)
+        target.mkdir()
         how = row.preprocess
         crop = {"crop_pct": row.size / how.resize, "interpolation": how.interpolation, "mean": how.mean, "std": how.std}
         config = {"architecture": row.model, "pretrained_cfg": {"input_size": [3, row.size, row.size], **crop}}
@@ -97,9 +98,18 @@ torch.save({"meta": {}, "state_dict": state}, sys.argv[2])
 """
 
 
-def zoo(digests, *arguments):
-    """The JSON of a command, in a process of its own, where the rows have the digests of the files that are served."""
-    environment = {**os.environ, "ZOO_DIGESTS": json.dumps(digests), "PYTHONPATH": str(HERE.parents[1])}
+def zoo(row, digest, *arguments):
+    """The JSON of a command, in a process of its own, where the row has the digest of the file that is served.
+
+    Each row has a folder of the server and a cache of its own, as two publishers name one and the same file.
+    """
+    environment = {
+        **os.environ,
+        "ZOO_DIGESTS": json.dumps({row.name: digest}),
+        "ZOO_MIRROR": f"{os.environ['ZOO_MIRROR']}/{row.name}",
+        "ZOO_CACHE": str(Path(os.environ["ZOO_CACHE"]) / row.name),
+        "PYTHONPATH": str(HERE.parents[1]),
+    }
     command = [sys.executable, "-W", "ignore", __file__, "--zoo", *map(str, arguments), "--json", "-"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
@@ -107,12 +117,12 @@ def zoo(digests, *arguments):
     return json.loads(done.stdout)
 
 
-def check(row, digests):
+def check(row, digest):
     """The line of the table, and whether it is within the bound."""
-    assert zoo(digests, "fetch", row.name)[0]["name"] == row.name
-    assert row.name in json.dumps(zoo(digests, "info", row.model))
+    assert zoo(row, digest, "fetch", row.name)[0]["name"] == row.name
+    assert row.name in json.dumps(zoo(row, digest, "info", row.model))
     classes = ["--num-classes", 1000] if row.classes == 0 else []
-    results = [zoo(digests, "predict", row.name, *images, "--backend", b, *classes) for b in FRAMEWORKS]
+    results = [zoo(row, digest, "predict", row.name, *images, "--backend", b, *classes) for b in FRAMEWORKS]
     labels = [[[top["label"] for top in image["top"]] for image in result] for result in results]
     scores = np.array([[[top["score"] for top in image["top"]] for image in result] for result in results])
     spread = float(np.ptp(scores, axis=0).max())
@@ -130,7 +140,7 @@ def main(pattern="*"):
     rows = [row for row in PUBLISHED.values() if fnmatch(row.name, pattern)]
     root = Path(scratch) / "served"
     root.mkdir()
-    digests = {row.name: f"sha256:{serve(row, root)}" for row in rows}
+    digests = [f"sha256:{serve(row, root / row.name)}" for row in rows]
     with (
         http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Server, directory=str(root))) as server,
         ThreadPoolExecutor(2) as pool,
@@ -142,7 +152,7 @@ def main(pattern="*"):
         }
         os.environ |= {"no_proxy": "127.0.0.1"}
         lines, good = [], True
-        for line, fits in pool.map(lambda row: check(row, digests), rows):
+        for line, fits in pool.map(check, rows, digests):
             print(line, "" if fits else "beyond the bound", flush=True)
             lines.append(line)
             good &= fits
