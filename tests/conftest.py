@@ -23,6 +23,14 @@ def pytest_ignore_collect(collection_path, config):
     return True if alone in FRAMEWORKS and alone != framework else None
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` looks for marks
+def pytest_collection_modifyitems(config, items):
+    framework = config.getoption("--framework")
+    for item in items:
+        if any(framework in mark.args for mark in item.iter_markers("nightly_in")):
+            item.add_marker(pytest.mark.nightly)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def quiet_progress():
     """Nothing in the suite talks to a terminal."""

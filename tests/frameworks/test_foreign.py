@@ -20,7 +20,9 @@ from zoo.parity.alignment import align
 from zoo.parity.foreign import framework_of
 
 
-@pytest.mark.parametrize("name", ["inception_v3", SMALL])
+@pytest.mark.parametrize(
+    "name", [SMALL, pytest.param("inception_v3", marks=pytest.mark.nightly_in("mindspore", "paddle"))]
+)
 def test_every_planted_fault_is_detected_placed_named_and_proved(framework, name):
     found = list(scored(framework, (name,), 0))
     assert len(found) >= 6

@@ -41,11 +41,17 @@ def build(model, arrays):
     return net
 
 
-@pytest.mark.parametrize("name", GRAPHS)
-@pytest.mark.parametrize("taps", [(), ("mixed_5b", "mixed_4b", "block2", "block35")], ids=["logits", "features"])
+@pytest.mark.parametrize(
+    ("name", "taps"),
+    [
+        *((name, ()) for name in GRAPHS),
+        ("inception_v4", ("mixed_5b",)),
+        ("xception41p", ("block2",)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "features" if value else "logits",
+)
 def test_graph_mode(name, taps, request):
     complete = configure(MODELS[name], width=0.25, aux=False)
-    taps = tuple(tap for tap in taps if tap in {stage.name for stage in complete.stages})
     model = configure(complete, taps=taps)
     net = build(model, weights.restrict(calibrated(complete), model, complete))
     x = batch(model, 160, count=2)
@@ -89,7 +95,7 @@ class Loss(nn.Cell):
         return total
 
 
-TUNED = ("inception_v4", "googlenet", *CONCEPTS[:5])
+TUNED = ("inception_v4", "googlenet", "inception_resnet_v2.slim", "xception41p")
 
 
 @pytest.mark.parametrize(
@@ -203,7 +209,12 @@ def test_each_mode_runs_its_faster_pooling_operation(node):
     assert ms.jit(run)(x).shape[:2] == (1, 2)
 
 
-@pytest.mark.parametrize("name", GRAPHS)
+EXPORTED = ("inception_v3", "googlenet.mindcv", "inception_resnet_v1")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in EXPORTED else pytest.param(name, marks=pytest.mark.nightly) for name in GRAPHS]
+)
 def test_mindspores_own_onnx_export(name, tmp_path):
     """At the native size. What the file computes was compared by hand with ONNX Runtime."""
     net = zoo.build(name, "mindspore", width=0.25)

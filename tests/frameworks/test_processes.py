@@ -121,6 +121,7 @@ def test_two_processes_train_and_judge_as_one_program(framework, tmp_path):
     assert figures[2]["summary"]["loss"] == pytest.approx(figures[1]["summary"]["loss"], rel=1e-6)
 
 
+@pytest.mark.nightly_in("mindspore")
 def test_a_process_that_dies_ends_the_run(framework, tmp_path):
     more = f"--backend {framework} --num_samples 96 --ckpt_save_dir {tmp_path / 'run'} --recovery_interval 1".split()
     run = launch(framework, tmp_path / "logs", ROOT / "train.py", *FLAGS.split(), *more, "--distribute")

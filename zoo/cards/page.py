@@ -46,6 +46,8 @@ def _table(section: Section) -> Iterator[str]:
         yield f"<thead><tr>{cells}</tr></thead>\n"
     yield "<tbody>\n"
     for first, *others in section.rows:
+        if section.head[-1] == "code":
+            others = [f"`{cell}`" for cell in others]
         name = f"<code>{escape(first)}</code>" if section.code else escape(first)
         cells = "".join(
             f"<td{_kind(number)}>{marked(cell)}</td>" for cell, number in zip(others, numbers[1:], strict=True)
