@@ -7,7 +7,7 @@ from support import FULL, batch, calibrated
 from backends import worker
 from zoo.models import MODELS
 
-SUITE = ("inception_v4", "googlenet.mindcv")
+SUITE = ("googlenet", "googlenet.mindcv")
 """With batch norm and without; the others are run nightly."""
 
 
