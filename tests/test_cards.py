@@ -18,7 +18,7 @@ from zoo.cards.figure import figure
 from zoo.cards.page import page
 from zoo.cards.sections import sections
 from zoo.commands import main
-from zoo.language.model import configure
+from zoo.language.model import Norm, configure
 from zoo.language.nodes import Conv, leaves
 from zoo.models import MODELS
 
@@ -60,6 +60,11 @@ def test_a_name_of_weights_is_its_network_with_its_preprocessing(name):
     assert card["model"] == "inception_v3"
     assert "341 (bicubic)" in card["preprocessing"]
     assert name.removeprefix("timm/") in {row["name"] for row in card["published"]}
+    assert card["code"]["torch"] == 'zoo.build("inception_v3.tf_adv_in1k", "torch", pretrained=True)'
+
+
+def test_weights_of_the_same_network_under_another_name_are_listed():
+    assert "inception_v4.mindcv_in1k" in {row["name"] for row in info("inception_v4")["published"]}
 
 
 def test_a_checkpoint_has_a_card(tmp_path):
@@ -68,6 +73,7 @@ def test_a_checkpoint_has_a_card(tmp_path):
     card = zoo.info(tmp_path / "own.safetensors")
     assert (card["model"], card["num_classes"]) == ("googlenet", 7)
     assert card["measured"] == {}  # those are of the published network
+    assert card["code"]["paddle"] == f'zoo.build(checkpoint="{tmp_path}/own.safetensors", backend="paddle")'
 
 
 def test_flavours_say_what_differs_and_whether_weights_convert():
@@ -80,7 +86,7 @@ def test_flavours_say_what_differs_and_whether_weights_convert():
 
 
 def test_a_network_of_ones_own_has_a_card():
-    own = replace(MODELS["inception_v4"], name="own")
+    own = replace(MODELS["inception_v4"], name="own", norm=Norm(eps=0.1))
     card = info(own, size=139)
     assert card["published"] == card["flavours"] == []
     assert [section.title for section in sections(card)] == [
@@ -89,7 +95,7 @@ def test_a_network_of_ones_own_has_a_card():
         "Operations, as other tools count them",
         "Stages",
     ]
-    assert card["code"]["torch"] == 'zoo.build("own", "torch")'
+    assert card["code"]["torch"] == 'zoo.build(model, "torch")'
 
 
 class Tags(HTMLParser):

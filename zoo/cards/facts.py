@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import weights
 from weights.flavours import pair
-from weights.published import of
+from weights.published import Published, find, of
 from zoo import catalogue
 from zoo.errors import WeightsError
 from zoo.language.diff import differences, grouped, matters
@@ -31,8 +32,9 @@ def info(model: str | Path | Model, size: int | None = None) -> dict[str, Any]:
     The keys of `zoo.catalogue.info`, and
 
     preprocessing  how images are preprocessed, in words (`preprocess` has the figures)
-    published      published weights: name, publisher, address, licence, classes, top1 and top5 in percent, and where
-                   the publisher states them; preprocessing in words, note
+    published      published weights of the network, and of others that compute the same function: name, publisher,
+                   address, licence, classes, top1 and top5 in percent, and where the publisher states them;
+                   preprocessing in words, note
     flavours       other networks of the same family: whether weights convert exactly, and what differs
     measured       figures of this project's own measurements, for networks of this package: errors against float64
                    arithmetic and against publishers' own classes, milliseconds
@@ -42,7 +44,7 @@ def info(model: str | Path | Model, size: int | None = None) -> dict[str, Any]:
     """
     spec = weights.resolve(model)
     figures = catalogue.info(spec, size)
-    rows = of(spec.name)
+    rows = of(spec.name) + [row for name in figures["same_network_as"] for row in of(name)]
     return figures | {
         "preprocessing": spec.preprocess.describe(spec.size),
         "published": [
@@ -62,12 +64,23 @@ def info(model: str | Path | Model, size: int | None = None) -> dict[str, Any]:
         ],
         "flavours": _flavours(spec),
         "measured": measured()["models"].get(spec.name, {}) if MODELS.get(spec.name) == spec else {},
-        "code": {
-            framework: f'zoo.build("{rows[0].name if rows else spec.name}", "{framework}"'
-            + (", pretrained=True)" if rows else ")")
-            for framework in ("torch", "mindspore", "paddle")
-        },
+        "code": {framework: _code(model, spec, rows, framework) for framework in ("torch", "mindspore", "paddle")},
     }
+
+
+def _code(model: str | Path | Model, spec: Model, rows: Sequence[Published], framework: str) -> str:
+    """The call that builds what `model` names, with published weights if it is a published network."""
+    known = catalogue.models().get(spec.name)
+    if known is not None and replace(spec, preprocess=known.preprocess) == known:
+        row = (find(model) if isinstance(model, str) else None) or next(iter(rows), None)
+        if row:
+            return f'zoo.build("{row.name}", "{framework}", pretrained=True)'
+        return f'zoo.build("{spec.name}", "{framework}")'
+    if isinstance(model, Model):
+        return f'zoo.build(model, "{framework}")'
+    if weights.is_checkpoint(model):
+        return f'zoo.build(checkpoint="{model}", backend="{framework}")'
+    return f'zoo.build("{model}", "{framework}")'
 
 
 @cache
