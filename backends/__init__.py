@@ -5,6 +5,7 @@
     exports.py    the functions of `Exports`
     training.py   `Trainer` (backends.training)
     processes.py  `Processes` (zoo.training.processes)
+    source.py     `DIALECT` (zoo.source.dialect), which imports no framework
 
 ONNX Runtime and OpenVINO have the first three, the NumPy reference network.py only. Importing this package imports no
 framework.

@@ -73,6 +73,8 @@ def test_a_checkpoint_has_a_card(tmp_path):
     card = zoo.info(tmp_path / "own.safetensors")
     assert (card["model"], card["num_classes"]) == ("googlenet", 7)
     assert card["measured"] == {}  # those are of the published network
+    assert card["published"] == []
+    assert {flavour["model"]: flavour["converts"] for flavour in card["flavours"]}["googlenet.slim"] is False
     assert card["code"]["paddle"] == f'zoo.build(checkpoint="{tmp_path}/own.safetensors", backend="paddle")'
 
 
@@ -147,5 +149,5 @@ def test_the_command_writes_a_page_and_a_picture(tmp_path, capsys):
 
 def test_a_page_that_cannot_be_written_gets_one_line(tmp_path, capsys):
     assert main(["info", "googlenet", "--html", str(tmp_path / "no" / "card.html")]) == 2
-    assert "cannot write there" in capsys.readouterr().err
+    assert "cannot write the page there" in capsys.readouterr().err
     assert measured()["machine"]

@@ -54,7 +54,18 @@ def test_json_file_beside_the_table(tmp_path, capsys):
     assert json.loads((tmp_path / "info.json").read_text())["model"] == "googlenet"
 
 
+def test_source(tmp_path, capsys):
+    assert main(["source", "inception_v4", "--backend", "paddle", "--num-classes", "7"]) == 0
+    text = capsys.readouterr().out
+    assert "class InceptionA(Concat):" in text
+    assert "num_classes: int = 7" in text
+    assert main(["source", "inception_v4", "--out", str(tmp_path / "net.py")]) == 0
+    assert (tmp_path / "net.py").read_text().startswith('"""inception_v4 (arXiv:1602.07261) in torch')
+    assert capsys.readouterr().out == ""
+
+
 ERRORS = [
+    (["source", "inception_v4", "--taps", "none"], "inception_v4: no stage 'none'"),
     (["info", "inceptionv4"], "unknown model 'inceptionv4': did you mean inception_v4"),
     (["info", "inception_v4", "--size", "74"], "inception_v4: size must be at least 75 pixels, not 74"),
     (["info", "inception_v4", "--size", "big"], "argument --size: invalid int value: 'big' (see zoo info --help)"),

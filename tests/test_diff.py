@@ -5,8 +5,9 @@ import json
 import pytest
 
 import zoo
+from weights.flavours import pair
 from zoo.commands import main
-from zoo.errors import SpecError
+from zoo.errors import SpecError, WeightsError
 from zoo.language.diff import differences, same_network, show
 from zoo.language.model import Norm, configure
 from zoo.language.nodes import AvgPool, Conv, Relu, Residual, concat
@@ -130,8 +131,14 @@ def test_aliases_are_the_publishers_names():
 
 def test_nothing_is_cut_from_the_table(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    for pair in (("bninception", "inception_v4"), ("inception_resnet_v1", "inception_resnet_v2")):
-        assert main(["diff", *pair, "--no-run"]) == 0
+    for names in (("bninception", "inception_v4"), ("inception_resnet_v1", "inception_resnet_v2")):
+        assert main(["diff", *names, "--no-run"]) == 0
         assert "\u2026" not in capsys.readouterr().out
     assert main(["diff", "inception_v2", "bninception", "--no-run"]) == 0
     assert "inception_v2 is bninception." in capsys.readouterr().out
+
+
+def test_networks_of_other_widths_are_refused_at_once():
+    """Once each block had multiplied the length of the order of channels."""
+    with pytest.raises(WeightsError, match="cannot become inception_v4"):
+        pair(configure(MODELS["inception_v4"], width=0.25), MODELS["inception_v4"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from zoo.language.diff import partners, show
 from zoo.language.model import Model
 from zoo.language.nodes import Chain, Concat, Conv, Depthwise, Head, Node, NormRelu, Residual
 from zoo.language.rewrites import set_epsilon
-from zoo.language.trace import parameters
+from zoo.language.trace import Shape, parameters, trace
 
 Array = NDArray[Any]
 Order = NDArray[np.intp]
@@ -77,6 +78,11 @@ class _Walk:
     reasons: dict[str, list[str]] = field(default_factory=dict)
     permuted: int = 0
 
+    @cached_property
+    def shapes(self) -> dict[str, Shape]:
+        """The outputs of the first network's nodes, by path."""
+        return trace(self.first).shapes
+
     def networks(self) -> None:
         """Match the stages in order, the heads, and the auxiliary heads that both networks have."""
         a, b = self.first, self.second
@@ -127,7 +133,7 @@ class _Walk:
                 return order
             case _:
                 self.refuse(ours, f"{show(a)} here, {show(b)} there")
-                return order
+                return np.arange(self.shapes[ours].channels)
 
     def refuse(self, where: str, why: str) -> None:
         self.reasons.setdefault(why, []).append(where)

@@ -11,8 +11,9 @@ file is expected in the mirror under its own name, and a folder of the hub as OW
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
@@ -126,7 +127,8 @@ def _hub(repository: str, revision: str | None, folder: str | Path | None) -> Co
         with contextlib.suppress(LocalEntryNotFoundError):
             return Path(hf_hub_download(repository, name, revision=revision, local_dir=into, local_files_only=True))
         try:
-            return Path(hf_hub_download(repository, name, revision=revision, local_dir=into))
+            with _quiet("huggingface_hub"):  # what it logs, the error below says
+                return Path(hf_hub_download(repository, name, revision=revision, local_dir=into))
         except LocalEntryNotFoundError:
             why = "no connection, and it is not in the cache"
         except EntryNotFoundError:
@@ -142,3 +144,15 @@ def _hub(repository: str, revision: str | None, folder: str | Path | None) -> Co
         raise WeightsError(f"{name} cannot be fetched ({why}): {INSTEAD}")
 
     return copy
+
+
+@contextlib.contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """A logger that keeps its warnings to itself."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import weights
+from weights.checkpoints import counterpart
 from weights.flavours import pair
 from weights.published import Published, find, of
 from zoo import catalogue
@@ -44,7 +45,7 @@ def info(model: str | Path | Model, size: int | None = None) -> dict[str, Any]:
     """
     spec = weights.resolve(model)
     figures = catalogue.info(spec, size)
-    rows = of(spec.name) + [row for name in figures["same_network_as"] for row in of(name)]
+    rows = of(spec.name) + [row for name in figures["same_network_as"] for row in of(name)] if _takes(spec) else []
     return figures | {
         "preprocessing": spec.preprocess.describe(spec.size),
         "published": [
@@ -66,6 +67,12 @@ def info(model: str | Path | Model, size: int | None = None) -> dict[str, Any]:
         "measured": measured()["models"].get(spec.name, {}) if MODELS.get(spec.name) == spec else {},
         "code": {framework: _code(model, spec, rows, framework) for framework in ("torch", "mindspore", "paddle")},
     }
+
+
+def _takes(spec: Model) -> bool:
+    """Whether a network takes published weights of its name: but for its classes, it is the published one."""
+    known = catalogue.models().get(spec.name)
+    return known is None or (known.width == spec.width and counterpart(spec, known) == spec)
 
 
 def _code(model: str | Path | Model, spec: Model, rows: Sequence[Published], framework: str) -> str:
@@ -99,7 +106,7 @@ def fastest(name: str) -> float | None:
 def _flavours(spec: Model) -> list[dict[str, Any]]:
     family = spec.name.partition(".")[0]
     return [
-        _flavour(spec, other)
+        _flavour(spec, counterpart(spec, other))
         for name, other in catalogue.models().items()
         if name != spec.name and name.partition(".")[0] == family
     ]

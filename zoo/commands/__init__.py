@@ -13,12 +13,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zoo import __version__
-from zoo.commands import bench, convert, diff, doctor, export, fetch, fid, info, inspect, list, parity, predict
+from zoo.commands import (
+    bench,
+    convert,
+    diff,
+    doctor,
+    export,
+    fetch,
+    fid,
+    info,
+    inspect,
+    list,
+    parity,
+    predict,
+    source,
+)
 from zoo.commands.common import Parser
 from zoo.commands.entry_point import skip_teardown
 from zoo.errors import ZooError
 
-COMMANDS = (list, info, predict, diff, parity, inspect, convert, fetch, fid, export, bench, doctor)
+COMMANDS = (list, info, predict, diff, parity, inspect, convert, fetch, fid, export, source, bench, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

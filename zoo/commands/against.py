@@ -6,9 +6,8 @@ import argparse
 from typing import Any
 
 from zoo import console
-from zoo.commands.common import refuse, report
-from zoo.errors import SpecError, ZooError
-from zoo.files import atomic_write
+from zoo.commands.common import refuse, report, write_text
+from zoo.errors import SpecError
 
 NOT_TAKEN = (
     "--backends",
@@ -72,8 +71,4 @@ def write_reports(options: argparse.Namespace, document: dict[str, Any]) -> None
 
     for file, make in ((options.html, page), (options.junit, junit)):
         if file is not None:
-            try:
-                with atomic_write(file) as part:
-                    part.write_text(make(document), encoding="utf-8")
-            except OSError as error:
-                raise ZooError(f"{file}: cannot write the report there: {error.strerror}") from None
+            write_text(file, make(document), "the report")

@@ -86,8 +86,13 @@ def report(file: str | None, document: Any, show: Callable[[], None]) -> None:
         print(text)
         return
     show()
+    write_text(file, text + "\n", "the JSON")
+
+
+def write_text(file: str, text: str, what: str) -> None:
+    """Write a file, whole or not at all. Raises ZooError, which says `what` cannot be written, if that fails."""
     try:
         with atomic_write(file) as part:
-            part.write_text(text + "\n")
+            part.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise ZooError(f"{file}: cannot write the JSON there: {error.strerror}") from None
+        raise ZooError(f"{file}: cannot write {what} there: {error.strerror}") from None

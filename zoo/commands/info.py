@@ -8,9 +8,7 @@ import textwrap
 from typing import Any
 
 from zoo import console
-from zoo.commands.common import MODEL, Commands, add_command, report
-from zoo.errors import ZooError
-from zoo.files import atomic_write
+from zoo.commands.common import MODEL, Commands, add_command, report, write_text
 
 WIDTH = 100
 """Columns of text that is not written to a terminal."""
@@ -40,17 +38,10 @@ def write_drawings(options: argparse.Namespace, card: dict[str, Any]) -> None:
     from zoo.cards.page import page
 
     model = weights.resolve(options.model)
-    for file, text in ((options.html, page(card, model)), (options.svg, figure(model, options.size))):
-        if file:
-            write(file, text)
-
-
-def write(file: str, text: str) -> None:
-    try:
-        with atomic_write(file) as part:
-            part.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ZooError(f"{file}: cannot write there: {error.strerror}") from None
+    if options.html:
+        write_text(options.html, page(card, model), "the page")
+    if options.svg:
+        write_text(options.svg, figure(model, options.size), "the picture")
 
 
 def show(card: dict[str, Any]) -> None:

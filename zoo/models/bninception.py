@@ -7,6 +7,7 @@ is `mixed_3b`, (3c) is `mixed_4a`, (4e) is `mixed_5a`. Its inputs are BGR, 0 to 
 Ceil-mode pools and strided convolutions give the same size for few input sizes: 224 fits, 299 does not.
 """
 
+from zoo.language.blocks import block
 from zoo.language.model import Model, Norm, Preprocess, stages
 from zoo.language.nodes import AvgPool, Concat, Conv, Head, MaxPool, concat
 
@@ -15,6 +16,7 @@ def conv(channels: int, kernel: int = 1, stride: int = 1) -> Conv:
     return Conv(channels, kernel, stride, bias=True)
 
 
+@block
 def inception(
     c1: int, c3_reduce: int, c3: int, double_reduce: int, double: int, pool: int, max_pool: bool = False
 ) -> Concat:
@@ -27,6 +29,7 @@ def inception(
     )
 
 
+@block
 def reduction(c3_reduce: int, c3: int, double_reduce: int, double: int) -> Concat:
     """Stride 2, without a 1x1 branch and pool projection."""
     return concat(

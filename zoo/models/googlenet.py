@@ -15,10 +15,12 @@ Stages carry TF-slim's names, one letter and level later than the paper's: incep
     auxiliary pools   adaptive, 4x4 (no heads)      5x5, stride 3      5x5, stride 3; the second head has no ReLU
 """
 
+from zoo.language.blocks import block
 from zoo.language.model import IMAGENET_MEAN, IMAGENET_STD, Aux, Model, Norm, Preprocess, stages
 from zoo.language.nodes import AdaptiveAvgPool, AvgPool, Conv, Head, MaxPool, Node, PoolPadding, Relu, concat
 
 
+@block
 def inception(c1: int, c3_reduce: int, c3: int, c5_reduce: int, c5: int, pool: int, *, big: int, act: bool) -> Node:
     """Figure 2b; the six widths stand in the order of table 1, `big` is the kernel of its "5x5" column.
 

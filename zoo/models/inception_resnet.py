@@ -8,6 +8,7 @@ that ends a residual has a bias, no norm and no ReLU. `inception_resnet_v2.slim`
 v1 is the paper's; no publisher listed here has it. The paper gives scales "between 0.1 and 0.3"; v2's are used.
 """
 
+from zoo.language.blocks import block
 from zoo.language.model import Aux, Model, Norm, Preprocess, stages
 from zoo.language.nodes import (
     COL3,
@@ -31,6 +32,7 @@ def residual(channels: int, scale: float, *branches: Node, act: bool = True) -> 
     return Residual(concat(*branches) >> Conv(channels, bias=True, norm=False, act=False), scale=scale, act=act)
 
 
+@block
 def mixed_5b() -> Concat:
     """The end of v2's stem, 35 x 35."""
     return concat(
@@ -41,6 +43,7 @@ def mixed_5b() -> Concat:
     )
 
 
+@block
 def reduction_a(k: int, l: int, m: int, n: int) -> Concat:  # noqa: E741 (the paper's names)
     """Figure 7: 35 x 35 to 17 x 17."""
     return concat(
@@ -50,6 +53,7 @@ def reduction_a(k: int, l: int, m: int, n: int) -> Concat:  # noqa: E741 (the pa
     )
 
 
+@block
 def reduction_b(first: int, second: int, middle: int, third: int) -> Concat:
     """Figures 12 and 18: 17 x 17 to 8 x 8."""
     return concat(
@@ -60,31 +64,37 @@ def reduction_b(first: int, second: int, middle: int, third: int) -> Concat:
     )
 
 
+@block
 def block35_v1() -> Residual:
     """Figure 10."""
     return residual(256, 0.17, Conv(32), Conv(32) >> Conv(32, 3), Conv(32) >> Conv(32, 3) >> Conv(32, 3))
 
 
+@block
 def block17_v1() -> Residual:
     """Figure 11."""
     return residual(896, 0.10, Conv(128), Conv(128) >> Conv(128, ROW7) >> Conv(128, COL7))
 
 
+@block
 def block8_v1() -> Residual:
     """Figure 13."""
     return residual(1792, 0.20, Conv(192), Conv(192) >> Conv(192, ROW3) >> Conv(192, COL3))
 
 
+@block
 def block35_v2() -> Residual:
     """Figure 16, 320 wide."""
     return residual(320, 0.17, Conv(32), Conv(32) >> Conv(32, 3), Conv(32) >> Conv(48, 3) >> Conv(64, 3))
 
 
+@block
 def block17_v2() -> Residual:
     """Figure 17, 1088 wide."""
     return residual(1088, 0.10, Conv(192), Conv(128) >> Conv(160, ROW7) >> Conv(192, COL7))
 
 
+@block
 def block8_v2(scale: float = 0.20, act: bool = True) -> Residual:
     """Figure 19, 2080 wide."""
     return residual(2080, scale, Conv(192), Conv(192) >> Conv(224, ROW3) >> Conv(256, COL3), act=act)

@@ -14,10 +14,12 @@ Torchvision feeds its ported weights (x - 0.5) / 0.5, which it writes as ImageNe
 `transform_input`.
 """
 
+from zoo.language.blocks import block
 from zoo.language.model import IMAGENET_MEAN, IMAGENET_STD, Aux, Model, Norm, Preprocess, stages
 from zoo.language.nodes import COL3, COL7, ROW3, ROW7, AvgPool, Concat, Conv, Head, MaxPool, concat
 
 
+@block
 def inception_a(pool: AvgPool, pool_channels: int) -> Concat:
     """Figure 5, the 35 x 35 grid, with one 5x5 kept."""
     return concat(
@@ -28,6 +30,7 @@ def inception_a(pool: AvgPool, pool_channels: int) -> Concat:
     )
 
 
+@block
 def reduction_a() -> Concat:
     """Figure 10: 35 x 35 to 17 x 17."""
     return concat(
@@ -37,6 +40,7 @@ def reduction_a() -> Concat:
     )
 
 
+@block
 def inception_b(pool: AvgPool, channels: int) -> Concat:
     """Figure 6 with n = 7, the 17 x 17 grid."""
     return concat(
@@ -47,6 +51,7 @@ def inception_b(pool: AvgPool, channels: int) -> Concat:
     )
 
 
+@block
 def reduction_b() -> Concat:
     """17 x 17 to 8 x 8, as TF-slim has it; the paper does not draw it."""
     return concat(
@@ -56,6 +61,7 @@ def reduction_b() -> Concat:
     )
 
 
+@block
 def inception_c(pool: AvgPool | MaxPool) -> Concat:
     """Figure 7, the 8 x 8 grid."""
     split = concat(Conv(384, ROW3), Conv(384, COL3))

@@ -7,6 +7,7 @@ branch, and has an epsilon of 1e-5: another network, whose weights fit no other.
 with TF-slim's auxiliary head, which no port has. Average pools count only pixels inside the image.
 """
 
+from zoo.language.blocks import block
 from zoo.language.model import IMAGENET_MEAN, IMAGENET_STD, Aux, Model, Norm, Preprocess, stages
 from zoo.language.nodes import COL3, COL7, ROW3, ROW7, AvgPool, Concat, Conv, Head, MaxPool, Node, concat
 
@@ -16,6 +17,7 @@ def join(pool: Node, *branches: Node, figures: bool) -> Concat:
     return concat(pool, *branches) if figures else concat(*branches, pool)
 
 
+@block
 def stem_3a() -> Concat:
     """Figure 3, the first filter concatenation."""
     return concat(
@@ -24,6 +26,7 @@ def stem_3a() -> Concat:
     )
 
 
+@block
 def stem_4a(figures: bool) -> Concat:
     """Figure 3, the second filter concatenation."""
     first, second = (COL7, ROW7) if figures else (ROW7, COL7)
@@ -33,6 +36,7 @@ def stem_4a(figures: bool) -> Concat:
     )
 
 
+@block
 def stem_5a() -> Concat:
     """Figure 3, the third filter concatenation."""
     return concat(
@@ -41,6 +45,7 @@ def stem_5a() -> Concat:
     )
 
 
+@block
 def inception_a(figures: bool) -> Concat:
     """Figure 4, the 35 x 35 grid."""
     return join(
@@ -52,6 +57,7 @@ def inception_a(figures: bool) -> Concat:
     )
 
 
+@block
 def reduction_a(figures: bool) -> Concat:
     """Figure 7 with k, l, m, n = 192, 224, 256, 384: 35 x 35 to 17 x 17."""
     return join(
@@ -62,6 +68,7 @@ def reduction_a(figures: bool) -> Concat:
     )
 
 
+@block
 def inception_b(figures: bool) -> Concat:
     """Figure 5, the 17 x 17 grid."""
     first, second = (ROW7, COL7) if figures else (COL7, ROW7)
@@ -74,6 +81,7 @@ def inception_b(figures: bool) -> Concat:
     )
 
 
+@block
 def reduction_b(figures: bool) -> Concat:
     """Figure 8: 17 x 17 to 8 x 8."""
     return join(
@@ -84,6 +92,7 @@ def reduction_b(figures: bool) -> Concat:
     )
 
 
+@block
 def inception_c(figures: bool) -> Concat:
     """Figure 6, the 8 x 8 grid."""
     first, second = (ROW3, COL3) if figures else (COL3, ROW3)

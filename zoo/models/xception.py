@@ -6,6 +6,7 @@ both sides, mindcv's and Keras's as TensorFlow does; Keras's epsilon is 1e-3, th
 convolution of a separable pair has no norm of its own.
 """
 
+from zoo.language.blocks import block
 from zoo.language.model import IMAGENET_MEAN, IMAGENET_STD, Model, Norm, Preprocess, stages
 from zoo.language.nodes import Conv, Depthwise, Head, MaxPool, Node, PoolPadding, Relu, Residual
 
@@ -15,12 +16,14 @@ def separable(channels: int, act: bool = False) -> Node:
     return Depthwise(3, norm=False, act=False) >> Conv(channels, act=act)
 
 
+@block
 def shrink(first: int, channels: int, padding: PoolPadding, relu: bool = True) -> Residual:
     """A block of the entry or exit flow: two separable convolutions and a max pool, strided shortcut."""
     body = separable(first) >> Relu() >> separable(channels) >> MaxPool(3, 2, padding)
     return Residual(Relu() >> body if relu else body, Conv(channels, 1, 2, act=False))
 
 
+@block
 def middle() -> Residual:
     """A block of the middle flow: three separable convolutions."""
     return Residual(Relu() >> separable(728) >> Relu() >> separable(728) >> Relu() >> separable(728))

@@ -10,6 +10,7 @@ shortcuts without norm.
 from collections.abc import Sequence
 from functools import reduce
 
+from zoo.language.blocks import block as named
 from zoo.language.model import IMAGENET_MEAN, IMAGENET_STD, Model, Norm, Preprocess, Stage, stages
 from zoo.language.nodes import Conv, Depthwise, Head, MaxPool, Node, NormRelu, Relu, Residual
 
@@ -39,6 +40,7 @@ def separable(channels: int, stride: int = 1, dilation: int = 1, act: bool = Fal
     return Depthwise(3, stride, dilation=dilation, act=act) >> Conv(channels, act=act)
 
 
+@named
 def block(channels: tuple[int, int, int], stride: int = 1, shortcut: bool = True) -> Residual:
     """Three separable convolutions, the last one strided, each behind a ReLU."""
     strides = (1, 1, stride)
@@ -79,6 +81,7 @@ def pre_body(channels: tuple[int, int, int], stride: int = 1) -> Node:
     )  # fmt: skip
 
 
+@named
 def pre_block(channels: tuple[int, int, int], stride: int = 1, shortcut: bool = True) -> Node:
     """Norm and ReLU for body and shortcut alike, then three separable convolutions."""
     straight = Conv(channels[2], 1, stride, norm=False, act=False) if shortcut else None
@@ -108,12 +111,14 @@ def paddle_separable(channels: int) -> Node:
     return Conv(channels, act=False) >> Depthwise(3, act=False)
 
 
+@named
 def paddle_shrink(first: int, channels: int, stride: int, relu: bool = True) -> Residual:
     """Two separable convolutions and a max pool, also where the stride is 1; a shortcut without norm."""
     body = paddle_separable(first) >> Relu() >> paddle_separable(channels) >> MaxPool(3, stride)
     return Residual(Relu() >> body if relu else body, Conv(channels, 1, stride, norm=False, act=False))
 
 
+@named
 def paddle_middle() -> Residual:
     return Residual(chain(*(Relu() >> paddle_separable(728) for _ in range(3))))
 

@@ -1,0 +1,84 @@
+"""What a framework contributes to the files of `zoo source`: `DIALECT` in backends/*/source.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Uses:
+    """What a network uses, so that its file has no code for anything else.
+
+    functions      names of the layers and blocks that are called: "Conv", "AvgPool", ...
+    conv           keywords that convolutions are given: "padding", "dilation", "bias", "norm", "act"
+    residual       the same of residual sums: "shortcut", "scale", "act"
+    classifier     the same of classifiers: "hidden", "dropout", "pool", "act"
+    max_pools      paddings of max pools: "half", "valid", "same", "ceil"
+    avg_pools      paddings of average pools: "half", "valid", and "equal" for "half" that keeps the size
+    same           whether a convolution has TensorFlow's SAME padding
+    norm           epsilon and decay of batch norm, if there is any
+    counted        whether average pools count padding: the answers that there are
+    """
+
+    functions: frozenset[str]
+    conv: frozenset[str]
+    residual: frozenset[str]
+    classifier: frozenset[str]
+    max_pools: frozenset[str]
+    avg_pools: frozenset[str]
+    same: bool
+    norm: tuple[float, float] | None
+    counted: frozenset[bool]
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a framework writes what all networks share.
+
+    suffix      of the files that `zoo convert --to` writes for it
+    imports     the first lines of a file
+    module      the class that layers and networks derive from
+    forward     the name of the method that runs one
+    names       what it calls "Sequential", "ReLU" and "AdaptiveAvgPool"
+    identity    the layer that does nothing
+    convolution statements of Conv's constructor that make `self.conv`; it has the arguments
+    norm        the layer `batch norm of {} channels`
+    pools       the classes MaxPool and AvgPool
+    helpers     further classes and functions
+    concat      the expression that joins the list {} along the channels
+    pool        the expression of the mean of x over height and width
+    flatten     the expression of x as [N, features]
+    linear      the layer from {} to {} features
+    dropout     the layer that drops the fraction {}
+    add         the statement that makes the layer {} an attribute named `name`
+    ready       the last statements of a network's constructor
+    load        statements of `load` after `net` is made
+    """
+
+    suffix: str
+    imports: Callable[[Uses], list[str]]
+    module: str
+    forward: str
+    names: dict[str, str]
+    identity: str
+    convolution: Callable[[Uses], list[str]]
+    norm: str
+    pools: Callable[[Uses], list[str]]
+    helpers: Callable[[Uses], list[str]]
+    concat: str
+    pool: str
+    flatten: str
+    linear: str
+    dropout: str
+    add: str
+    ready: tuple[str, ...]
+    load: tuple[str, ...]
+
+
+def reach(uses: Uses) -> list[str]:
+    """Statements of Conv's constructor that make `kernel` a pair, and `height` and `width` the sides of its window."""
+    pair = "kernel = kernel if isinstance(kernel, tuple) else (kernel, kernel)"
+    if "dilation" in uses.conv:
+        return [pair, "height, width = ((k - 1) * dilation + 1 for k in kernel)"]
+    return [pair, "height, width = kernel"]
