@@ -306,7 +306,13 @@ def test_workers_run_side_by_side_as_far_as_memory_allows(monkeypatch):
     assert free_memory() > 1e8
 
 
-@pytest.mark.parametrize("name", reference_logits.NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("googlenet", "inception_v3") else pytest.param(name, marks=pytest.mark.nightly)
+        for name in reference_logits.NAMES
+    ],
+)
 def test_the_stored_logits_are_what_the_reference_computes(name):
     model = configure(MODELS[name], aux=False)
     inputs = np.stack([preprocess(model, photograph) for photograph in sample_photographs()])

@@ -67,6 +67,7 @@ def lines(errors):
     return [line for line in errors.splitlines() if line.startswith("train.py: ") and ": warning: " not in line]
 
 
+@pytest.mark.nightly_in("mindspore", "paddle")
 def test_killed_at_random_moments_a_run_ends_as_the_undisturbed_one(framework, tmp_path):
     result = kills.ordeal(framework, tmp_path, kills=2, epochs=20, model=("small", f"--model {SMALL}"))
     assert result.kills == 2

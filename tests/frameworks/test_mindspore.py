@@ -360,6 +360,7 @@ def peer(name):
     return net.set_train(False)
 
 
+@pytest.mark.nightly  # `make peers` compares them too, at the native size
 @pytest.mark.parametrize("name", PEERS)
 def test_equals_mindcvs_network(name):
     model = MODELS[name]

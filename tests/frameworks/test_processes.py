@@ -73,6 +73,7 @@ def test_two_processes_are_one_with_all_the_images(framework, tmp_path):
         assert np.abs(two[name] - array).max() <= tolerance * np.abs(array).max(), name
 
 
+@pytest.mark.nightly_in("mindspore")
 def test_two_processes_train_and_judge_as_one_program(framework, tmp_path):
     """Rank 0 writes; a signal to the other stops both; one process goes on where two have stopped; validation counts
     every image once.
@@ -121,7 +122,7 @@ def test_two_processes_train_and_judge_as_one_program(framework, tmp_path):
     assert figures[2]["summary"]["loss"] == pytest.approx(figures[1]["summary"]["loss"], rel=1e-6)
 
 
-@pytest.mark.nightly_in("mindspore")
+@pytest.mark.nightly_in("mindspore", "paddle")
 def test_a_process_that_dies_ends_the_run(framework, tmp_path):
     more = f"--backend {framework} --num_samples 96 --ckpt_save_dir {tmp_path / 'run'} --recovery_interval 1".split()
     run = launch(framework, tmp_path / "logs", ROOT / "train.py", *FLAGS.split(), *more, "--distribute")

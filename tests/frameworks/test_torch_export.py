@@ -19,6 +19,9 @@ from zoo.language.model import Model, Preprocess, configure, stages
 from zoo.language.nodes import Conv
 from zoo.models import MODELS
 
+COMPILED = ("inception_v3", "googlenet.mindcv", "inception_resnet_v1", "xception41p")
+"""What differs for compilers: aux heads that are left out, SAME borders, scaled sums, pre-activation."""
+
 
 def variants(name):
     """A narrow network and one that returns features, with the same weights; each with an input."""
@@ -32,8 +35,10 @@ def flat(output):
     return output if isinstance(output, list) else [output]
 
 
-@pytest.mark.parametrize("name", GRAPHS)
 @pytest.mark.parametrize("how", ["compile", "export"])
+@pytest.mark.parametrize(
+    "name", [name if name in COMPILED else pytest.param(name, marks=pytest.mark.nightly) for name in GRAPHS]
+)
 def test_compilers_accept_the_network_without_graph_breaks(name, how):
     for net, x in variants(name):
         torch._dynamo.reset()

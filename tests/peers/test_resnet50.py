@@ -29,7 +29,7 @@ def model():
         del sys.modules["resnet50"]
 
 
-@pytest.mark.parametrize("publisher", ["torchvision", "timm"])
+@pytest.mark.parametrize("publisher", ["torchvision", pytest.param("timm", marks=pytest.mark.nightly)])
 def test_it_is_the_publishers_network(publisher, tmp_path, model):
     """Their class loads our file, runs it and saves its own, which is recognised and run by the three frameworks."""
     random, given = np.random.default_rng(3), weights.initial(model)
