@@ -18,7 +18,7 @@ from typing import Any
 
 from zoo.cards.facts import MEASURED, fastest, info, measured
 from zoo.cards.figure import figure
-from zoo.cards.sections import Section, sections
+from zoo.cards.markdown import body, row
 from zoo.frameworks import FRAMEWORKS
 from zoo.models import MODELS, PUBLISHERS
 
@@ -42,27 +42,8 @@ def pages() -> Iterator[tuple[str, str]]:
 def _page(card: Mapping[str, Any]) -> Iterator[str]:
     name = card["model"]
     yield f"# {name}\n\nMade by `make cards`; do not edit. `zoo info {name}` prints it. [All networks](README.md)\n"
-    for section in sections(card):
-        if section.title:
-            yield f"\n## {section.title}\n"
-        if section.text:
-            yield f"\n{section.text}\n"
-        yield "".join(_table(section))
+    yield from body(card)
     yield f"\n## The network\n\n{NOTATION}\n\n![The layers of {name}]({name}.svg)\n"
-
-
-def _table(section: Section) -> Iterator[str]:
-    head = [title.removeprefix(">") for title in section.head]
-    yield f"\n{_row(head)}\n|{'|'.join('---:' if title.startswith('>') else '---' for title in section.head)}|\n"
-    for first, *others in section.rows:
-        code = section.head[1:] == ("code",)
-        yield (
-            _row([f"`{first}`" if section.code else first, *(f"`{cell}`" if code else cell for cell in others)]) + "\n"
-        )
-
-
-def _row(cells: list[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def _index(cards: list[dict[str, Any]]) -> Iterator[str]:
@@ -83,7 +64,7 @@ Made by `make cards`; do not edit. `zoo list` prints most of it, `zoo info NETWO
         errors = {name: error for name, error in card["measured"].get("errors", {}).items() if name in FRAMEWORKS}
         time = fastest(card["model"])
         yield (
-            _row(
+            row(
                 [
                     f"[{card['model']}]({card['model']}.md)",
                     ", ".join(PUBLISHERS[name] for name in card["publishers"]) or "the paper",

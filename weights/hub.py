@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from typing import Any
 from weights import formats
 from weights.formats.tensors import Contents
 from zoo.errors import WeightsError
-from zoo.language.model import Model
+from zoo.language.model import PILLOW, Model
+from zoo.language.trace import trace
 
 INDEX = ".index.json"
 FILES = ("model.safetensors", f"model.safetensors{INDEX}", "pytorch_model.bin", f"pytorch_model.bin{INDEX}")
@@ -227,3 +228,42 @@ def _short(value: Any) -> str:
     if isinstance(value, list):
         text = str([v if isinstance(v, int | float) else "..." for v in value[:4]])
     return text[:60]
+
+
+def timm_config(model: Model) -> dict[str, Any]:
+    """The input size and preprocessing, as `timm.data.resolve_data_config` reads them.
+
+    timm resizes with Pillow: its nearest to "torch_bilinear" and "tf1_bilinear" is "bilinear".
+    """
+    preprocess, first = model.preprocess, trace(model).first_conv
+    return {
+        "input_size": (model.in_channels, model.size, model.size),
+        "num_classes": model.num_classes,
+        "interpolation": preprocess.interpolation if preprocess.interpolation in PILLOW else "bilinear",
+        "crop_pct": model.size / preprocess.resize,
+        "crop_mode": "squash" if preprocess.fit == "stretch" else "center",
+        "mean": preprocess.mean[: model.in_channels],
+        "std": preprocess.std[: model.in_channels],
+        "first_conv": f"{first.path}.conv" if first else "",
+        "classifier": "head.fc",
+    }
+
+
+def config(
+    model: Model, architecture: str, class_names: Sequence[str], keys: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """A config.json for the network, as timm writes it: `read_config` reads it, and so does timm.
+
+    `keys` has the names of tensors in the weight file by canonical names, where those are others.
+    """
+    given = timm_config(model)
+    for module in ("first_conv", "classifier"):
+        name = f"{given[module]}.weight"
+        given[module] = (keys or {}).get(name, name).removesuffix(".weight")
+    document: dict[str, Any] = {
+        "architecture": architecture,
+        "num_classes": model.num_classes,
+        "num_features": trace(model).stages[model.stages[-1].name].channels,
+        "pretrained_cfg": given | {"custom_load": False, "fixed_input_size": False},
+    }
+    return document | ({"label_names": list(class_names)} if class_names else {})

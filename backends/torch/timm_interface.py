@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 import weights
 from backends.torch.classifier import Classifier
+from weights.hub import timm_config
 from zoo.errors import SpecError
 from zoo.language.geometry import levels, reductions
-from zoo.language.model import PILLOW, Model
+from zoo.language.model import Model
 from zoo.language.trace import InputCheck, trace
 
 
@@ -106,22 +107,3 @@ class TimmInterface(nn.Module):
         if not isinstance(head, Classifier):
             raise SpecError(f"{self.spec.name}: it returns feature maps and has no classifier")
         return head
-
-
-def timm_config(model: Model) -> dict[str, Any]:
-    """The input size and preprocessing, as `timm.data.resolve_data_config` reads them.
-
-    timm resizes with Pillow: its nearest to "torch_bilinear" and "tf1_bilinear" is "bilinear".
-    """
-    preprocess, first = model.preprocess, trace(model).first_conv
-    return {
-        "input_size": (model.in_channels, model.size, model.size),
-        "num_classes": model.num_classes,
-        "interpolation": preprocess.interpolation if preprocess.interpolation in PILLOW else "bilinear",
-        "crop_pct": model.size / preprocess.resize,
-        "crop_mode": "squash" if preprocess.fit == "stretch" else "center",
-        "mean": preprocess.mean[: model.in_channels],
-        "std": preprocess.std[: model.in_channels],
-        "first_conv": f"{first.path}.conv" if first else "",
-        "classifier": "head.fc",
-    }

@@ -24,6 +24,7 @@ from zoo.commands import (
     info,
     inspect,
     list,
+    package,
     parity,
     predict,
     source,
@@ -32,7 +33,7 @@ from zoo.commands.common import Parser
 from zoo.commands.entry_point import skip_teardown
 from zoo.errors import ZooError
 
-COMMANDS = (list, info, predict, diff, parity, inspect, convert, fetch, fid, export, source, bench, doctor)
+COMMANDS = (list, info, predict, diff, parity, inspect, convert, fetch, fid, export, source, package, bench, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
