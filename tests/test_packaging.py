@@ -61,7 +61,9 @@ def test_a_folder_in_the_way_and_no_weights_are_refused(packaged, checkpoint, ca
     with pytest.raises(WeightsError, match="is there already"):
         package(checkpoint, packaged)
     assert main(["package", "googlenet", "--to", str(tmp_path / "new")]) == 2
-    assert "googlenet" in capsys.readouterr().err
+    assert "googlenet: a network without weights: give a checkpoint" in capsys.readouterr().err
+    assert main(["package", "no_such_network", "--to", str(tmp_path / "new")]) == 2
+    assert "unknown model 'no_such_network'" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

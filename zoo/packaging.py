@@ -12,7 +12,7 @@ from pathlib import Path
 import weights
 from weights import hub
 from weights.checkpoints import Checkpoint
-from weights.published import of
+from weights.published import find, of
 from zoo import parity
 from zoo.cards import markdown
 from zoo.cards.facts import info
@@ -69,6 +69,9 @@ def package(
         raise WeightsError(f"package: expected {', '.join(FRAMEWORKS)}, not {backend!r}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise WeightsError(f"{folder}: is there already: choose another name, or empty it")
+    if checkpoint is None and not (weights.is_checkpoint(model) or find(str(model))):
+        weights.resolve(model)
+        raise WeightsError(f"{model}: a network without weights: give a checkpoint, or a name of published weights")
     weights_of = model if checkpoint is None else checkpoint
     opened = weights.open_checkpoint(weights_of, model=None if checkpoint is None else model, ema=ema)
     try:

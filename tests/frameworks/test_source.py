@@ -15,6 +15,7 @@ from test_contract import native, numpy, training, without_dropout
 import weights
 from zoo.language.model import Model, Norm, Preprocess, configure, stages
 from zoo.language.nodes import Conv, Depthwise, Head, MaxPool, Residual, concat, transform
+from zoo.language.rewrites import deployable
 from zoo.models import MODELS
 from zoo.source.write import source
 
@@ -96,6 +97,19 @@ def test_training_returns_the_auxiliary_logits_too(framework, backend, make, tmp
     x = native(ours, batch(model, model.size, count=2))
     for one, other in zip(training(theirs)(x), training(ours)(x), strict=True):
         assert error(numpy(one), numpy(other)) <= 1e-6
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_resnet_v1", "xception41p"])
+def test_rewritten_networks(framework, backend, make, tmp_path, name):
+    """With batch norm and scales folded into convolutions."""
+    original = configure(narrow(name), aux=False)
+    model, arrays = deployable(original, calibrated(original))
+    assert model.norm is None or name == "xception41p"
+    suffix = importlib.import_module(f"backends.{framework}.source").DIALECT.suffix
+    weights.write(tmp_path / f"net{suffix}", arrays, model, to=framework)
+    ours, x = make(model, arrays), batch(model, 107)
+    theirs = module(source(model, framework), tmp_path).load(str(tmp_path / f"net{suffix}"))
+    assert np.array_equal(numpy(theirs(native(ours, x))), backend.predict(ours, x)["logits"])
 
 
 def test_taps_and_classes(framework, backend, make, tmp_path):

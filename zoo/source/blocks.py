@@ -269,9 +269,9 @@ def _merge(group: Sequence[Instance], taken: set[str]) -> BlockClass:
         if value not in arguments:
             arguments[value] = key if key == INPUTS else _argument(key, arguments.values(), len(differing) == 2)
         names[key] = arguments[value]
-    name, number = first.block.name, 2
-    while name in taken:
-        name, number = f"{first.block.name}{number}", number + 1
+    suffixes = "BCDEFGHIJKLMNOPQRSTUVWXYZ" if first.block.name[-1].isdigit() else range(2, len(taken) + 3)
+    names_free = (f"{first.block.name}{suffix}" for suffix in ("", *suffixes))
+    name = next(name for name in names_free if name not in taken)
     stages = list(dict.fromkeys(instance.path.partition(".")[0] for instance in group))
     about = first.block.about.partition(";")[0].rstrip(".")
     return BlockClass(name, about, several(stages), first.inside, tuple(arguments.values()), names)
