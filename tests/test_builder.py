@@ -147,7 +147,7 @@ def test_what_cannot_be_registered(registry, model, message):
     ("choices", "kind", "message"),
     [
         ({}, SpecError, "zoo.build: name a model, or give a checkpoint that says which it holds"),
-        ({"model": "own", "backend": "reference"}, SpecError, "unknown model 'own': did you mean"),
+        ({"model": "own", "backend": "reference"}, SpecError, "unknown model 'own': `zoo list` shows all names"),
         ({"model": OWN, "backend": "reference", "train": True}, BackendError, "reference: runs in inference only"),
         ({"model": OWN, "backend": "reference", "aux": True}, SpecError, "own: it has no auxiliary heads"),
         ({"model": OWN, "backend": "reference", "pretrained": True}, Exception, "own: nobody has published weights"),

@@ -64,6 +64,19 @@ def test_source(tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("name", ["train", "validate"])
+def test_the_scripts_are_commands(name):
+    """In a process of their own, which they end as the scripts do."""
+
+    def zoo(*words):
+        return subprocess.run([sys.executable, "-m", "zoo", name, *words], capture_output=True, text=True)
+
+    assert zoo("--help").stdout.startswith(f"usage: zoo {name} [-c RECIPE] --model NAME")
+    refused = zoo("--model", "inceptionv4")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(f"zoo {name}: error: --model: unknown model 'inceptionv4': did you mean")
+
+
 ERRORS = [
     (["source", "inception_v4", "--taps", "none"], "inception_v4: no stage 'none'"),
     (["info", "inceptionv4"], "unknown model 'inceptionv4': did you mean inception_v4"),

@@ -229,7 +229,7 @@ def test_the_command_line_s_weights_go_before_the_recipe_s(tmp_path):
 ERRORS = [
     ("--lr=1", "--model is required: a name that `zoo list` shows, e.g. inception_v4"),
     ("--model=inception-v4", "--model: unknown model 'inception-v4': did you mean inception_v4"),
-    ("--model=resnet50", "--model: unknown model 'resnet50': did you mean "),
+    ("--model=resnet50", "--model: unknown model 'resnet50': `zoo list` shows all names"),
     (f"{V4} --lr=nan", "--lr: expected a number in [0, inf), not 'nan'"),
     (f"{V4} --lr=inf", "--lr: expected a number in [0, inf), not 'inf'"),
     (f"{V4} --lr", "--lr: expected one argument (see train.py --help)"),

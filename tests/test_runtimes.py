@@ -16,8 +16,6 @@ import pytest
 from PIL import Image
 from support import SMALL, batch, calibrated, error, expected, narrow
 
-import train
-import validate
 import weights
 import zoo
 from backends import deploys, get
@@ -31,6 +29,7 @@ from zoo.language.nodes import AdaptiveAvgPool, AvgPool, Conv, Depthwise, Head, 
 from zoo.language.rewrites import deployable
 from zoo.models import MODELS
 from zoo.parity.engines import judge, verify
+from zoo.scripts import train, validate
 
 RUNTIMES = ("onnx", "openvino")
 LOGITS, FEATURES = 5e-6, 1e-5

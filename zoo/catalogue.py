@@ -103,8 +103,9 @@ def spec(model: str | Path | Model) -> Model:
             return _read(Path(name))
         if ":" in name:
             return _import(name)
-    near = difflib.get_close_matches(str(name), [*models(), *ALIASES], n=3, cutoff=0.5) or list_models()
-    raise SpecError(f"unknown model {name!r}: did you mean {' or '.join(near)}?")
+    near = difflib.get_close_matches(str(name), [*models(), *ALIASES], n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else "`zoo list` shows all names"
+    raise SpecError(f"unknown model {name!r}: {hint}")
 
 
 def _read(path: Path) -> Model:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from support import SMALL, batch, calibrated, error, narrow
 
-import validate
 import weights
 import zoo
 from backends import deploys
@@ -19,6 +18,7 @@ from zoo.exporting import FORMATS, export
 from zoo.frameworks import FRAMEWORKS
 from zoo.language.model import configure
 from zoo.parity.engines import judge
+from zoo.scripts import validate
 
 NAMES = ("inception_v3", "googlenet.mindcv", "inception_resnet_v1", "xception.mindcv", "xception41p")
 """Heads that need a size, scaled residuals, SAME borders, pre-activation."""

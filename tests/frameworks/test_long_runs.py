@@ -17,11 +17,10 @@ import pytest
 import spoilt
 from support import SMALL, files_up_to
 
-import train
-import validate
 import zoo.files
 from zoo.data.images import read_image
 from zoo.errors import Stopped, TrainingError
+from zoo.scripts import train, validate
 from zoo.training import inputs
 from zoo.training.run_folder import newest
 from zoo.training.state import read_state

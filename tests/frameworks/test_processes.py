@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from support import SMALL
 
-import train
 from zoo.errors import TrainingError
 from zoo.frameworks import FRAMEWORKS
+from zoo.scripts import train
 from zoo.training.run_folder import newest
 
 ROOT = Path(__file__).parents[2]

@@ -11,8 +11,6 @@ import pytest
 from PIL import Image
 from support import SMALL
 
-import train
-import validate
 import weights
 import zoo
 from backends.training import trainer
@@ -21,6 +19,7 @@ from zoo.language.document import to_json
 from zoo.language.model import Model, Norm, Preprocess, configure, stages
 from zoo.language.nodes import Conv, Head
 from zoo.models import MODELS
+from zoo.scripts import train, validate
 from zoo.training.flags import parse
 from zoo.training.optimizers import Optimizer
 from zoo.training.plan import Plan, groups

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from zoo import __version__
@@ -18,6 +20,7 @@ from zoo.commands import (
     convert,
     diff,
     doctor,
+    entry_point,
     export,
     fetch,
     fid,
@@ -36,8 +39,18 @@ from zoo.errors import ZooError
 COMMANDS = (list, info, predict, diff, parity, inspect, convert, fetch, fid, export, source, package, bench, doctor)
 
 
+SCRIPTS = {
+    "train": "train a network, with mindcv's flags: zoo train --help",
+    "validate": "measure how well networks classify: zoo validate --help",
+}
+"""What train.py and validate.py do, as commands."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status: 0 done, 1 out of tolerance, 2 bad usage or input."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if words[:1] and words[0] in SCRIPTS:
+        return _script(words[0], words[1:])
     try:
         options = parser().parse_args(arguments)
         _check_target(options.json)
@@ -56,6 +69,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         return _fail(f"{error.filename or 'standard output'}: {error.strerror}")
+
+
+def _script(name: str, words: Sequence[str]) -> int:
+    """`zoo train` and `zoo validate`, which have flags, messages and an end of their own."""
+    script = importlib.import_module(f"zoo.scripts.{name}")
+    sys.argv = [f"zoo {name}", *words]
+    return entry_point.run(partial(script.main, words))
 
 
 def run() -> None:
@@ -95,4 +115,6 @@ def parser() -> Parser:
     commands = root.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
     for command in COMMANDS:
         command.add(commands)
+    for name, text in SCRIPTS.items():  # `main` does not come here for them
+        commands.add_parser(name, help=text, add_help=False)
     return root

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import shutil
 import signal
 import sys
 import warnings
@@ -56,8 +57,13 @@ def say(message: str) -> None:
 
 def command(processes: Processes, backend: str, *words: str | Path) -> str:
     """A command line that runs this script with other arguments, with the launcher of these processes."""
-    launcher = launch(backend, processes.size, processes.gpu) if processes.size > 1 else "python"
-    return f"{launcher} {shlex.join([sys.argv[0] or 'train.py', *map(str, words)])}"
+    program = [sys.argv[0] or "train.py"]
+    if program[0].startswith("zoo "):
+        program = [shutil.which("zoo") or "zoo", program[0].removeprefix("zoo ")]
+    if processes.size > 1:
+        return f"{launch(backend, processes.size, processes.gpu)} {shlex.join([*program, *map(str, words)])}"
+    started = ["python", *program] if len(program) == 1 else ["zoo", program[1]]
+    return shlex.join([*started, *map(str, words)])
 
 
 def run(main: Callable[[], int]) -> int:

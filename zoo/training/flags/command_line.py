@@ -63,10 +63,11 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser(script: Script) -> _Parser:
     purpose = {"train": "Train a network.", "validate": "Measure how well a network classifies."}[script]
+    program = f"zoo {script}" if sys.argv[0] == f"zoo {script}" else f"{script}.py"
     width = min(WIDEST_HELP, shutil.get_terminal_size().columns) - 2
     parser = _Parser(
-        prog=f"{script}.py",
-        usage=f"{script}.py [-c RECIPE] --model NAME [--FLAG VALUE ...]",
+        prog=program,
+        usage=f"{program} [-c RECIPE] --model NAME [--FLAG VALUE ...]",
         description=f"{purpose} Flags and YAML recipes are mindcv's. On/off flags need no value.",
         epilog="The flags of train.py are accepted too." if script == "validate" else None,
         allow_abbrev=False,
@@ -148,7 +149,7 @@ def _model(name: str) -> Model:
     try:
         return weights.resolve(name)
     except ZooError as error:
-        raise TrainingError(f"--model: {error} (`zoo list` shows the names)") from None
+        raise TrainingError(f"--model: {error}") from None
 
 
 def _check(a: Arguments) -> None:
