@@ -6,7 +6,9 @@ Entries are the names of `zoo list` and of published weights (`zoo list --pretra
 Arguments are those of `zoo.build`, but for the backend.
 """
 
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import zoo
 from weights.published import PUBLISHED
@@ -14,7 +16,7 @@ from weights.published import PUBLISHED
 dependencies = ["numpy", "safetensors", "torch"]
 
 
-def _entries():
+def _entries() -> Iterator[tuple[str, Callable[..., Any]]]:
     for name in zoo.list_models():
         entry = partial(zoo.build, name, "torch")
         entry.__doc__ = f"{name}; see `zoo info {name}`. Arguments are those of zoo.build."
