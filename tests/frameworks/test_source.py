@@ -14,7 +14,7 @@ from test_contract import native, numpy, training, without_dropout
 
 import weights
 from zoo.language.model import Model, Norm, Preprocess, configure, stages
-from zoo.language.nodes import Conv, Depthwise, Head, MaxPool, Residual, concat, transform
+from zoo.language.nodes import Conv, Depthwise, Head, MaxPool, Residual, concat, repeat, transform
 from zoo.language.rewrites import deployable
 from zoo.models import MODELS
 from zoo.source.write import source
@@ -27,15 +27,16 @@ OWN = Model(
         wide=concat(
             Depthwise(5, dilation=2) >> Conv(8, norm=False, bias=True), Conv(4, 2, 1, "same"), MaxPool(2, 1, "same")
         ),
-        again=Residual(Conv(20, 3, act=False), scale=0.5, act=True) >> Conv(12),
+        again=Residual(Conv(20, 3, act=False), scale=1 / 7, act=True) >> Conv(12),
+        wider=repeat(Residual(Conv(16, 3), Conv(16), act=True), 3),
     ),
     head=Head(hidden=16, dropout=0.1, act=False),
-    norm=Norm(eps=0.01, decay=0.8),
+    norm=Norm(eps=1 / 300, decay=0.8),
     size=33,
     num_classes=5,
     preprocess=Preprocess(resize=40),
 )
-"""What no published network has: dilation with other kernels, even kernels, stages of a network of one's own."""
+"""What no published network has: dilated and even kernels, equal blocks with other inputs, numbers with many digits."""
 
 
 def module(text, folder):

@@ -131,15 +131,13 @@ class _Writer:
             return self.top(node, path, channels)
         items: list[Argument] = []
         for child, group in groupby(children(node), key=lambda pair: pair[1]):
-            names = [name for name, _ in group]
-            if len(names) > 1 and isinstance(child, Residual):
-                inner = self.stage(child, f"{path}.{names[0]}", channels)
-                items.append(Call("repeat", (inner, str(len(names)))))
-            else:
-                for name in names:
-                    items.append(self.stage(child, f"{path}.{name}", channels))
-                    channels = self.traced.shapes[f"{path}.{name}"].channels
-            channels = self.traced.shapes[f"{path}.{names[-1]}"].channels
+            places = [f"{path}.{name}" for name, _ in group]
+            while places:
+                outputs = self.traced.shapes[places[0]].channels
+                alike = len(places) if isinstance(child, Residual) and outputs == channels else 1
+                made = self.stage(child, places[0], channels)
+                items.append(made if alike == 1 else Call("repeat", (made, str(alike))))
+                channels, places = outputs, places[alike:]
         return Call("Sequential", tuple(items))
 
     def is_block(self, node: Node, path: str) -> bool:
@@ -192,7 +190,7 @@ class _Writer:
                     straight, _ = self.expression(shortcut, f"{path}.shortcut", _join(key, "shortcut"), inputs, numbers)
                     assert not isinstance(straight, Named)
                     more.append(Named("shortcut", straight))
-                more += [Named("scale", f"{scale:g}")] * (scale != 1) + [Named("act", "True")] * act
+                more += [Named("scale", repr(scale))] * (scale != 1) + [Named("act", "True")] * act
                 return Call("Residual", (call, *more)), outputs
             case Conv():
                 numbers[key] = node.channels
@@ -250,7 +248,7 @@ def _head(node: Head) -> Iterator[Argument]:
         if not node.act:
             yield Named("act", "False")
     if node.dropout:
-        yield Named("dropout", f"{node.dropout:g}")
+        yield Named("dropout", repr(node.dropout))
     if not node.pool:
         yield Named("pool", "False")
 

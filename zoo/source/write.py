@@ -96,7 +96,7 @@ def _docstring(model: Model, framework: str, dialect: Dialect) -> str:
 
 def _constants(uses: Uses, made: Parts) -> Iterator[str]:
     if uses.norm:
-        yield f"EPS, DECAY = {uses.norm[0]:g}, {uses.norm[1]:g}  # of batch norm"
+        yield f"EPS, DECAY = {uses.norm[0]!r}, {uses.norm[1]!r}  # of batch norm"
     for names in _runs(made.stages):
         if len(names) > 1:
             yield f"{_constant(names)} = {_sequence(names)}"
