@@ -13,7 +13,8 @@ import pytest
 
 import weights
 import zoo
-from zoo.cards.facts import MEASURED, info, measured
+from weights.published import PUBLISHED
+from zoo.cards.facts import MEASURED, fastest, info, measured
 from zoo.cards.figure import figure
 from zoo.cards.page import page
 from zoo.cards.sections import sections
@@ -42,6 +43,22 @@ def test_published_tables_are_what_make_cards_writes():
     """The script asserts those cells that agree to the last digit."""
     tables = script("published_tables")
     assert tables.page(*tables.measured()) == tables.PAGE.read_text()
+
+
+def test_the_readme_s_advice_is_what_the_registry_and_the_measurements_say():
+    text = " ".join((DOCS.parent / "README.md").read_text().split())
+    best = max(PUBLISHED.values(), key=lambda row: row.top1 or 0)
+    gluon = PUBLISHED["inception_v3.gluon_in1k"]
+    for sentence in (
+        f"`zoo list --pretrained` has {len(PUBLISHED)} files",
+        f"`{best.name}` is the most accurate ({best.top1:.1f}% on ImageNet)",
+        f"`{gluon.name}` has {gluon.top1:.1f}% for less than half of the computation",
+        f"`googlenet`, an image in {fastest('googlenet'):.0f} ms",
+        f"`inception_v3` takes {fastest('inception_v3'):.0f}",
+        f"`zoo list` shows all {len(MODELS)}",
+    ):
+        assert sentence in text
+    assert 2 * info("inception_v3")["macs"] < info(best.model)["macs"]
 
 
 def test_measured_figures_are_those_of_the_documents():
