@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.cards.facts import MEASURED, fastest, info, measured
-from zoo.cards.figure import figure
+from zoo.cards.figure import figure, stages_of
 from zoo.cards.markdown import body, row
 from zoo.frameworks import FRAMEWORKS
 from zoo.models import MODELS, PUBLISHERS
@@ -37,6 +37,11 @@ def pages() -> Iterator[tuple[str, str]]:
     for card, model in zip(cards, MODELS.values(), strict=True):
         yield f"{model.name}.svg", figure(model)
         yield f"{model.name}.md", "".join(_page(card))
+
+
+def blocks() -> str:
+    """The README's picture: docs/blocks.svg."""
+    return stages_of(MODELS["inception_v4"], ("mixed_5b", "mixed_6b", "mixed_7b"))
 
 
 def _page(card: Mapping[str, Any]) -> Iterator[str]:
@@ -122,6 +127,7 @@ def main() -> None:
         errors = {name: of["errors"] for name, of in measured()["models"].items() if "errors" in of}
     MEASURED.write_text(json.dumps(collect(errors), indent=1) + "\n", encoding="utf-8")
     measured.cache_clear()
+    (DOCS / "blocks.svg").write_text(blocks(), encoding="utf-8")
     folder = DOCS / "models"
     folder.mkdir(exist_ok=True)
     for name, text in pages():

@@ -36,7 +36,9 @@ def script(name):
 
 def test_docs_are_what_make_cards_writes():
     written = {path.name: path.read_text() for path in (DOCS / "models").iterdir()}
-    assert written == dict(script("cards").pages())
+    cards = script("cards")
+    assert written == dict(cards.pages())
+    assert (DOCS / "blocks.svg").read_text() == cards.blocks()
 
 
 def test_published_tables_are_what_make_cards_writes():

@@ -72,12 +72,28 @@ def figure(model: Model, size: int | None = None) -> str:
         pieces += [_aside(aux.name) for aux in model.aux if aux.after == stages[-1].name]
     if model.head is not None:
         pieces.append(_box(list(_head(model.head, model.num_classes))))
-    drawn = _stack(pieces)
+    about = f"The layers of {model.name} from the input to the logits."
+    return _picture(_stack(pieces), model.name, about)
+
+
+def stages_of(model: Model, names: Sequence[str]) -> str:
+    """The SVG of some stages of a network, side by side."""
+    shapes, left, parts = trace(model).stages, 0.0, []
+    drawn = [_stage([stage], str(shapes[stage.name])) for stage in model.stages if stage.name in names]
+    height = max(piece.height for piece in drawn)
+    for piece in drawn:
+        parts.append(_at(left, (height - piece.height) / 2, piece))
+        left += piece.width + 2 * GUTTER
+    row = Drawn(left - 2 * GUTTER, height, "".join(parts))
+    return _picture(row, model.name, f"The stages {', '.join(names)} of {model.name}.")
+
+
+def _picture(drawn: Drawn, title: str, about: str) -> str:
     width, height = drawn.width + 2 * MARGIN, drawn.height + 2 * MARGIN
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
-        f'height="{height:.0f}" role="img">\n<title>{escape(model.name)}</title>\n'
-        f"<desc>The layers of {escape(model.name)} from the input to the logits.</desc>\n<style>{STYLE}</style>\n"
+        f'height="{height:.0f}" role="img">\n<title>{escape(title)}</title>\n'
+        f"<desc>{escape(about)}</desc>\n<style>{STYLE}</style>\n"
         f'<rect class="back" width="100%" height="100%"/>\n{_at(MARGIN, MARGIN, drawn)}</svg>\n'
     )
 
