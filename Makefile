@@ -32,14 +32,13 @@ SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 parity: env
 	$(BIN)/zoo parity $(MODELS) --backends $(subst $(space),$(comma),$(strip $(BACKENDS))) $(ARGS)
 
-# A process for each framework, as MindSpore and Paddle cannot share one, the longest first: on two processors three at a
-# time, as tests wait for processes that they start. Each has half of the processors: more threads than processors take
-# longer, and threads that wait take time from the other parts.
+# A process for each framework, as MindSpore and Paddle cannot share one; two at a time, the longest first, each with
+# half of the processors: more threads than processors take longer, and threads that wait take time from the other part.
 test: env
 	@set -e; export ZOO_TEST_WEIGHTS=$$(mktemp -d); trap 'rm -rf "$$ZOO_TEST_WEIGHTS"' EXIT; \
 	processors=$$($(BIN)/python -c "import os; print(len(os.sched_getaffinity(0)))"); \
 	export OMP_NUM_THREADS=$$(( (processors + 1) / 2 )) OMP_WAIT_POLICY=passive; \
-	$(MAKE) --no-print-directory --keep-going -j$$((processors + 1)) $(SYNC) test-mindspore test-core test-paddle test-torch
+	$(MAKE) --no-print-directory --keep-going -j2 $(SYNC) test-mindspore test-core test-paddle test-torch
 
 test-core: env
 	$(BIN)/pytest tests
