@@ -111,7 +111,7 @@ def test_it_is_pushed_to_the_hub(packaged):
         )
         server.shutdown()
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "owner/net" in done.stdout or "commit" in done.stdout
+    assert done.stdout.strip().endswith("/owner/net/commit/1")
     (commit,) = [body for path, body in server.seen if "/commit/" in path]
     sent = {json.loads(line)["value"]["path"] for line in commit.splitlines() if json.loads(line)["key"] == "file"}
     assert sent == {file.name for file in packaged.iterdir()}

@@ -23,10 +23,8 @@ from zoo.frameworks import FRAMEWORKS
 from zoo.language.model import Model
 from zoo.parity.page import page
 from zoo.prediction import named
+from zoo.source.dialect import dialect_of
 from zoo.source.write import source
-
-SUFFIXES = {"torch": ".pth", "mindspore": ".ckpt", "paddle": ".pdparams"}
-"""Of the framework's own files."""
 
 ABOUT = {
     "README.md": "this card",
@@ -65,7 +63,7 @@ def package(
     weights or the folder is in the way, and what `weights.convert` and `zoo.exporting.export` raise.
     """
     folder = Path(folder)
-    if backend not in SUFFIXES:
+    if backend not in FRAMEWORKS:
         raise WeightsError(f"package: expected {', '.join(FRAMEWORKS)}, not {backend!r}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise WeightsError(f"{folder}: is there already: choose another name, or empty it")
@@ -108,7 +106,7 @@ def push(folder: str | Path, repository: str) -> str:
 def _write(
     folder: Path, opened: Checkpoint, weights_of: str | Path, model: str | Path | None, backend: str, ema: bool
 ) -> None:
-    spec, suffix = opened.model, SUFFIXES[backend]
+    spec, suffix = opened.model, dialect_of(backend).suffix
     names = named(spec, opened).names
     timm, keys = None, {}
     if spec.width == 1 and (rows := [row for row in of(spec.name) if row.source == "timm"]):
@@ -142,7 +140,7 @@ def _card(folder: Path, spec: Model, opened: Checkpoint, backend: str, timm: str
     yield "tags:\n- image-classification\n" + ("- timm\n" if timm else "") + "---\n\n"
     yield f"# {spec.name}\n"
     about = {
-        "suffix": SUFFIXES[backend],
+        "suffix": dialect_of(backend).suffix,
         "framework": FRAMEWORKS[backend].title,
         "channels": spec.in_channels,
         "size": spec.size,

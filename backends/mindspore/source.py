@@ -46,13 +46,6 @@ def helpers(uses: Uses) -> list[str]:
     return [DROPOUT] if "dropout" in uses.classifier else []
 
 
-def pools(uses: Uses) -> list[str]:
-    return [
-        *([max_pool(uses)] if "MaxPool" in uses.functions else []),
-        *([avg_pool(uses)] if "AvgPool" in uses.functions else []),
-    ]
-
-
 def max_pool(uses: Uses) -> str:
     if uses.max_pools <= {"valid", "same"}:
         return PLAIN_MAX_POOL
@@ -148,7 +141,8 @@ DIALECT = Dialect(
     identity="nn.Identity()",
     convolution=convolution,
     norm="nn.BatchNorm2d({}, EPS, DECAY)",
-    pools=pools,
+    max_pool=max_pool,
+    avg_pool=avg_pool,
     helpers=helpers,
     concat="ops.concat({}, 1)",
     pool="x.mean((2, 3))",

@@ -45,13 +45,6 @@ def helpers(uses: Uses) -> list[str]:
     return [BATCH_NORM] if uses.norm else []
 
 
-def pools(uses: Uses) -> list[str]:
-    return [
-        *([max_pool(uses)] if "MaxPool" in uses.functions else []),
-        *([AVG_POOL] if "AvgPool" in uses.functions else []),
-    ]
-
-
 def max_pool(uses: Uses) -> str:
     half = 'kernel // 2 if padding == "half" else 0'
     pads = f'"SAME" if padding == "same" else {half}' if "same" in uses.max_pools else half
@@ -87,7 +80,8 @@ DIALECT = Dialect(
     identity="nn.Identity()",
     convolution=convolution,
     norm="BatchNorm({})",
-    pools=pools,
+    max_pool=max_pool,
+    avg_pool=lambda uses: AVG_POOL,
     helpers=helpers,
     concat="paddle.concat({}, 1)",
     pool="F.adaptive_avg_pool2d(x, 1).flatten(1)",

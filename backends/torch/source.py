@@ -46,13 +46,6 @@ def helpers(uses: Uses) -> list[str]:
     return [*same, *([SAME_CONV] if uses.same else [])]
 
 
-def pools(uses: Uses) -> list[str]:
-    return [
-        *([max_pool(uses)] if "MaxPool" in uses.functions else []),
-        *([AVG_POOL] if "AvgPool" in uses.functions else []),
-    ]
-
-
 def max_pool(uses: Uses) -> str:
     ceil = ', ceil_mode=padding == "ceil"' if "ceil" in uses.max_pools else ""
     text = f'''class MaxPool(nn.MaxPool2d):
@@ -96,7 +89,8 @@ DIALECT = Dialect(
     identity="nn.Identity()",
     convolution=convolution,
     norm="nn.BatchNorm2d({}, EPS, 1 - DECAY)",
-    pools=pools,
+    max_pool=max_pool,
+    avg_pool=lambda uses: AVG_POOL,
     helpers=helpers,
     concat="torch.cat({}, 1)",
     pool="x.mean((2, 3))",

@@ -1,7 +1,6 @@
 """Networks as files of Python (`zoo source`): equal to the built ones to the bit, and without any need of zoo."""
 
 import ast
-import importlib
 import importlib.util
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from zoo.language.model import Model, Norm, Preprocess, configure, stages
 from zoo.language.nodes import Conv, Depthwise, Head, MaxPool, Residual, concat, repeat, transform
 from zoo.language.rewrites import deployable
 from zoo.models import MODELS
+from zoo.source.dialect import dialect_of
 from zoo.source.write import source
 
 ALLOWED = {"torch": {"torch"}, "mindspore": {"mindspore", "numpy"}, "paddle": {"paddle"}}
@@ -51,7 +51,7 @@ def module(text, folder):
 
 def written(framework, model, folder):
     """The network of the file, with the calibrated weights, as its user loads them."""
-    suffix = importlib.import_module(f"backends.{framework}.source").DIALECT.suffix
+    suffix = dialect_of(framework).suffix
     weights.write(folder / f"net{suffix}", calibrated(model), model, to=framework)
     return module(source(model, framework), folder).load(str(folder / f"net{suffix}"))
 
@@ -106,7 +106,7 @@ def test_rewritten_networks(framework, backend, make, tmp_path, name):
     original = configure(narrow(name), aux=False)
     model, arrays = deployable(original, calibrated(original))
     assert model.norm is None or name == "xception41p"
-    suffix = importlib.import_module(f"backends.{framework}.source").DIALECT.suffix
+    suffix = dialect_of(framework).suffix
     weights.write(tmp_path / f"net{suffix}", arrays, model, to=framework)
     ours, x = make(model, arrays), batch(model, 107)
     theirs = module(source(model, framework), tmp_path).load(str(tmp_path / f"net{suffix}"))
@@ -119,7 +119,7 @@ def test_taps_and_classes(framework, backend, make, tmp_path):
     arrays = weights.restrict(calibrated(narrow("inception_v4")), model, narrow("inception_v4"))
     ours = make(model, arrays)
     theirs = module(source(model, framework), tmp_path)
-    suffix = importlib.import_module(f"backends.{framework}.source").DIALECT.suffix
+    suffix = dialect_of(framework).suffix
     weights.write(tmp_path / f"net{suffix}", arrays, model, to=framework)
     maps = theirs.load(str(tmp_path / f"net{suffix}"))(native(ours, x))
     for tapped, (_, expected) in zip(maps, backend.predict(ours, x).items(), strict=True):
@@ -128,7 +128,7 @@ def test_taps_and_classes(framework, backend, make, tmp_path):
 
 def test_a_file_runs_where_this_project_is_not_installed(framework, tmp_path):
     model = narrow("googlenet")
-    suffix = importlib.import_module(f"backends.{framework}.source").DIALECT.suffix
+    suffix = dialect_of(framework).suffix
     weights.write(tmp_path / f"net{suffix}", calibrated(model), model, to=framework)
     (tmp_path / "network.py").write_text(source(model, framework))
     code = (

@@ -15,6 +15,7 @@ from weights.flavours import pair
 from weights.published import Published, find, of
 from zoo import catalogue
 from zoo.errors import WeightsError
+from zoo.frameworks import FRAMEWORKS
 from zoo.language.diff import differences, grouped, matters
 from zoo.language.model import Model
 from zoo.models import MODELS, PUBLISHERS
@@ -65,7 +66,7 @@ def info(model: str | Path | Model, size: int | None = None) -> dict[str, Any]:
         ],
         "flavours": _flavours(spec),
         "measured": measured()["models"].get(spec.name, {}) if MODELS.get(spec.name) == spec else {},
-        "code": {framework: _code(model, spec, rows, framework) for framework in ("torch", "mindspore", "paddle")},
+        "code": {framework: _code(model, spec, rows, framework) for framework in FRAMEWORKS},
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -43,8 +44,9 @@ class Dialect:
     names       what it calls "Sequential", "ReLU" and "AdaptiveAvgPool"
     identity    the layer that does nothing
     convolution statements of Conv's constructor that make `self.conv`; it has the arguments
-    norm        the layer `batch norm of {} channels`
-    pools       the classes MaxPool and AvgPool
+    norm        the batch norm of {} channels
+    max_pool    the class MaxPool
+    avg_pool    the class AvgPool, and what it needs
     helpers     further classes and functions
     concat      the expression that joins the list {} along the channels
     pool        the expression of the mean of x over height and width
@@ -64,7 +66,8 @@ class Dialect:
     identity: str
     convolution: Callable[[Uses], list[str]]
     norm: str
-    pools: Callable[[Uses], list[str]]
+    max_pool: Callable[[Uses], str]
+    avg_pool: Callable[[Uses], str]
     helpers: Callable[[Uses], list[str]]
     concat: str
     pool: str
@@ -82,3 +85,9 @@ def reach(uses: Uses) -> list[str]:
     if "dilation" in uses.conv:
         return [pair, "height, width = ((k - 1) * dilation + 1 for k in kernel)"]
     return [pair, "height, width = kernel"]
+
+
+def dialect_of(framework: str) -> Dialect:
+    """A framework's dialect, a key of FRAMEWORKS given. Imports no framework."""
+    dialect: Dialect = importlib.import_module(f"backends.{framework}.source").DIALECT
+    return dialect

@@ -17,7 +17,10 @@ def layers(uses: Uses, dialect: Dialect) -> Iterator[str]:
         yield DEPTHWISE
     if "NormRelu" in uses.functions:
         yield _norm_relu(dialect)
-    yield from dialect.pools(uses)
+    if "MaxPool" in uses.functions:
+        yield dialect.max_pool(uses)
+    if "AvgPool" in uses.functions:
+        yield dialect.avg_pool(uses)
     if "Concat" in uses.functions:
         yield _concat(dialect)
     if "Residual" in uses.functions:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -13,7 +12,7 @@ from zoo.language.model import Model
 from zoo.language.nodes import AvgPool, Conv, Depthwise, Leaf, MaxPool, leaves
 from zoo.language.trace import trace
 from zoo.source.blocks import BlockClass, Parts, parts
-from zoo.source.dialect import Dialect, Uses
+from zoo.source.dialect import Dialect, Uses, dialect_of
 from zoo.source.layers import layers
 from zoo.source.render import WIDTH, Argument, Call, Named, call, lines, signature
 
@@ -29,7 +28,7 @@ def source(model: Model, framework: str) -> str:
     """
     if model.head is None and not model.taps:
         raise SpecError(f"{model.name}: without a head it needs taps: the stages whose outputs it returns")
-    dialect: Dialect = importlib.import_module(f"backends.{framework}.source").DIALECT
+    dialect = dialect_of(framework)
     made = parts(model)
     uses = _uses(model, made)
     texts = [_docstring(model, framework, dialect), "\n".join(dialect.imports(uses))]
