@@ -28,11 +28,12 @@ def page(title: str, body: str, style: str = "") -> str:
     )
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 2) -> Iterator[str]:
-    """A table. Cells are HTML already, titles are text; all columns after the first `text_columns` hold numbers."""
-    kinds = ["" if column < text_columns else ' class="number"' for column in range(len(head))]
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """A table. Titles are text, and ">" before one marks a column of numbers; cells are HTML already."""
+    kinds = [' class="number"' if title.startswith(">") else "" for title in head]
+    titles = [escape(title.removeprefix(">")) for title in head]
     yield '<div class="wide"><table>\n<thead><tr>'
-    yield "".join(f'<th scope="col"{kind}>{escape(cell)}</th>' for kind, cell in zip(kinds, head, strict=True))
+    yield "".join(f'<th scope="col"{kind}>{title}</th>' for kind, title in zip(kinds, titles, strict=True))
     yield "</tr></thead>\n<tbody>\n"
     for row in rows:
         cells = "".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(kinds, row, strict=True))

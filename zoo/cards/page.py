@@ -12,7 +12,7 @@ from zoo.cards.sections import Section, sections
 from zoo.language.model import Model
 
 STYLE = """
-th[scope=row] { font-weight: 400; white-space: nowrap; } th, td { vertical-align: top; }
+td:first-child { white-space: nowrap; } th, td { vertical-align: top; }
 td { overflow-wrap: break-word; } td:last-child:not(.number) { min-width: 13rem; }
 """
 
@@ -29,35 +29,18 @@ def _body(card: Mapping[str, Any], model: Model) -> Iterator[str]:
             yield f"<h2>{escape(section.title)}</h2>\n"
         if section.text:
             yield f"<p>{marked(section.text)}</p>\n"
-        yield from _table(section)
+        yield from html.table(section.head, list(_cells(section)))
     yield '<h2 id="network">The network</h2>\n'
     yield f"<p>{escape(drawing.NOTATION)} A click or the Enter key on a box shows more.</p>\n"
     yield drawing.draw(model, {}, card["size"])
 
 
-def _table(section: Section) -> Iterator[str]:
-    numbers = [title.startswith(">") for title in section.head]
-    yield '<div class="wide"><table>\n'
-    if section.title:
-        cells = "".join(
-            f'<th scope="col"{_kind(number)}>{escape(title.removeprefix(">"))}</th>'
-            for title, number in zip(section.head, numbers, strict=True)
-        )
-        yield f"<thead><tr>{cells}</tr></thead>\n"
-    yield "<tbody>\n"
+def _cells(section: Section) -> Iterator[list[str]]:
+    """A section's rows as HTML."""
     for first, *others in section.rows:
         if section.head[-1] == "code":
             others = [f"`{cell}`" for cell in others]
-        name = f"<code>{escape(first)}</code>" if section.code else escape(first)
-        cells = "".join(
-            f"<td{_kind(number)}>{marked(cell)}</td>" for cell, number in zip(others, numbers[1:], strict=True)
-        )
-        yield f'<tr><th scope="row">{name}</th>{cells}</tr>\n'
-    yield "</tbody></table></div>\n"
-
-
-def _kind(number: bool) -> str:
-    return ' class="number"' if number else ""
+        yield [marked(f"`{first}`" if section.code else first), *map(marked, others)]
 
 
 def marked(text: str) -> str:

@@ -67,7 +67,16 @@ def _model(result: Mapping[str, Any], device: str) -> Iterator[str]:
         f"{escape(result['weights'])}; device: {escape(device)}.</p>\n"
     )
     band = result.get("bands", {}).get("logits")
-    head = ("backend", "verdict", "error of the logits", "band", "top-1", "top-5", "operations outside", "seconds")
+    head = (
+        "backend",
+        "verdict",
+        ">error of the logits",
+        ">band",
+        ">top-1",
+        ">top-5",
+        ">operations outside",
+        ">seconds",
+    )
     yield from html.table(head, [_row(name, entry, band) for name, entry in result["backends"].items()])
     for name, entry in result["backends"].items():
         if note := entry.get("error") or entry.get("skipped"):
