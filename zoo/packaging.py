@@ -1,4 +1,4 @@
-"""A folder to give away: a network's weights, with all that others need to run it and to believe it."""
+"""A folder to give away: a network's weights, with all that others need to run and to check it."""
 
 from __future__ import annotations
 

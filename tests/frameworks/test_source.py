@@ -1,4 +1,4 @@
-"""Networks as files of Python (`zoo source`): equal to the built ones to the bit, and without any need of zoo."""
+"""Networks as files of Python (`zoo source`): they equal the built networks to the bit, and do not import zoo."""
 
 import ast
 import importlib.util
