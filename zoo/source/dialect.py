@@ -19,7 +19,7 @@ class Uses:
     avg_pools      paddings of average pools: "half", "valid", and "equal" for "half" that keeps the size
     same           whether a convolution has TensorFlow's SAME padding
     norm           epsilon and decay of batch norm, if there is any
-    counted        whether average pools count padding: the answers that there are
+    counted        the values of count_include_pad that occur
     """
 
     functions: frozenset[str]
@@ -35,7 +35,7 @@ class Uses:
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a framework writes what all networks share.
+    """How a framework writes what all networks share. In a text, {} is where a number of channels or a layer goes.
 
     suffix      of the files that `zoo convert --to` writes for it
     imports     the first lines of a file
@@ -43,17 +43,17 @@ class Dialect:
     forward     the name of the method that runs one
     names       what it calls "Sequential", "ReLU" and "AdaptiveAvgPool"
     identity    the layer that does nothing
-    convolution statements of Conv's constructor that make `self.conv`; it has the arguments
+    convolution statements of Conv's constructor that make `self.conv` from its arguments
     norm        the batch norm of {} channels
-    max_pool    the class MaxPool
-    avg_pool    the class AvgPool, and what it needs
+    max_pool    the text of the class MaxPool
+    avg_pool    the text of the class AvgPool, and of functions that it calls
     helpers     further classes and functions
     concat      the expression that joins the list {} along the channels
     pool        the expression of the mean of x over height and width
     flatten     the expression of x as [N, features]
     linear      the layer from {} to {} features
     dropout     the layer that drops the fraction {}
-    add         the statement that makes the layer {} an attribute named `name`
+    add         the statement that makes the layer {} an attribute, called by the value of `name`
     ready       the last statements of a network's constructor
     load        statements of `load` after `net` is made
     """
