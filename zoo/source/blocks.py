@@ -276,7 +276,7 @@ def _merge(group: Sequence[Instance], taken: set[str]) -> BlockClass:
 
 
 def _argument(key: str, taken: Iterable[str], only: bool) -> str:
-    """The name of a constructor's argument: from the place of its convolution, or "channels" if it is the `only` one."""
+    """The name of a constructor's argument: its convolution's place, or "channels" if it is the `only` one."""
     steps = key.split(".")
     while len(steps) > 1 and steps[0].isdigit():
         del steps[0]
