@@ -31,7 +31,8 @@ def parse(arguments: Sequence[str] | None = None, script: Script = "train") -> A
     """
     flags = flags_of(script)
     words = _with_dashes(sys.argv[1:] if arguments is None else arguments, flags)
-    namespace, rest = _parser(script).parse_known_args(words)
+    program = f"zoo {script}" if sys.argv[0] == f"zoo {script}" else f"{script}.py"
+    namespace, rest = parser(script, program).parse_known_args(words)
     if rest:
         raise _unexpected(rest[0], flags)
     texts = vars(namespace)
@@ -61,9 +62,9 @@ class _Parser(argparse.ArgumentParser):
         raise TrainingError(f"{message.removeprefix('argument ')} (see {self.prog} --help)")
 
 
-def _parser(script: Script) -> _Parser:
+def parser(script: Script, program: str) -> argparse.ArgumentParser:
+    """The flags of a script; `program` is what its help calls it."""
     purpose = {"train": "Train a network.", "validate": "Measure how well a network classifies."}[script]
-    program = f"zoo {script}" if sys.argv[0] == f"zoo {script}" else f"{script}.py"
     width = min(WIDEST_HELP, shutil.get_terminal_size().columns) - 2
     parser = _Parser(
         prog=program,
