@@ -27,6 +27,7 @@ def _lines(text: str) -> Iterator[str]:
     for line in text.splitlines():
         if match := ROW.fullmatch(line):
             names = ", ".join(f"`{name.strip()}`" for name in match["names"].split(","))
+            yield ""
             yield f"{names}\n:   {match['text']}"
             row = True
         elif row and line.startswith("  "):

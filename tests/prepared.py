@@ -5,6 +5,7 @@ Checkpoints have initial weights, under the names and in the format of their pub
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -26,6 +27,12 @@ Maker = Callable[[Path], None]
 def checkpoint(model: str, source: str, path: Path, aux: bool = False, num_classes: int | None = None) -> None:
     spec = configure(MODELS[model], aux=aux, num_classes=num_classes)
     weights.write(path, weights.initial(spec, 5), spec, to=source)
+
+
+def digits_network(path: Path) -> None:
+    """A canonical file, which says which network it holds and names its classes."""
+    spec = configure(MODELS["inception_v4"], width=0.25, num_classes=10)
+    weights.write(path, weights.initial(spec, 5), spec, notes={"class_names": json.dumps([*"0123456789"])})
 
 
 def photograph(path: Path) -> None:
@@ -72,6 +79,8 @@ FILES: dict[str, Maker] = {
     "real": digits,
     "generated": partial(digits, noise=1),
     "flowers": flowers,
+    "net.safetensors": digits_network,
+    "net.ckpt": partial(checkpoint, "googlenet.mindcv", "mindspore"),
     "inception_v4.pth": partial(checkpoint, "inception_v4", "timm"),
     "inception_v4.safetensors": partial(checkpoint, "inception_v4", "timm"),
     "inception_v3.safetensors": partial(checkpoint, "inception_v3", "timm"),

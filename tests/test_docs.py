@@ -1,67 +1,112 @@
-"""The pages that show how to add something are run: their files written, their commands executed, in order."""
+"""The documentation's commands and code are run, page by page, and its translations have the same ones."""
 
-import os
 import re
-import subprocess
+import shlex
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from pages import ROOT, blocks, commands, follow
+from prepared import prepare
 from support import batch, calibrated, error, expected, narrow
 
 import backends
 import zoo
 from backends import get
 from zoo import frameworks
+from zoo.commands import SCRIPTS, parser
 from zoo.language.model import configure
 from zoo.models import MODELS
+from zoo.training.flags import command_line
 
-ROOT = Path(__file__).parents[1]
-BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+DOCS = ROOT / "docs"
+
+PAGES = (
+    "add_a_model.md",
+    "building.md",
+    "certify.md",
+    "checkpoints.md",
+    "convert.md",
+    "deploying.md",
+    "exact.md",
+    "exporting.md",
+    "fid.md",
+    "finetune.md",
+    "package.md",
+    "parity.md",
+    "predict.md",
+    "pretrained.md",
+    "source.md",
+    "start.md",
+)
+
+EVERY_DAY = ("add_a_model.md", "deploying.md")
+"""The others take minutes: `make nightly`."""
+
+RUN_ELSEWHERE = {
+    "add_a_framework.md": "below",
+    "threads.md": "tests/peers/threads.py",
+}
 
 
-def blocks(page):
-    """The page's blocks in order: ("python", file name, text) and ("console", command, expected output)."""
-    for kind, text in BLOCK.findall((ROOT / "docs" / page).read_text()):
-        if kind == "python":
-            yield "python", text.splitlines()[0].removeprefix("# "), text
-        else:
-            for command in text.split("$ ")[1:]:
-                line, _, output = command.partition("\n")
-                yield "console", line, output
+@pytest.fixture(scope="session")
+def store(tmp_path_factory):
+    """Keeps the files that pages take for granted."""
+    return tmp_path_factory.mktemp("prepared")
 
 
-def run(command, folder):
-    environment = {
-        **os.environ,
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-        "PYTHONPATH": str(ROOT),
-        "PYTHONWARNINGS": "ignore",
-        "TERM": "dumb",
-    }
-    return subprocess.run(command, shell=True, capture_output=True, text=True, cwd=folder, env=environment)
-
-
-def follow(page, folder):
-    """Write the page's files and run its commands, which must succeed and print what it shows; gives their number."""
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=() if page in EVERY_DAY else pytest.mark.nightly) for page in PAGES]
+)
+def test_page(page, tmp_path, store):
+    environment = prepare((DOCS / page).read_text(), tmp_path, store)
     for script in ("train.py", "validate.py"):
-        (folder / script).symlink_to(ROOT / script)
-    commands = 0
-    for kind, name, text in blocks(page):
-        if kind == "python":
-            (folder / name).write_text(text)
+        (tmp_path / script).symlink_to(ROOT / script)
+    (tmp_path / "checkout").symlink_to(ROOT)
+    assert follow(DOCS / page, tmp_path, **environment) > 0
+
+
+def test_every_page_with_code_is_run():
+    """Also those that are not in the list yet."""
+    with_code = {
+        page.name
+        for page in DOCS.glob("*.md")
+        if not page.name.endswith(".zh.md")
+        and any(block.run and block.kind in ("python", "console", "bash") for block in blocks(page))
+    }
+    assert with_code == {*PAGES, *RUN_ELSEWHERE}
+
+
+@pytest.mark.parametrize("page", sorted(page.name for page in DOCS.glob("*.md")))
+def test_commands_have_flags_that_exist(page):
+    """Of blocks that are not run, too."""
+    fences = re.findall("^```", (DOCS / page).read_text(), re.MULTILINE)
+    assert len(fences) == 2 * len(blocks(DOCS / page))
+    for block in blocks(DOCS / page):
+        if block.kind not in ("console", "bash") or page.startswith("threads"):
             continue
-        done = run(name, folder)
-        assert done.returncode == 0, f"{name}: {done.stderr}"
-        assert text.strip() in done.stdout
-        commands += 1
-    return commands
+        for line, _ in commands(block):
+            words = shlex.split(line, comments=True)
+            script = next((word for word in words if re.fullmatch("(train|validate)[.]py", word)), "")
+            if script:
+                flags = [word for word in words[words.index(script) + 1 :] if word != "..."]
+                _, rest = command_line.parser(script.removesuffix(".py"), script).parse_known_args(flags)
+                assert not rest, line
+            elif words[:1] == ["zoo"] and words[1] not in SCRIPTS:
+                parser().parse_args(words[1:])
+            elif words[:1] == ["zoo"]:
+                _, rest = command_line.parser(words[1], f"zoo {words[1]}").parse_known_args(words[2:])
+                assert not rest, line
 
 
-def test_add_a_model(tmp_path):
-    assert follow("add_a_model.md", tmp_path) == 14
+TRANSLATIONS = sorted(page.name for page in (*DOCS.glob("*.zh.md"), ROOT / "README.zh.md"))
+
+
+@pytest.mark.parametrize("translation", TRANSLATIONS)
+def test_a_translation_has_the_same_code(translation):
+    folder = ROOT if translation.startswith("README") else DOCS
+    assert blocks(folder / translation) == blocks(folder / translation.replace(".zh.md", ".md"))
 
 
 @pytest.fixture
@@ -69,10 +114,7 @@ def arrays(tmp_path, monkeypatch):
     """The page's framework, as if its folder lay in backends/ and its row in FRAMEWORKS."""
     monkeypatch.setattr(frameworks, "FRAMEWORKS", frameworks.FRAMEWORKS)
     before = dict(frameworks.FRAMEWORKS), dict(frameworks.CONVENTIONS)
-    for kind, name, text in blocks("add_a_framework.md"):
-        assert kind == "python"
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
+    assert follow(DOCS / "add_a_framework.md", tmp_path) == 0  # it only has files
     monkeypatch.setattr(backends, "__path__", [*backends.__path__, str(tmp_path / "backends")])
     monkeypatch.setattr(backends, "BACKENDS", (*backends.BACKENDS, "arrays"))
     monkeypatch.setattr(backends, "_import_framework", lambda name: None)
@@ -110,6 +152,3 @@ def test_a_new_framework_is_built_by_its_name(arrays, capsys):
     with pytest.raises(zoo.BackendError, match="backend arrays runs networks only: it has no training"):
         backends.load("arrays", "training")
 
-
-def test_deploying(tmp_path):
-    assert follow("deploying.md", tmp_path) == 6

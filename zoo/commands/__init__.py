@@ -17,6 +17,7 @@ from pathlib import Path
 from zoo import __version__
 from zoo.commands import (
     bench,
+    completion,
     convert,
     diff,
     doctor,
@@ -36,7 +37,7 @@ from zoo.commands.common import Parser
 from zoo.commands.entry_point import skip_teardown
 from zoo.errors import ZooError
 
-COMMANDS = (list, info, predict, diff, parity, inspect, convert, fetch, fid, export, source, package, bench, doctor)
+COMMANDS = (list, info, predict, diff, parity, inspect, convert, fetch, fid, export, source, package, bench, doctor, completion)
 
 
 SCRIPTS = {

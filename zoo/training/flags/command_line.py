@@ -75,7 +75,8 @@ def parser(script: Script, program: str) -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=width),
     )
-    parser.add_argument("-c", "--config", metavar="FILE", help="YAML recipe; the command line takes precedence over it")
+    parser.add_argument("-c", "--config", metavar="FILE", help="YAML recipe, a file or one of the project's "
+                        "own by name (digits, inception_v4); the command line takes precedence over it")  # fmt: skip
     for title, rows in groups(script).items():
         section = parser.add_argument_group(title)
         for row in rows:

@@ -12,6 +12,11 @@ from zoo.training.flags.flag import Script
 from zoo.training.flags.table import FLAGS, Arguments, flags_of, groups, read, shown, similar
 
 
+PACKAGE = Path(__file__).parents[2]
+OWN = next(folder for folder in (PACKAGE / "configs", PACKAGE.parent / "configs") if folder.is_dir())
+"""The project's recipes: in the installed package, or beside it in a checkout."""
+
+
 def to_yaml(arguments: Arguments) -> str:
     """All values, by group. Given back with --config they make equal Arguments."""
     import yaml
@@ -58,7 +63,10 @@ def changes(arguments: Arguments, text: str) -> list[str]:
 
 
 def load(path: str, script: Script) -> dict[str, Any]:
-    """The values of a recipe that the script accepts. Raises TrainingError with the file and the line."""
+    """The values of a recipe that the script accepts: of a file, or one of the project's own by its name ("digits").
+
+    Raises TrainingError with the file and the line.
+    """
     values: dict[str, Any] = {}
     for key, value, line in _entries(path):
         where = f"{path}: line {line}: {key}"
@@ -73,12 +81,18 @@ def load(path: str, script: Script) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in known}
 
 
+def _file(name: str) -> Path:
+    """The file of that path; or, if there is none, the project's own recipe of that name."""
+    own = OWN / f"{name}.yaml"
+    return own if not Path(name).exists() and own.is_file() else Path(name)
+
+
 def _entries(path: str) -> Iterator[tuple[str, Any, int]]:
     """Keys, values and line numbers of a YAML mapping."""
     import yaml
 
     try:
-        loader = yaml.SafeLoader(Path(path).read_text(encoding="utf-8"))
+        loader = yaml.SafeLoader(_file(path).read_text(encoding="utf-8"))
         root = loader.get_single_node()
         if root is None:
             return

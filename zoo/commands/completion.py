@@ -1,0 +1,83 @@
+"""`zoo completion`."""
+
+from __future__ import annotations
+
+import argparse
+
+from zoo.catalogue import list_models
+from zoo.commands.common import Commands
+from zoo.frameworks import FRAMEWORKS, RUNTIMES
+from zoo.training.flags import command_line
+from zoo.training.flags.flag import Script
+
+SHELLS = ("bash", "zsh", "tcsh")
+
+INSTALL = {
+    "bash": 'eval "$(zoo completion bash)"     in ~/.bashrc',
+    "zsh": 'eval "$(zoo completion zsh)"      in ~/.zshrc, after compinit',
+    "tcsh": "zoo completion tcsh | source /dev/stdin     in ~/.tcshrc",
+}
+
+FOLDERS = ("DIR", "FOLDER")
+FILES = ("FILE", "F", "IN", "OUT", "PATH", "IMAGE", "A", "B")
+"""What placeholders of arguments stand for."""
+
+BASH = """
+_zoo_networks() {{ compgen -W "{names}" -- "$1"; compgen -f -- "$1"; }}
+"""
+ZSH = """
+_zoo_networks() {{ _alternative 'networks:network:({names})' 'files:file:_files' }}
+"""
+
+
+def add(commands: Commands) -> None:
+    text = "print a script by which a shell completes commands, flags, networks and files"
+    command = commands.add_parser(
+        "completion",
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}.",
+        epilog="To use it:\n" + "\n".join(f"  {line}" for line in INSTALL.values()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("shell", choices=SHELLS)
+    command.set_defaults(run=run, json=None)
+
+
+def run(options: argparse.Namespace) -> int:
+    import shtab
+
+    from zoo.commands import SCRIPTS, parser
+
+    root = parser()
+    commands = next(action for action in root._actions if isinstance(action, argparse._SubParsersAction))
+    scripts: dict[str, Script] = {"train": "train", "validate": "validate"}
+    assert scripts.keys() == SCRIPTS.keys()
+    for name, script in scripts.items():
+        commands.choices[name] = command_line.parser(script, f"zoo {name}")
+    for command in commands.choices.values():
+        for action in command._actions:
+            _complete(action)
+    names = " ".join(list_models())
+    preamble = {"bash": BASH.format(names=names), "zsh": ZSH.format(names=names)}
+    print(shtab.complete(root, options.shell, preamble=preamble))
+    return 0
+
+
+def _complete(action: argparse.Action) -> None:
+    """Say what an argument's placeholder stands for, as shtab expects it."""
+    import shtab
+
+    if action.choices is not None or not action.metavar:
+        return
+    if action.metavar in ("MODEL", "M") or action.dest == "model":
+        complete = {"bash": "_zoo_networks", "zsh": "_zoo_networks", "tcsh": "f"}
+    elif action.metavar in FOLDERS:
+        complete = shtab.DIRECTORY
+    elif action.metavar in FILES:
+        complete = shtab.FILE
+    elif action.dest in ("backend", "backends"):
+        action.choices = [*FRAMEWORKS, *RUNTIMES]
+        return
+    else:
+        return
+    action.complete = complete  # type: ignore[attr-defined]
