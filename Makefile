@@ -8,6 +8,7 @@
 # make bench    what inference, training steps, the loader and checkpoints cost, beside the publishers'; docs/speed.md
 # make schema   docs/model.schema.json, from the code
 # make cards    docs/models, a page and a picture for each network, and docs/published_tables.md
+# make docs     the documentation site, in English and Chinese: site/index.html
 # make lint     ruff, mypy, and import-linter: imports run downwards only
 # make env      only the environment, .venv, which all of them share
 #
@@ -27,7 +28,7 @@ space := $(empty) $(empty)
 
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: parity test test-core test-torch test-mindspore test-paddle nightly demo peers fuzz survival bench schema cards lint env
+.PHONY: parity test test-core test-torch test-mindspore test-paddle nightly demo peers fuzz survival bench schema cards docs lint env
 
 parity: env
 	$(BIN)/zoo parity $(MODELS) --backends $(subst $(space),$(comma),$(strip $(BACKENDS))) $(ARGS)
@@ -80,6 +81,9 @@ cards: env
 	$(BIN)/python docs/cards.py
 	$(BIN)/python docs/published_tables.py
 
+docs: env
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 lint: env
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -91,6 +95,6 @@ env: $(VENV)/.complete
 $(VENV)/.complete: pyproject.toml constraints.txt tests/peers/packages.txt
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing the three frameworks into $(VENV): 4.5 GB, a minute or two."
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[torch,mindspore,paddle,onnx,openvino,train,test,dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[torch,mindspore,paddle,onnx,openvino,train,test,docs,dev]"
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r tests/peers/packages.txt
 	@touch $@
