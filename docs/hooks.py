@@ -2,12 +2,13 @@
 
 - Pages that stand for files in the root of the repository, README.md for one, get their text.
 - Links to files outside docs/ become links into the repository, if mkdocs.yml knows its address, and plain text if not.
-- commands.md is made from the commands' own --help.
+- commands.md is made from the commands' own --help, and the pages of notebooks/ from the notebooks, with their results.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import os
 import posixpath
 import re
@@ -15,6 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
+
+from nbconvert import MarkdownExporter
 
 from zoo.commands import SCRIPTS, parser
 from zoo.training.flags import command_line
@@ -36,6 +39,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
     name = page.file.src_uri
     if name == "commands.md":
         return "\n".join((markdown, *_commands()))
+    if name.startswith("notebooks/"):
+        return _notebook(ROOT / "docs" / Path(name).with_suffix(".ipynb"))
     source = FROM_ROOT.get(name)
     if source:
         markdown = (ROOT / source).read_text()
@@ -60,3 +65,12 @@ def _commands() -> Iterator[str]:
         for name, command in commands.choices.items():
             text = (command_line.parser(name, f"zoo {name}") if name in SCRIPTS else command).format_help()
             yield f"## zoo {name}\n\n```text\n{text.rstrip()}\n```\n"
+
+
+def _notebook(path: Path) -> str:
+    """A notebook as Markdown, its pictures inside."""
+    markdown, resources = MarkdownExporter().from_filename(str(path))
+    for name, content in resources["outputs"].items():
+        kind = {".png": "image/png", ".svg": "image/svg+xml"}[Path(name).suffix]
+        markdown = markdown.replace(f"({name})", f"(data:{kind};base64,{base64.b64encode(content).decode()})")
+    return f"{markdown}\n[Download the notebook]({path.name})\n"

@@ -152,3 +152,18 @@ def test_a_new_framework_is_built_by_its_name(arrays, capsys):
     with pytest.raises(zoo.BackendError, match="backend arrays runs networks only: it has no training"):
         backends.load("arrays", "training")
 
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("notebook", sorted((DOCS / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_notebook(notebook, tmp_path, monkeypatch):
+    """It runs, and its stored results are those of the cells that it has."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    book = nbformat.read(notebook, as_version=4)
+    stored = [[output.output_type for output in cell.outputs] for cell in book.cells if cell.cell_type == "code"]
+    NotebookClient(book, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    found = [list(dict.fromkeys(o.output_type for o in cell.outputs)) for cell in book.cells if cell.cell_type == "code"]
+    assert found == stored
