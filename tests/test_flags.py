@@ -462,6 +462,17 @@ def test_the_project_s_recipes(path, script, warnings):
     assert path.read_text().startswith("# ")
 
 
+def test_the_project_s_recipes_have_names(tmp_path, monkeypatch):
+    """From any folder; a file of that name goes before them."""
+    monkeypatch.chdir(tmp_path)
+    assert parse(["-c", "digits"]).dataset == "digits"
+    assert parse(["-c", "inception_v3.keras"]).model == "inception_v3.keras"
+    with pytest.raises(TrainingError, match="digit: cannot read the recipe: No such file"):
+        parse(["-c", "digit"])
+    (tmp_path / "digits").write_text("model: googlenet\ndataset: cifar10\n")
+    assert parse(["-c", "digits"]).dataset == "cifar10"
+
+
 def test_every_network_has_a_recipe():
     """But for the one that measures images: nobody trains it."""
     assert set(list_models()) - {"inception_v3.fid"} <= {path.stem for path in CONFIGS}

@@ -1,5 +1,6 @@
 """The workflow that other repositories call: its command runs, and its inputs are those that its steps use."""
 
+import importlib.util
 import json
 import os
 import re
@@ -46,3 +47,23 @@ def test_inputs_are_used_and_given():
     assert set(re.findall(r"inputs\.(\w+)", text)) == set(inputs)
     call = yaml.safe_load((WORKFLOWS / "ci.yml").read_text())["jobs"]["parity"]
     assert {name for name, given in inputs.items() if given.get("required")} <= set(call["with"]) <= set(inputs)
+
+
+@pytest.mark.parametrize(
+    ("tag", "changelog", "message"),
+    [
+        ("v1.2", "# Changelog\n\n## 1.2 (2026-12-01)\n\n- New.\n\n## 1.1\n\n- Old.\n", None),
+        ("v1.3", "## 1.2\n\n- New.\n", "the tag is v1.3, and zoo/version.py says 1.2"),
+        ("v1.2", "## Unreleased\n\n- New.\n", 'CHANGELOG.md has no section "## 1.2"'),
+        ("v1.2", "## 1.2\n\n## 1.1\n\n- Old.\n", 'CHANGELOG.md has no section "## 1.2"'),
+    ],
+)
+def test_release_notes(tag, changelog, message):
+    spec = importlib.util.spec_from_file_location("release_notes", WORKFLOWS.parent / "release_notes.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if message is None:
+        assert module.notes(tag, "1.2", changelog) == "- New."
+    else:
+        with pytest.raises(SystemExit, match=re.escape(message)):
+            module.notes(tag, "1.2", changelog)
