@@ -80,6 +80,7 @@ FILES: dict[str, Maker] = {
     "generated": partial(digits, noise=1),
     "flowers": flowers,
     "net.safetensors": digits_network,
+    "net.pth": partial(checkpoint, "inception_v3", "torch"),
     "net.ckpt": partial(checkpoint, "googlenet.mindcv", "mindspore"),
     "inception_v4.pth": partial(checkpoint, "inception_v4", "timm"),
     "inception_v4.safetensors": partial(checkpoint, "inception_v4", "timm"),
