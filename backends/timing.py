@@ -24,7 +24,7 @@ import numpy as np
 from backends import deploys, get
 from backends.device import parse
 from backends.engine import EngineOptions, available_threads
-from backends.worker import peak_memory
+from backends.jobs import peak_memory
 from zoo.errors import BackendError, UnavailableError, ZooError
 from zoo.language.document import from_json
 from zoo.language.model import Model

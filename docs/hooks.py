@@ -53,7 +53,9 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
         page_of = {file: f"docs/{page}" for page, file in FROM_ROOT.items()}
         path = page_of.get(path, path)
         if path.startswith("docs/"):
-            return f"{picture}[{text}]({posixpath.relpath(path, posixpath.join('docs', posixpath.dirname(name)))}{anchor})"
+            return (
+                f"{picture}[{text}]({posixpath.relpath(path, posixpath.join('docs', posixpath.dirname(name)))}{anchor})"
+            )
         return f"[{text}]({config.repo_url.rstrip('/')}/blob/main/{path}{anchor})" if config.repo_url else text
 
     return LINK.sub(moved, markdown)

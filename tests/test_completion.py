@@ -49,7 +49,7 @@ def test_bash(offered):
 def test_zsh(tmp_path, capsys):
     assert main(["completion", "zsh"]) == 0
     (tmp_path / "script").write_text(capsys.readouterr().out)
-    script = "autoload -U compinit; compinit -D; eval \"$(cat script)\"; which _shtab_zoo _zoo_networks"
+    script = 'autoload -U compinit; compinit -D; eval "$(cat script)"; which _shtab_zoo _zoo_networks'
     done = subprocess.run(["zsh", "-f", "-c", script], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0
     assert not done.stderr

@@ -154,7 +154,6 @@ def test_a_new_framework_is_built_by_its_name(arrays, capsys):
         backends.load("arrays", "training")
 
 
-
 @pytest.mark.nightly
 @pytest.mark.parametrize("notebook", sorted((DOCS / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
 def test_notebook(notebook, tmp_path, monkeypatch):
@@ -166,5 +165,7 @@ def test_notebook(notebook, tmp_path, monkeypatch):
     book = nbformat.read(notebook, as_version=4)
     stored = [[output.output_type for output in cell.outputs] for cell in book.cells if cell.cell_type == "code"]
     NotebookClient(book, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    found = [list(dict.fromkeys(o.output_type for o in cell.outputs)) for cell in book.cells if cell.cell_type == "code"]
+    found = [
+        list(dict.fromkeys(o.output_type for o in cell.outputs)) for cell in book.cells if cell.cell_type == "code"
+    ]
     assert found == stored

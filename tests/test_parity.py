@@ -9,7 +9,7 @@ from support import calibrated
 
 import weights
 import zoo
-from backends import worker
+from backends import jobs, worker
 from zoo.commands import main
 from zoo.data.images import preprocess, sample_photographs
 from zoo.errors import BackendError, InputError, SpecError, UnavailableError, WeightsError
@@ -249,14 +249,14 @@ def test_a_folder_of_images_and_the_margin_of_rankings(tmp_path, capfd):
     """More images than a batch; the same first class for all, whose leads are far above what rounding changes."""
     folder = tmp_path / "images" / "deep"
     folder.mkdir(parents=True)
-    for number in range(worker.BATCH + 2):
+    for number in range(jobs.BATCH + 2):
         left = 10 * number
         sample_photographs()[number % 2].crop((left, 0, left + 250, 250)).save(folder / f"{number:02}.PNG")
     file = tmp_path / "parity.json"
     words = ["googlenet", "--width", "0.25", "--size", "96", "--backends", "torch", "--repeat", "2"]
     assert main(["parity", *words, "--image", str(tmp_path / "images"), "--json", str(file)]) == 0
     (result,) = json.loads(file.read_text())["models"]
-    assert result["input"]["images"] == [str(folder / f"{number:02}.PNG") for number in range(worker.BATCH + 2)]
+    assert result["input"]["images"] == [str(folder / f"{number:02}.PNG") for number in range(jobs.BATCH + 2)]
     assert result["backends"]["torch"]["top1"] == {"same": 18, "images": 18, "flipped_up_to": None}
     assert 2 * result["bands"]["logits"] < result["reference"]["margin"] < 1
     out = capfd.readouterr().out

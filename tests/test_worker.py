@@ -1,13 +1,16 @@
 """Workers: what they bring back, and how they fail."""
 
 import os
+import signal
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from support import batch, calibrated, error, expected
 
-from backends import worker
+from backends import forkserver, worker
 from zoo.errors import BackendError, InputError, UnavailableError, WeightsError
 from zoo.language import AvgPool, Conv, Head, Model, Norm, Preprocess, concat, configure, stages
 from zoo.models import MODELS
@@ -112,3 +115,50 @@ def test_nothing_is_left_behind(tmp_path, monkeypatch):
     with pytest.raises(InputError):
         worker.run("reference", SMALL, calibrated(SMALL), batch(SMALL, 8))
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
+def test_one_import_serves_many_jobs_in_one_environment(monkeypatch):
+    def job():
+        worker.run("reference", SMALL, calibrated(SMALL), INPUT)
+        return forkserver.server("reference")._process.pid
+
+    first = job()
+    assert job() == first
+    monkeypatch.setenv("SOME_VARIABLE", "1")
+    another = job()
+    assert another not in (first, os.getpid())
+    with pytest.raises(ProcessLookupError):
+        os.kill(first, 0)
+    os.kill(another, signal.SIGKILL)
+    forkserver.server("reference")._process.wait()
+    assert job() != another
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
+def test_a_job_that_hangs_or_dies_takes_no_other_with_it(tmp_path):
+    """Its own processes end with it; the server goes on."""
+    (tmp_path / "mine.py").write_text(
+        "import os, subprocess, time\n\n\n"
+        "def hang(path):\n"
+        "    child = subprocess.Popen(['sleep', '600'])\n"
+        "    open(path, 'w').write(str(child.pid))\n"
+        "    time.sleep(600)\n\n\n"
+        "def die(path):\n"
+        "    os.abort()\n"
+    )
+    (tmp_path / "job").mkdir()
+    job = {"folder": str(tmp_path), "images": [str(tmp_path / "pid")]}
+
+    def call(function, timeout):
+        worker.call("preprocess", "reference", SMALL, tmp_path / "job", job | {"target": f"mine:{function}"}, timeout)
+
+    with pytest.raises(BackendError, match="did not finish within 3 s"):
+        call("hang", 3)
+    server = forkserver.server("reference")._process.pid
+    child = Path(f"/proc/{(tmp_path / 'pid').read_text()}/stat")
+    assert not child.exists() or " Z " in child.read_text()
+    with pytest.raises(BackendError, match="died of SIGABRT"):
+        call("die", 60)
+    worker.run("reference", SMALL, calibrated(SMALL), INPUT)
+    assert forkserver.server("reference")._process.pid == server

@@ -37,7 +37,23 @@ from zoo.commands.common import Parser
 from zoo.commands.entry_point import skip_teardown
 from zoo.errors import ZooError
 
-COMMANDS = (list, info, predict, diff, parity, inspect, convert, fetch, fid, export, source, package, bench, doctor, completion)
+COMMANDS = (
+    list,
+    info,
+    predict,
+    diff,
+    parity,
+    inspect,
+    convert,
+    fetch,
+    fid,
+    export,
+    source,
+    package,
+    bench,
+    doctor,
+    completion,
+)
 
 
 SCRIPTS = {
@@ -110,7 +126,7 @@ def _check_target(file: str | None) -> None:
 
 
 def parser() -> Parser:
-    """The commands and their options."""
+    """The commands and their options; a command that asks for it gets this parser as the option `root`."""
     root = Parser(prog="zoo", description="The Inception family: one specification, three frameworks, proved equal.")
     root.add_argument("--version", action="version", version=f"zoo {__version__}")
     commands = root.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
@@ -118,4 +134,5 @@ def parser() -> Parser:
         command.add(commands)
     for name, text in SCRIPTS.items():  # `main` does not come here for them
         commands.add_parser(name, help=text, add_help=False)
+    root.set_defaults(root=root)
     return root

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from zoo.catalogue import list_models
 from zoo.commands.common import Commands
 from zoo.frameworks import FRAMEWORKS, RUNTIMES
 from zoo.training.flags import command_line
 from zoo.training.flags.flag import Script
+
+SCRIPTS: tuple[Script, ...] = ("train", "validate")
+"""Commands whose flags are not in the parser of the others."""
 
 SHELLS = ("bash", "zsh", "tcsh")
 
@@ -46,19 +50,15 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     import shtab
 
-    from zoo.commands import SCRIPTS, parser
-
-    root = parser()
+    root: argparse.ArgumentParser = options.root
     commands = next(action for action in root._actions if isinstance(action, argparse._SubParsersAction))
-    scripts: dict[str, Script] = {"train": "train", "validate": "validate"}
-    assert scripts.keys() == SCRIPTS.keys()
-    for name, script in scripts.items():
-        commands.choices[name] = command_line.parser(script, f"zoo {name}")
+    for script in SCRIPTS:
+        commands.choices[script] = command_line.parser(script, f"zoo {script}")
     for command in commands.choices.values():
         for action in command._actions:
             _complete(action)
     names = " ".join(list_models())
-    preamble = {"bash": BASH.format(names=names), "zsh": ZSH.format(names=names)}
+    preamble: Any = {"bash": BASH.format(names=names), "zsh": ZSH.format(names=names)}
     print(shtab.complete(root, options.shell, preamble=preamble))
     return 0
 
@@ -70,7 +70,7 @@ def _complete(action: argparse.Action) -> None:
     if action.choices is not None or not action.metavar:
         return
     if action.metavar in ("MODEL", "M") or action.dest == "model":
-        complete = {"bash": "_zoo_networks", "zsh": "_zoo_networks", "tcsh": "f"}
+        complete: Any = {"bash": "_zoo_networks", "zsh": "_zoo_networks", "tcsh": "f"}
     elif action.metavar in FOLDERS:
         complete = shtab.DIRECTORY
     elif action.metavar in FILES:

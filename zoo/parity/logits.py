@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import weights
-from backends import worker
+from backends import jobs, worker
 from backends.device import parse
 from backends.engine import available_threads
 from backends.observed import Observation
@@ -139,8 +139,8 @@ def compare(
     sides = [model.size if size is None else integer(size, "the size") for model in specs]
     for model, side in zip(specs, sides, strict=True):
         InputCheck(model)((count, model.in_channels, side, side))
-    if settings.layers and count > worker.BATCH:
-        raise InputError(f"layers are compared on at most {worker.BATCH} images, not {count}")
+    if settings.layers and count > jobs.BATCH:
+        raise InputError(f"layers are compared on at most {jobs.BATCH} images, not {count}")
 
     results: list[dict[str, Any]] = []
     for model, side in zip(specs, sides, strict=True):
@@ -240,10 +240,10 @@ def _bands(
     model: Model, arrays: Mapping[str, Array], inputs: Array, expected: Mapping[str, Array], settings: Settings
 ) -> dict[str, float]:
     """The band of everything that is judged: from the first images, where there are more than a batch of them."""
-    wanted = {name: expected[name][: worker.BATCH] for name in _outputs(model, settings)}
+    wanted = {name: expected[name][: jobs.BATCH] for name in _outputs(model, settings)}
     if settings.mode == "deploy":
         model, arrays = for_inference(model, arrays)
-    return bands(model, arrays, inputs[: worker.BATCH], wanted, cast(Precision, settings.dtype))
+    return bands(model, arrays, inputs[: jobs.BATCH], wanted, cast(Precision, settings.dtype))
 
 
 def workers_at_once(count: int, device: str | None) -> int:

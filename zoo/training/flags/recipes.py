@@ -11,7 +11,6 @@ from zoo.files import atomic_write
 from zoo.training.flags.flag import Script
 from zoo.training.flags.table import FLAGS, Arguments, flags_of, groups, read, shown, similar
 
-
 PACKAGE = Path(__file__).parents[2]
 OWN = next(folder for folder in (PACKAGE / "configs", PACKAGE.parent / "configs") if folder.is_dir())
 """The project's recipes: in the installed package, or beside it in a checkout."""
