@@ -6,6 +6,7 @@ import resource
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 
 import weights
 from backends.reference import network as reference
+from weights.sources import all_sources
 from zoo.language.model import Model, configure
 from zoo.models import MODELS
 from zoo.parity import reference_logits
@@ -112,3 +114,22 @@ def error(y: np.ndarray, reference: np.ndarray) -> float:
     """Max |y - reference| / max |reference|, the project's measure."""
     assert y.shape == reference.shape
     return float(np.abs(y - reference).max() / np.abs(reference).max())
+
+
+SUFFIX = {"torch": ".pth", "mindspore": ".ckpt", "paddle": ".pdparams", "keras": ".weights.h5", "zoo": ".safetensors"}
+"""Of the files of each framework, and of canonical ones."""
+
+
+def logits(model: Model, arrays: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+    """The reference's logits, auxiliary heads left out."""
+    bare = replace(model, aux=())
+    return expected(bare, weights.restrict(arrays, bare, model), x)["logits"]
+
+
+def save(
+    folder: Path, source: str, model: Model, arrays: dict[str, np.ndarray] | None = None, name: str = "file"
+) -> Path:
+    """Write a checkpoint as a source does, with calibrated weights by default."""
+    path = folder / f"{name}{SUFFIX[all_sources()[source].framework]}"
+    weights.write(path, calibrated(model) if arrays is None else arrays, model, to=source)
+    return path
