@@ -164,6 +164,8 @@ def test_the_command_writes_a_page_and_a_picture(tmp_path, capsys):
     assert "googlenet.torchvision_in1k" in capsys.readouterr().out
     assert (tmp_path / "card.html").read_text().startswith("<!doctype html>")
     ElementTree.parse(tmp_path / "net.svg")
+    assert main(["info", "inception_v4.slim", "--spec", str(tmp_path / "net.json")]) == 0
+    assert zoo.spec(tmp_path / "net.json") == zoo.spec("inception_v4.slim")
 
 
 def test_a_page_that_cannot_be_written_gets_one_line(tmp_path, capsys):

@@ -18,6 +18,8 @@ def add(commands: Commands) -> None:
     command = add_command(commands, "info", run, "show a model's card: its figures, published weights and flavours")
     command.add_argument("model", metavar="MODEL", help=f"{MODEL}, or a name of published weights")
     command.add_argument("--size", type=int, metavar="N", help="input of N x N pixels (default: the model's own)")
+    command.add_argument("--spec", metavar="FILE", help="write the network's specification, a .json document that every "
+                         "command takes in place of a name")  # fmt: skip
     command.add_argument("--html", metavar="FILE", help="write the card as a page, with the network drawn")
     command.add_argument("--svg", metavar="FILE", help="write a picture of the network, as the papers draw theirs")
 
@@ -26,18 +28,23 @@ def run(options: argparse.Namespace) -> int:
     from zoo.cards.facts import info
 
     card = info(options.model, options.size)
-    if options.html or options.svg:
-        write_drawings(options, card)
+    write_files(options, card)
     report(options.json, card, lambda: show(card))
     return 0
 
 
-def write_drawings(options: argparse.Namespace, card: dict[str, Any]) -> None:
+def write_files(options: argparse.Namespace, card: dict[str, Any]) -> None:
+    if not (options.spec or options.html or options.svg):
+        return
     import weights
     from zoo.cards.figure import figure
     from zoo.cards.page import page
 
+    from zoo.language.document import to_json
+
     model = weights.resolve(options.model)
+    if options.spec:
+        write_text(options.spec, to_json(model, indent=2) + "\n", "the specification")
     if options.html:
         write_text(options.html, page(card, model), "the page")
     if options.svg:
