@@ -42,10 +42,10 @@ test: env
 	$(MAKE) --no-print-directory --keep-going -j2 $(SYNC) test-mindspore test-core test-paddle test-torch
 
 test-core: env
-	$(BIN)/pytest tests --durations=45
+	$(BIN)/pytest tests
 
 test-torch test-mindspore test-paddle: test-%: env
-	$(BIN)/pytest tests/frameworks --framework $* --durations=30
+	$(BIN)/pytest tests/frameworks --framework $*
 
 nightly: env
 	$(BIN)/pytest tests -m nightly

@@ -18,8 +18,8 @@ def add(commands: Commands) -> None:
     command = add_command(commands, "info", run, "show a model's card: its figures, published weights and flavours")
     command.add_argument("model", metavar="MODEL", help=f"{MODEL}, or a name of published weights")
     command.add_argument("--size", type=int, metavar="N", help="input of N x N pixels (default: the model's own)")
-    command.add_argument("--spec", metavar="FILE", help="write the network's specification, a .json document that every "
-                         "command takes in place of a name")  # fmt: skip
+    command.add_argument("--spec", metavar="FILE", help="write the network's specification, a .json document "
+                         "that every command takes in place of a name")  # fmt: skip
     command.add_argument("--html", metavar="FILE", help="write the card as a page, with the network drawn")
     command.add_argument("--svg", metavar="FILE", help="write a picture of the network, as the papers draw theirs")
 
@@ -39,7 +39,6 @@ def write_files(options: argparse.Namespace, card: dict[str, Any]) -> None:
     import weights
     from zoo.cards.figure import figure
     from zoo.cards.page import page
-
     from zoo.language.document import to_json
 
     model = weights.resolve(options.model)
