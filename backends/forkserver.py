@@ -114,7 +114,8 @@ class Server:
         if job is None:
             self._process.wait()
         else:
-            self._read(None)  # the status of the killed job
+            with contextlib.suppress(EOFError):
+                self._read(None)  # the status of the killed job
 
 
 _servers: dict[str, Server] = {}

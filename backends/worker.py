@@ -1,7 +1,6 @@
 """One framework in a process of its own: `run` starts it with a job (`backends.jobs`) and waits.
 
-On Linux the process is forked from one that has imported the framework (`backends.forkserver`), unless it runs on a GPU
-or needs an environment of its own.
+On Linux the process is forked from one that has imported the framework (`backends.forkserver`), unless it is for a GPU.
 
 Arrays cross by file. The folder holds job.json, model.json (the model's document), weights.safetensors and inputs.npy;
 the worker adds outputs.safetensors (and dump.safetensors, its weights read back) and, last, result.json.
@@ -148,7 +147,7 @@ def _start(backend: str, folder: Path, timeout: float, more: Mapping[str, str], 
     environment = {"OMP_NUM_THREADS": str(os.cpu_count() or 1), **os.environ, "NVIDIA_TF32_OVERRIDE": "0", **more}
     paths = [*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), str(Path(__file__).parents[1])]
     environment["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, paths))
-    if sys.platform == "linux" and on_cpu and not more:
+    if sys.platform == "linux" and on_cpu:
         status = forkserver.server(backend).run(folder, timeout, environment)
     else:
         status = _execute(folder, timeout, environment)
