@@ -32,6 +32,8 @@ FROM_ROOT = {
 }
 """Pages that are files in the root of the repository."""
 
+PAGE_OF = {file: f"docs/{name}" for name, file in FROM_ROOT.items()}
+
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#:\s]+)(#[^)\s]*)?\)")
 
 
@@ -50,8 +52,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
         """A link of a file in `folder` of the repository, as the page has it."""
         picture, text, target, anchor = link.groups(default="")
         path = posixpath.normpath(posixpath.join(folder, target))
-        page_of = {file: f"docs/{page}" for page, file in FROM_ROOT.items()}
-        path = page_of.get(path, path)
+        path = PAGE_OF.get(path, path)
         if path.startswith("docs/"):
             return (
                 f"{picture}[{text}]({posixpath.relpath(path, posixpath.join('docs', posixpath.dirname(name)))}{anchor})"

@@ -17,7 +17,7 @@ from PIL import Image
 from sklearn.datasets import load_digits, load_sample_image
 
 import weights
-from weights.published import HUB, PUBLISHED
+from weights.published import HUB, PUBLISHED, Published
 from zoo.language.model import configure
 from zoo.models import MODELS
 
@@ -63,14 +63,11 @@ def flowers(path: Path) -> None:
                 picture.rotate(10 * number + 180 * turn).resize((160, 160)).save(folder / f"{number}.jpg")
 
 
-def mirror(path: Path, names: tuple[str, ...]) -> None:
-    """A folder for $ZOO_MIRROR with some of the published weights that have no digest."""
-    for name in names:
-        row = PUBLISHED[name]
-        assert row.address.startswith(HUB), f"{name}: only the hub's files have no digest"
-        folder = path / row.file
-        folder.mkdir(parents=True)
-        checkpoint(row.model, row.source, folder / "model.safetensors", num_classes=row.classes)
+def publish(row: Published, mirror: Path) -> None:
+    """Put published weights into a folder for $ZOO_MIRROR: a row of the hub's, whose files have no digest."""
+    folder = mirror / row.file
+    folder.mkdir(parents=True)
+    checkpoint(row.model, row.source, folder / "model.safetensors", num_classes=row.classes)
 
 
 FILES: dict[str, Maker] = {
@@ -108,8 +105,8 @@ def prepare(text: str, folder: Path, store: Path) -> dict[str, str]:
             if not (store / name).exists():
                 make(store / name)
             (shutil.copytree if (store / name).is_dir() else shutil.copy)(store / name, folder / name)
-    names = [name for name, row in PUBLISHED.items() if name in text and row.address.startswith(HUB)]
-    for name in names:
-        if not (store / "mirror" / PUBLISHED[name].file).exists():
-            mirror(store / "mirror", (name,))
+    for name, row in PUBLISHED.items():
+        wanted = name in text and row.address.startswith(HUB)
+        if wanted and not (store / "mirror" / row.file).exists():
+            publish(row, store / "mirror")
     return {"ZOO_MIRROR": str(store / "mirror"), "ZOO_CACHE": str(store / "cache"), "HF_HOME": str(store / "hub")}

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import Any, get_args
 
 from zoo.catalogue import list_models
 from zoo.commands.common import Commands
 from zoo.frameworks import FRAMEWORKS, RUNTIMES
 from zoo.training.flags import command_line
 from zoo.training.flags.flag import Script
-
-SCRIPTS: tuple[Script, ...] = ("train", "validate")
-"""Commands whose flags are not in the parser of the others."""
 
 SHELLS = ("bash", "zsh", "tcsh")
 
@@ -24,7 +21,7 @@ INSTALL = {
 
 FOLDERS = ("DIR", "FOLDER")
 FILES = ("FILE", "F", "IN", "OUT", "PATH", "IMAGE", "A", "B")
-"""What placeholders of arguments stand for."""
+"""Placeholders of arguments that are folders, and of those that are files."""
 
 BASH = """
 _zoo_networks() {{ compgen -W "{names}" -- "$1"; compgen -f -- "$1"; }}
@@ -52,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
 
     root: argparse.ArgumentParser = options.root
     commands = next(action for action in root._actions if isinstance(action, argparse._SubParsersAction))
-    for script in SCRIPTS:
+    for script in get_args(Script):  # their flags are not in the parser of the other commands
         commands.choices[script] = command_line.parser(script, f"zoo {script}")
     for command in commands.choices.values():
         for action in command._actions:
