@@ -156,7 +156,7 @@ def serve(backend: str, folders: int, reports: int) -> None:
                 os.close(reports)
                 _work(Path(line.rstrip("\n")))
             with contextlib.suppress(OSError):
-                os.setpgid(process, process)  # by whichever of the two comes first: then its group can be killed
+                os.setpgid(process, process)  # both processes do this: the group exists before either goes on
             os.write(reports, f"{process}\n".encode())
             _, status = os.waitpid(process, 0)
             os.write(reports, f"{os.waitstatus_to_exitcode(status)}\n".encode())
