@@ -4,6 +4,9 @@ Nothing runs this file; `make lint` reads it.
 """
 
 from backends import Deploys, Exports, Runs
+from backends.jax import engines as jax_engines
+from backends.jax import exports as jax_exports
+from backends.jax import network as jax_network
 from backends.mindspore import engines as mindspore_engines
 from backends.mindspore import exports as mindspore_exports
 from backends.mindspore import network as mindspore_network
@@ -21,6 +24,14 @@ from backends.torch import engines as torch_engines
 from backends.torch import exports as torch_exports
 from backends.torch import network as torch_network
 
-RUNS: list[Runs] = [torch_network, mindspore_network, paddle_network, onnx_network, openvino_network, reference_network]
-DEPLOYS: list[Deploys] = [torch_engines, mindspore_engines, paddle_engines, onnx_engines, openvino_engines]
-EXPORTS: list[Exports] = [torch_exports, mindspore_exports, paddle_exports, onnx_exports, openvino_exports]
+RUNS: list[Runs] = [
+    torch_network,
+    mindspore_network,
+    paddle_network,
+    jax_network,
+    onnx_network,
+    openvino_network,
+    reference_network,
+]
+DEPLOYS: list[Deploys] = [torch_engines, mindspore_engines, paddle_engines, jax_engines, onnx_engines, openvino_engines]
+EXPORTS: list[Exports] = [torch_exports, mindspore_exports, paddle_exports, jax_exports, onnx_exports, openvino_exports]

@@ -39,6 +39,7 @@ FORMATS = {
     "aotinductor": Format("torch", (".pt2",), "AOTInductor, compiled for processors like this one"),
     "mindir": Format("mindspore", (".mindir",), "MindSpore's MindIR"),
     "paddle": Format("paddle", (".json", ".pdiparams"), "Paddle's inference model"),
+    "jax-export": Format("jax", (".jax",), "JAX's exported program"),
     "openvino": Format("openvino", (".xml", ".bin"), "OpenVINO's intermediate representation"),
 }
 """Of formats with the same suffix, the first is the suffix's own."""

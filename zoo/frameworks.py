@@ -130,12 +130,14 @@ class Runtime:
 class Framework(Runtime):
     """A runtime that also trains networks and keeps weights in files of its own.
 
+    module               the class that its networks derive from, "package.module.Class"
     safetensors_tag      what it writes as `format` into the metadata of a safetensors file
     compiles_by_default  whether train.py and validate.py compile networks unless told otherwise
     """
 
     convention: Convention
     launcher: Launcher
+    module: str
     safetensors_tag: str
     compiles_by_default: bool = False
 
@@ -179,6 +181,7 @@ FRAMEWORKS: dict[str, Framework] = {
                 formats=("torch", "torch-legacy", "safetensors"),
             ),
             Launcher("torchrun --nproc_per_node {}", "RANK", "WORLD_SIZE", "LOCAL_RANK"),
+            module="torch.nn.Module",
             safetensors_tag="pt",
             skip_teardown="launched",  # a thread of gloo's that still runs would now and then abort the process
         ),
@@ -198,6 +201,7 @@ FRAMEWORKS: dict[str, Framework] = {
             Launcher(
                 "msrun --worker_num {0} --local_worker_num {0} --join True", "RANK_ID", "MS_WORKER_NUM", "DEVICE_ID"
             ),
+            module="mindspore.nn.Cell",
             safetensors_tag="ms",
             aborts_after=("paddle",),  # both bring a oneDNN under the same symbols
             compiles_by_default=True,
@@ -218,10 +222,33 @@ FRAMEWORKS: dict[str, Framework] = {
                 "PADDLE_RANK_IN_NODE",
                 cpu_options="--backend gloo",
             ),
+            module="paddle.nn.Layer",
             safetensors_tag="pd",
             environment=_paddle_environment,
             quiet_import=True,  # it remarks on more than one thread
             when_slow="set OMP_NUM_THREADS, and on AMD processors MKL_DEBUG_CPU_TYPE, before Paddle is imported",
+        ),
+        Framework(
+            "jax",
+            "JAX",
+            "inception-zoo[jax]",
+            Convention(
+                {
+                    "conv.weight": "conv.kernel",
+                    "fc.weight": "fc.kernel",
+                    "hidden.weight": "hidden.kernel",
+                    "bn.weight": "bn.scale",
+                },
+                {"conv": (2, 3, 1, 0), "depthwise": (2, 3, 1, 0), "linear": (1, 0)},
+                formats=("jax", "safetensors"),
+            ),
+            Launcher(
+                "python -m backends.jax.launch -n {}", "JAX_PROCESS_ID", "JAX_NUM_PROCESSES", "JAX_LOCAL_PROCESS_ID"
+            ),
+            packages=("jax", "flax"),
+            module="flax.nnx.Module",
+            safetensors_tag="flax",
+            compiles_by_default=True,
         ),
     )
 }

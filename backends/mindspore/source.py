@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zoo.source.dialect import Dialect, Uses, reach
+from zoo.source.dialect import Dialect, Script, Uses, reach
 from zoo.source.render import signature
 
 
@@ -156,4 +156,13 @@ DIALECT = Dialect(
         "net.set_train(False)",
         "return net",
     ),
+)
+
+SCRIPT = Script(
+    imports="import mindspore\nfrom mindspore import ops",
+    tensor="mindspore.Tensor",
+    conv="""x = ops.pad(t["x"], ({left}, {right}, {top}, {bottom}))
+y = ops.conv2d(x, t["weight"], t.get("bias"), {stride}, "valid", 0, {dilation}, {groups}).asnumpy()""",
+    linear="""y = (ops.matmul(t["x"], t["weight"].T) + t["bias"]).asnumpy()""",
+    norm="""y = ops.batch_norm(t["x"], t["mean"], t["var"], t["weight"], t["bias"], eps={eps}).asnumpy()""",
 )

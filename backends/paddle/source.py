@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zoo.source.dialect import Dialect, Uses, reach
+from zoo.source.dialect import Dialect, Script, Uses, reach
 
 
 def imports(uses: Uses) -> list[str]:
@@ -89,6 +89,14 @@ DIALECT = Dialect(
     linear="nn.Linear({}, {})",
     dropout="nn.Dropout({})",
     add="self.add_sublayer(name, {})",
-    ready=(),
     load=("net.set_state_dict(paddle.load(path))", "net.eval()", "return net"),
+)
+
+SCRIPT = Script(
+    imports="import paddle\nimport paddle.nn.functional as F",
+    tensor="paddle.to_tensor",
+    conv="""x = F.pad(t["x"], [{left}, {right}, {top}, {bottom}])
+y = F.conv2d(x, t["weight"], t.get("bias"), {stride}, 0, {dilation}, {groups}).numpy()""",
+    linear="""y = F.linear(t["x"], t["weight"].T, t["bias"]).numpy()""",
+    norm="""y = F.batch_norm(t["x"], t["mean"], t["var"], t["weight"], t["bias"], epsilon={eps}).numpy()""",
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zoo.source.dialect import Dialect, Uses, reach
+from zoo.source.dialect import Dialect, Script, Uses, reach
 
 
 def imports(uses: Uses) -> list[str]:
@@ -98,6 +98,14 @@ DIALECT = Dialect(
     linear="nn.Linear({}, {})",
     dropout="nn.Dropout({})",
     add="self.add_module(name, {})",
-    ready=(),
     load=("net.load_state_dict(torch.load(path, weights_only=True))", "return net.eval()"),
+)
+
+SCRIPT = Script(
+    imports="import torch\nimport torch.nn.functional as F",
+    tensor="torch.tensor",
+    conv="""x = F.pad(t["x"], ({left}, {right}, {top}, {bottom}))
+y = F.conv2d(x, t["weight"], t.get("bias"), {stride}, 0, {dilation}, {groups}).numpy()""",
+    linear="""y = F.linear(t["x"], t["weight"], t["bias"]).numpy()""",
+    norm="""y = F.batch_norm(t["x"], t["mean"], t["var"], t["weight"], t["bias"], eps={eps}).numpy()""",
 )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from weights.formats import keras, mindspore, paddle, safetensors, torch
+from weights.formats import jax, keras, mindspore, paddle, safetensors, torch
 from weights.formats.tensors import Array, Contents, Mapped, Tensor
 from zoo.errors import WeightsError
 
@@ -44,6 +44,7 @@ FORMATS = {
     "torch-legacy": Format((), lambda f: f.bytes[2 : 2 + len(LEGACY)] == LEGACY, torch.read_legacy, torch.write_legacy),
     "paddle": Format((".pdparams",), lambda f: f.bytes[:1] == PICKLE, paddle.read, paddle.write),
     "mindspore": Format((".ckpt",), mindspore.claims, mindspore.read, mindspore.write),
+    "jax": Format((".msgpack",), jax.claims, jax.read, jax.write),
 }
 """In the order in which they are tried: the length that begins a safetensors file may look like a pickle."""
 
@@ -67,7 +68,8 @@ def read(path: str | Path) -> Contents:
             return contents
     raise WeightsError(
         f"{path}: not a checkpoint in a known format: it begins with {bytes(file.bytes[:8])!r}. Expected PyTorch's "
-        ".pth, .pt or .bin, safetensors, MindSpore's .ckpt, Paddle's .pdparams, or Keras's .h5, .weights.h5 or .keras"
+        ".pth, .pt or .bin, safetensors, MindSpore's .ckpt, Paddle's .pdparams, Flax's .msgpack, or Keras's .h5, "
+        ".weights.h5 or .keras"
     )
 
 

@@ -66,7 +66,7 @@ def against(
     target      "package.module:function", a function or class that returns the network when it is called without
                 arguments, found from the working folder too; or a file: TorchScript (.pt), ONNX, a Paddle inference
                 model (.json), MindIR
-    framework   of the function: torch (the default), mindspore or paddle
+    framework   of the function: torch (the default), mindspore, paddle or jax
     checkpoint  weights to put into both; None: the network's own
     images      by default scikit-learn's first photograph, preprocessed as the model's publisher does
     size        of the input in pixels; None: the model's own
@@ -120,7 +120,7 @@ def assert_same(
 ) -> None:
     """Raise AssertionError, with the place and the cause, unless a network of this process is that of a spec.
 
-    net      a torch.nn.Module, a mindspore.nn.Cell or a paddle.nn.Layer; its mode and its weights stay as they are
+    net      a module of one of the frameworks; its mode and its weights stay as they are
     model    anything that `weights.resolve` takes
     arrays   canonical weights that it should have; None: its own are taken
     images   as in `against`, as are size, batch, rename and training
@@ -179,13 +179,12 @@ def _facts(
 
 def framework_of(net: Any) -> str:
     """The framework of a network. Raises BackendError for what is none."""
-    for name in FRAMEWORKS:
-        row = FRAMEWORKS[name]
-        module = sys.modules.get(f"{row.package}.nn")
-        kinds = [getattr(module, kind, None) for kind in ("Module", "Cell", "Layer")]
-        if isinstance(net, tuple(kind for kind in kinds if isinstance(kind, type))):
+    for name, row in FRAMEWORKS.items():
+        package, _, kind = row.module.rpartition(".")
+        if package in sys.modules and isinstance(net, getattr(sys.modules[package], kind)):
             return name
-    raise BackendError(f"expected a torch.nn.Module, mindspore.nn.Cell or paddle.nn.Layer, not {type(net).__name__}")
+    known = " or a ".join(row.module for row in FRAMEWORKS.values())
+    raise BackendError(f"expected a {known}, not {type(net).__name__}")
 
 
 def _main_path(spec: Model) -> Model:

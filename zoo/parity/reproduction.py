@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from backends.observed import Observation
 from zoo.errors import ZooError
 from zoo.files import atomic_write
+from zoo.frameworks import FRAMEWORKS
 from zoo.language.geometry import border, reach
 from zoo.language.interpreter import Interpreter
 from zoo.language.model import Model
 from zoo.language.trace import trace
 from zoo.parity.alignment import Alignment, Finding
+from zoo.source.dialect import script_of
 
 Array = NDArray[Any]
 
@@ -43,35 +45,6 @@ if data["observed"].shape == data["expected"].shape:
 else:
     print("the network that was observed: shape", data["observed"].shape, "instead of", data["expected"].shape)
 '''
-
-IMPORTS = {
-    "torch": "import torch\nimport torch.nn.functional as F",
-    "mindspore": "import mindspore\nfrom mindspore import ops",
-    "paddle": "import paddle\nimport paddle.nn.functional as F",
-}
-
-TENSOR = {"torch": "torch.tensor", "mindspore": "mindspore.Tensor", "paddle": "paddle.to_tensor"}
-
-COMPUTE = {
-    ("torch", "conv"): """x = F.pad(t["x"], ({left}, {right}, {top}, {bottom}))
-y = F.conv2d(x, t["weight"], t.get("bias"), {stride}, 0, {dilation}, {groups}).numpy()""",
-    ("mindspore", "conv"): """x = ops.pad(t["x"], ({left}, {right}, {top}, {bottom}))
-y = ops.conv2d(x, t["weight"], t.get("bias"), {stride}, "valid", 0, {dilation}, {groups}).asnumpy()""",
-    ("paddle", "conv"): """x = F.pad(t["x"], [{left}, {right}, {top}, {bottom}])
-y = F.conv2d(x, t["weight"], t.get("bias"), {stride}, 0, {dilation}, {groups}).numpy()""",
-    ("torch", "linear"): """y = F.linear(t["x"], t["weight"], t["bias"]).numpy()""",
-    ("mindspore", "linear"): """y = (ops.matmul(t["x"], t["weight"].T) + t["bias"]).asnumpy()""",
-    ("paddle", "linear"): """y = F.linear(t["x"], t["weight"].T, t["bias"]).numpy()""",
-    ("torch", "norm"): """y = F.batch_norm(t["x"], t["mean"], t["var"], t["weight"], t["bias"], eps={eps}).numpy()""",
-    (
-        "mindspore",
-        "norm",
-    ): """y = ops.batch_norm(t["x"], t["mean"], t["var"], t["weight"], t["bias"], eps={eps}).asnumpy()""",
-    (
-        "paddle",
-        "norm",
-    ): """y = F.batch_norm(t["x"], t["mean"], t["var"], t["weight"], t["bias"], epsilon={eps}).numpy()""",
-}
 
 
 @dataclass(frozen=True)
@@ -124,14 +97,15 @@ def write_reproduction(fault: Fault, folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(files[0]) as part, part.open("wb") as file:
             np.savez_compressed(file, **fault.arrays)
-        for framework, imports in IMPORTS.items():
+        for framework in FRAMEWORKS:
+            script = script_of(framework)
             path = folder / f"{framework}_{fault.kind}.py"
             text = SCRIPT.format(
                 title=f"A {fault.kind} at {fault.path}, in {framework}.",
                 file=path.name,
-                imports=imports,
-                tensor=TENSOR[framework],
-                compute=COMPUTE[framework, fault.kind].format(**fault.settings),
+                imports=script.imports,
+                tensor=script.tensor,
+                compute=getattr(script, fault.kind).format(**fault.settings),
                 framework=framework,
             )
             with atomic_write(path) as part:

@@ -1,10 +1,10 @@
-"""What a framework contributes to the files of `zoo source`: `DIALECT` in backends/*/source.py."""
+"""How a framework is written, in backends/*/source.py: `DIALECT` for `zoo source`, `SCRIPT` for one operation."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,9 @@ class Dialect:
     dropout     the layer that drops the fraction {}
     add         the statement that makes the layer {} an attribute, called by the value of `name`
     ready       the last statements of a network's constructor
+    training    the expression that tells whether a network is in training mode
+    enter       the first statements of a network, which bring the images x into the framework's layout
+    leave       the expression of the feature map {} in the layout of the images
     load        statements of `load` after `net` is made
     """
 
@@ -75,8 +78,30 @@ class Dialect:
     linear: str
     dropout: str
     add: str
-    ready: tuple[str, ...]
+    ready: tuple[str, ...] = field(default=(), kw_only=True)
+    training: str = field(default="self.training", kw_only=True)
+    enter: tuple[str, ...] = field(default=(), kw_only=True)
+    leave: str = field(default="{}", kw_only=True)
     load: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Script:
+    """How a framework runs one operation, for `zoo parity --repro`. The arrays are t["x"], t["weight"], ...
+
+    imports  lines
+    tensor   the function that makes a tensor of an array
+    conv     statements that set y, an array, from t and the settings {left}, {right}, {top}, {bottom}, {stride},
+             {dilation} and {groups}
+    linear   the same without settings
+    norm     the same with {eps}
+    """
+
+    imports: str
+    tensor: str
+    conv: str
+    linear: str
+    norm: str
 
 
 def reach(uses: Uses) -> list[str]:
@@ -85,6 +110,12 @@ def reach(uses: Uses) -> list[str]:
     if "dilation" in uses.conv:
         return [pair, "height, width = ((k - 1) * dilation + 1 for k in kernel)"]
     return [pair, "height, width = kernel"]
+
+
+def script_of(framework: str) -> Script:
+    """A framework's script, a key of FRAMEWORKS given. Imports no framework."""
+    script: Script = importlib.import_module(f"backends.{framework}.source").SCRIPT
+    return script
 
 
 def dialect_of(framework: str) -> Dialect:

@@ -201,6 +201,7 @@ def _sequence(names: list[str]) -> str:
 def _forward(model: Model, made: Parts, dialect: Dialect) -> Iterator[str]:
     returns = "list[Tensor]" if model.taps else "Tensor | tuple[Tensor, ...]" if model.aux else "Tensor"
     yield f"    def {dialect.forward}(self, x: Tensor) -> {returns}:"
+    yield from (f"        {line}" for line in dialect.enter)
     for group in _runs(made.stages):
         tapped = [name for name in group if name in model.taps]
         followed = [aux for aux in model.aux if aux.after in group]
@@ -211,18 +212,18 @@ def _forward(model: Model, made: Parts, dialect: Dialect) -> Iterator[str]:
                 )
                 for aux in followed:
                     if aux.after == name:
-                        yield f"        {aux.name} = self.{aux.name}(x) if self.training else None"
+                        yield f"        {aux.name} = self.{aux.name}(x) if {dialect.training} else None"
         else:
             yield f"        for name in {_constant(group)}:"
             yield "            x = getattr(self, name)(x)"
     if model.taps:
-        yield f"        return [{', '.join(model.taps)}]"
+        yield f"        return [{', '.join(dialect.leave.format(name) for name in model.taps)}]"
         return
     if not model.aux:
         yield "        return self.head(x)"
         return
     yield "        x = self.head(x)"
-    yield f"        return (x, {', '.join(aux.name for aux in model.aux)}) if self.training else x"
+    yield f"        return (x, {', '.join(aux.name for aux in model.aux)}) if {dialect.training} else x"
 
 
 def _load(model: Model, framework: str, dialect: Dialect) -> str:

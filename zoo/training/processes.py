@@ -38,6 +38,10 @@ class Processes:
     def average(self, tensors: Sequence[Any]) -> None:
         """Replace each tensor of the framework by its mean over all processes, in place."""
 
+    def mean(self, tree: Any) -> Any:
+        """The means over all processes of arrays that cannot be changed: JAX's, in any structure."""
+        return tree
+
     def gather(self, data: bytes) -> list[bytes]:
         """The bytes of every process, by rank."""
         if self.size == 1:

@@ -1,0 +1,83 @@
+"""Starts the processes of a run on this machine, as torchrun does: JAX has no launcher of its own.
+
+    python -m backends.jax.launch -n 2 train.py --distribute ...
+
+Each process finds its number in JAX_PROCESS_ID and the number of processes in JAX_NUM_PROCESSES; they meet at
+JAX_COORDINATOR_ADDRESS, a free port of this machine unless it is set. When one process fails, the others are ended. The
+exit status is that of the first to fail.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from types import FrameType
+
+RANK, SIZE, LOCAL_RANK = "JAX_PROCESS_ID", "JAX_NUM_PROCESSES", "JAX_LOCAL_PROCESS_ID"
+COORDINATOR = "JAX_COORDINATOR_ADDRESS"
+
+PATIENCE = 30.0
+"""Seconds that processes have to end after SIGTERM."""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        "python -m backends.jax.launch", description="Start several processes of a script."
+    )
+    parser.add_argument("-n", type=int, required=True, metavar="COUNT", help="the number of processes")
+    parser.add_argument("script", help="a Python file")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
+    options = parser.parse_args(words)
+    if options.n < 1:
+        parser.error(f"-n {options.n}: expected at least 1")
+    address = os.environ.get(COORDINATOR) or f"127.0.0.1:{_free_port()}"
+    started = [
+        subprocess.Popen(
+            [sys.executable, options.script, *options.arguments],
+            env={**os.environ, COORDINATOR: address, SIZE: str(options.n), RANK: str(i), LOCAL_RANK: str(i)},
+        )
+        for i in range(options.n)
+    ]
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        for process in started:
+            if process.poll() is None:
+                process.send_signal(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, pass_on)
+    return _wait(started)
+
+
+def _wait(started: Sequence[subprocess.Popen[bytes]]) -> int:
+    """Wait for all processes, and end them when one has failed; returns its status as a shell does."""
+    first, deadline = 0, float("inf")
+    while any(process.poll() is None for process in started):
+        failed = next((process.returncode for process in started if process.returncode), 0)
+        if failed and not first:
+            first, deadline = failed, time.monotonic() + PATIENCE
+            for process in started:
+                process.terminate()
+        if time.monotonic() > deadline:
+            for process in started:
+                process.kill()
+        time.sleep(0.05)
+    status = first or next((process.returncode for process in started if process.returncode), 0)
+    return 128 - status if status < 0 else status
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+if __name__ == "__main__":
+    sys.exit(main())
