@@ -1,8 +1,10 @@
 """Two kinds of tests: of what needs no framework, and `tests/frameworks`, which runs once a framework.
 
-`pytest tests` runs the first, `pytest tests/frameworks --framework torch` (mindspore, paddle) the second: the
+`pytest tests` runs the first, `pytest tests/frameworks --framework torch` (mindspore, paddle, jax) the second: the
 frameworks do not all live in one process.
 """
+
+import os
 
 import pytest
 
@@ -11,6 +13,11 @@ from zoo.frameworks import FRAMEWORKS
 
 def pytest_addoption(parser):
     parser.addoption("--framework", choices=tuple(FRAMEWORKS), help="run tests/frameworks in this framework")
+
+
+def pytest_configure(config):
+    """Let XLA compile quickly rather than well: tests wait for its compiler, not for what it compiles."""
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 
 def pytest_ignore_collect(collection_path, config):

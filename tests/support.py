@@ -116,7 +116,14 @@ def error(y: np.ndarray, reference: np.ndarray) -> float:
     return float(np.abs(y - reference).max() / np.abs(reference).max())
 
 
-SUFFIX = {"torch": ".pth", "mindspore": ".ckpt", "paddle": ".pdparams", "keras": ".weights.h5", "zoo": ".safetensors"}
+SUFFIX = {
+    "torch": ".pth",
+    "mindspore": ".ckpt",
+    "paddle": ".pdparams",
+    "jax": ".msgpack",
+    "keras": ".weights.h5",
+    "zoo": ".safetensors",
+}
 """Of the files of each framework, and of canonical ones."""
 
 

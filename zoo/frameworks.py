@@ -168,6 +168,12 @@ def _paddle_environment() -> dict[str, str]:
     return threads | ({"MKL_DEBUG_CPU_TYPE": kernels} if kernels else {})
 
 
+def _jax_environment() -> dict[str, str]:
+    """XLA's number of threads on a CPU."""
+    threads = os.environ.get("OMP_NUM_THREADS")
+    return {"NPROC": threads} if threads else {}
+
+
 FRAMEWORKS: dict[str, Framework] = {
     row.name: row
     for row in (
@@ -246,6 +252,7 @@ FRAMEWORKS: dict[str, Framework] = {
                 "python -m backends.jax.launch -n {}", "JAX_PROCESS_ID", "JAX_NUM_PROCESSES", "JAX_LOCAL_PROCESS_ID"
             ),
             packages=("jax", "flax"),
+            environment=_jax_environment,
             module="flax.nnx.Module",
             safetensors_tag="flax",
             compiles_by_default=True,

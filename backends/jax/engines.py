@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,10 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax._src import xla_bridge
 from numpy.typing import NDArray
 
 from backends.device import Device
-from backends.engine import Engine, EngineOptions
+from backends.engine import Engine, EngineOptions, available_threads
 from backends.jax.network import Network, build, load, place, place_of, version
 from zoo.errors import BackendError
 from zoo.language.model import Model
@@ -53,21 +55,20 @@ def classifier(
     return classify
 
 
-_threads: list[int] = []
-"""The number of threads that this process has been given; empty for JAX's own choice."""
-
-
 def _use_threads(count: int) -> None:
-    """Set the number of threads, once. Raises BackendError for another number than that of this process."""
-    if not _threads:
-        _threads.append(count)
-    if _threads != [count]:
-        raise BackendError(f"jax: this process already runs on {_threads[0]} threads: start another one for {count}")
+    """Run this process's kernels on so many threads. Raises BackendError when they already run on another number."""
+    if not xla_bridge.backends_are_initialized():
+        os.environ["NPROC"] = str(count)  # which XLA reads when it starts its threads
+    running = int(os.environ.get("NPROC") or available_threads())
+    if running != count:
+        raise BackendError(f"jax: this process already runs on {running} threads: start another one for {count}")
 
 
 def deploy(model: Model, arrays: Mapping[str, NDArray[np.generic]], options: EngineOptions) -> Engine:
     """The rewritten network compiled by `jax.jit`, once for each shape of images: see `backends.Deploys.deploy`."""
     options.require("jax", ("fp32", "tf32", "bf16", "fp16") if options.on_gpu else ("fp32", "bf16"))
+    if not options.on_gpu:
+        _use_threads(options.thread_count)
     device = place(options.device or Device("cpu"))
     clock = [time.perf_counter()]
     rewritten, folded = deployable(model, arrays)
@@ -92,6 +93,6 @@ def deploy(model: Model, arrays: Mapping[str, NDArray[np.generic]], options: Eng
     clock.append(time.perf_counter())
     run(np.zeros((1, model.in_channels, model.size, model.size), np.float32))
     clock.append(time.perf_counter())
-    where = str(options.device) if options.on_gpu else "cpu"
+    where = str(options.device) if options.on_gpu else f"{options.thread_count} threads"
     seconds = dict(zip(("rewrite", "build", "compile"), np.diff(clock).tolist(), strict=True))
     return Engine(model, run, f"JAX {version()}, jit, {options.dtype}, {where}", options, seconds)

@@ -211,6 +211,7 @@ class Classifier(nnx.Module):
         self.fc = linear(node.hidden or features, classes)
 
     def __call__(self, x: Array) -> Array:
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # logits in bfloat16 would have three digits
         x = x.mean((1, 2)) if self.node.pool else channels_first(x).reshape(x.shape[0], -1)
         if self.node.hidden:
             x = self.hidden(x)
@@ -362,7 +363,9 @@ def predict(net: Network, x: NDArray[np.float32], tape: bool = False) -> dict[st
     """
     with jax.default_matmul_precision("highest"):
         outputs = _run(*nnx.split(net), float32(x), tape)
-    return {name: np.array(value) for name, value in outputs.items()}
+    logits = ["logits"] if net.spec.head is not None else []
+    names = [*(stage.name for stage in net.spec.stages), *logits, *(aux.name for aux in net.spec.aux)]
+    return {name: np.array(outputs[name]) for name in names if name in outputs}  # `jit` has sorted them
 
 
 @partial(jax.jit, static_argnums=(0, 3))

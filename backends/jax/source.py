@@ -11,6 +11,7 @@ def imports(uses: Uses) -> list[str]:
         "from pathlib import Path",
         "",
         *jax_numpy,
+        "import numpy as np",
         "from flax import nnx",
         "from flax.serialization import msgpack_restore",
         "from jax import Array as Tensor",
@@ -25,9 +26,15 @@ def convolution(uses: Uses) -> list[str]:
     arguments = ["inputs", "outputs", "kernel", "stride", "padding=pads"]
     arguments += ["kernel_dilation=dilation"] * ("dilation" in uses.conv)
     arguments += ["feature_group_count=groups"] * ("Depthwise" in uses.functions)
-    arguments += ["use_bias=bias" if "bias" in uses.conv else "use_bias=False", "rngs=nnx.Rngs(0)"]
+    arguments += ["use_bias=bias" if "bias" in uses.conv else "use_bias=False"]
+    arguments += ["kernel_init=lecun", "rngs=nnx.Rngs(0)"]
     return [*lines, "self.conv = nnx.Conv(", *(f"    {argument}," for argument in arguments), ")"]
 
+
+LECUN = '''def lecun(key: Tensor, shape: tuple[int, ...], dtype: type, **_) -> np.ndarray:
+    """Initial weights by NumPy: JAX would compile a program for every shape."""
+    random = np.random.default_rng(shape)
+    return (random.standard_normal(shape) / np.sqrt(np.prod(shape[:-1]))).astype(dtype)'''
 
 SEQUENTIAL = '''class Sequential(nnx.Module):
     """Layers one after another, called 0, 1, ..."""
@@ -93,37 +100,43 @@ ADAPTIVE = '''class AdaptiveAvgPool(nnx.Module):
 
 
 def helpers(uses: Uses) -> list[str]:
-    found = [SEQUENTIAL, RELU, IDENTITY]
+    optional = uses.conv & {"norm", "act"} or uses.residual & {"shortcut", "act"} or "hidden" in uses.classifier
+    found = [LECUN, SEQUENTIAL, RELU, *([IDENTITY] if optional else [])]
     found += [BATCH_NORM] if uses.norm else []
     return [*found, *([ADAPTIVE] if "AdaptiveAvgPool" in uses.functions else [])]
 
 
 def max_pool(uses: Uses) -> str:
-    pads = ["pads = [(self.kernel // 2,) * 2] * 2"]
-    if uses.max_pools & {"valid", "same"}:
-        pads += ['if self.padding in ("valid", "same"):', "    pads = self.padding.upper()"]
     if "ceil" in uses.max_pools:
-        pads += [
-            'if self.padding == "ceil":',
-            "    pads = [",
-            "        (0, (self.kernel - n) % self.stride) for n in x.shape[1:3]",
-            "    ]",
-        ]
-    return "\n".join(
-        [
-            "class MaxPool(nnx.Module):",
-            '    """Max pool; "half" pads half of the kernel on each side."""',
-            "",
-            '    def __init__(self, kernel: int, stride: int = 1, padding: str = "half") -> None:',
-            "        self.kernel, self.stride, self.padding = kernel, stride, padding",
-            "",
-            "    def __call__(self, x: Tensor) -> Tensor:",
-            *(f"        {line}" for line in pads),
-            "        window, strides = (self.kernel,) * 2, (self.stride,) * 2",
-            "        return nnx.max_pool(x, window, strides, pads)",
-        ]
-    )
+        return CEIL_MAX_POOL
+    return MAX_POOL
 
+
+MAX_POOL = '''class MaxPool(nnx.Module):
+    """Max pool; "half" pads half of the kernel on each side."""
+
+    def __init__(self, kernel: int, stride: int = 1, padding: str = "half") -> None:
+        self.window, self.strides = (kernel, kernel), (stride, stride)
+        half = (kernel // 2, kernel // 2)
+        self.pads = (half, half) if padding == "half" else padding.upper()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return nnx.max_pool(x, self.window, self.strides, self.pads)'''
+
+CEIL_MAX_POOL = '''class MaxPool(nnx.Module):
+    """Max pool; "half" pads half of the kernel, "ceil" completes the last window."""
+
+    def __init__(self, kernel: int, stride: int = 1, padding: str = "half") -> None:
+        self.window, self.strides = (kernel, kernel), (stride, stride)
+        half = (kernel // 2, kernel // 2)
+        self.pads = (half, half) if padding == "half" else padding.upper()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        pads = self.pads
+        if pads == "CEIL":
+            kernel, stride = self.window[0], self.strides[0]
+            pads = [(0, (kernel - n) % stride) for n in x.shape[1:3]]
+        return nnx.max_pool(x, self.window, self.strides, pads)'''
 
 AVG_POOL = '''class AvgPool(nnx.Module):
     """Average pool; "half" pads half of the kernel on each side."""
@@ -158,7 +171,7 @@ DIALECT = Dialect(
     concat="jnp.concatenate({}, -1)",
     pool="x.mean((1, 2))",
     flatten="x.transpose(0, 3, 1, 2).reshape(len(x), -1)",
-    linear="nnx.Linear({}, {}, rngs=nnx.Rngs(0))",
+    linear="nnx.Linear({}, {}, kernel_init=lecun, rngs=nnx.Rngs(0))",
     dropout="nnx.Dropout({}, rngs=nnx.Rngs(0))",
     add="setattr(self, name, {})",
     ready=("self.deterministic = True",),

@@ -164,10 +164,10 @@ class Trainer(training.Trainer):
     ) -> tuple[Tree, dict[str, Tree]]:
         """One update of all parameters: their new values, and the optimizer's."""
         new: Tree = {}
-        slots: dict[str, Tree] = {slot: {} for slot in held}
+        slots: dict[str, Tree] = {slot: {} for slot in self.plan.optimizer.slots}
         for name, p in parameters.items():
             group = self.plan.groups[name]
-            old = tuple(tree[name] for tree in held.values())
+            old = tuple(held[slot][name] for slot in slots)
             rate = lr * group.scale
             new[name], kept = update(
                 Rules, self.plan.optimizer, p, gradients[name] * factor, old, rate, group.decay, numbers
@@ -183,7 +183,7 @@ class Trainer(training.Trainer):
         self.ema = _mix(self.ema, self._values(self.tensors), 1 - decay)
 
     def slots(self) -> dict[str, dict[str, Float32]]:
-        held = {slot: self._canonical(tree) for slot, tree in self.held.items()}
+        held = {slot: self._canonical(self.held[slot]) for slot in self.plan.optimizer.slots}
         return {**held, "ema": self._canonical(self.ema)} if self.ema else held
 
     def set_slots(self, slots: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:
@@ -203,8 +203,8 @@ class Trainer(training.Trainer):
         return placed
 
     def _canonical(self, tree: Tree) -> dict[str, Float32]:
-        """Copies as canonical arrays."""
-        return {name: canonical(array, self.layouts[name]) for name, array in tree.items()}
+        """Copies as canonical arrays, in the order of the spec: `jit` sorts names."""
+        return {name: canonical(tree[name], layout) for name, layout in self.layouts.items() if name in tree}
 
 
 class Masked(nnx.Module):

@@ -26,13 +26,13 @@ SMALL = configure(MODELS["inception_v3"], width=0.25, num_classes=10)
 
 SHAPES = ("native", "288x331", "160x160", "least")
 DAILY = {("googlenet.mindcv", "native"), ("inception_v4", "288x331"), *((name, "least") for name in FULL)}
-"""In MindSpore, which compiles each of them; `make parity` runs three networks at their native size."""
+"""In MindSpore and JAX, which compile each of them; `make parity` runs three networks at their native size."""
 
 
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
-        pair if pair in DAILY else pytest.param(*pair, marks=pytest.mark.nightly_in("mindspore"))
+        pair if pair in DAILY else pytest.param(*pair, marks=pytest.mark.nightly_in("mindspore", "jax"))
         for pair in product(FULL, SHAPES)
     ],
 )
@@ -54,7 +54,7 @@ def test_equals_the_reference(backend, make, name, shape):
 
 
 REST = [
-    name if name in CONCEPTS else pytest.param(name, marks=pytest.mark.nightly_in("mindspore", "paddle"))
+    name if name in CONCEPTS else pytest.param(name, marks=pytest.mark.nightly_in("mindspore", "paddle", "jax"))
     for name in OTHERS
 ]
 """The networks that are tested at a quarter of their width, those that add nothing nightly."""
@@ -99,8 +99,12 @@ def test_dumped_arrays_are_copies(backend, make):
     "name",
     [
         *("googlenet.mindcv", "xception41p"),
-        pytest.param("inception_v4", marks=pytest.mark.nightly_in("mindspore")),
-        *(pytest.param(name, marks=pytest.mark.nightly_in("mindspore")) for name in CONCEPTS if name != "xception41p"),
+        pytest.param("inception_v4", marks=pytest.mark.nightly_in("mindspore", "jax")),
+        *(
+            pytest.param(name, marks=pytest.mark.nightly_in("mindspore", "jax"))
+            for name in CONCEPTS
+            if name != "xception41p"
+        ),
     ],
 )
 def test_features_only(framework, backend, name):
@@ -154,6 +158,10 @@ def native(net, x):
         import paddle
 
         return paddle.to_tensor(x)
+    if framework == "jax":
+        import jax
+
+        return jax.numpy.asarray(x)
     import mindspore
 
     return mindspore.Tensor(x)
@@ -161,7 +169,9 @@ def native(net, x):
 
 def numpy(tensor):
     """A framework's tensor as an array."""
-    return tensor.asnumpy() if hasattr(tensor, "asnumpy") else tensor.detach().numpy()
+    if hasattr(tensor, "asnumpy"):
+        return tensor.asnumpy()
+    return tensor.detach().numpy() if hasattr(tensor, "detach") else np.array(tensor)
 
 
 def test_without_aux_training_gives_logits_only(framework):
@@ -183,7 +193,7 @@ def test_options_reach_the_network(framework, backend):
     schema = {name: p.shape for name, p in parameters(net.spec).items()}
     assert {name: array.shape for name, array in backend.dump(net).items()} == schema
     assert backend.predict(net, batch(net.spec, 96, count=3))["logits"].shape == (3, 7)
-    assert net.head.dropout.p == pytest.approx(0.4)
+    assert getattr(net.head.dropout, "rate" if framework == "jax" else "p") == pytest.approx(0.4)
     assert not net.training
 
 

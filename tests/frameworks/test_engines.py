@@ -12,7 +12,7 @@ from support import SMALL, batch, calibrated, error, narrow
 import weights
 import zoo
 from backends import deploys
-from backends.engine import EngineOptions
+from backends.engine import EngineOptions, available_threads
 from zoo.errors import BackendError, TrainingError, UnavailableError
 from zoo.exporting import FORMATS, export
 from zoo.frameworks import FRAMEWORKS
@@ -29,7 +29,7 @@ NAMES = ("inception_v3", "googlenet.mindcv", "inception_resnet_v1", "xception.mi
     [
         name
         if name in ("inception_v3", "xception41p")
-        else pytest.param(name, marks=pytest.mark.nightly_in("mindspore"))
+        else pytest.param(name, marks=pytest.mark.nightly_in("mindspore", "jax"))
         for name in NAMES
     ],
 )
@@ -88,8 +88,9 @@ def test_verify(framework):
 
 
 def test_the_number_of_threads(framework, monkeypatch):
-    """PyTorch puts the process's number back; MindSpore keeps the first one that it is given."""
-    engine = zoo.build(SMALL, framework, mode="deploy", threads=1)
+    """PyTorch puts the process's number back; MindSpore keeps the first one that it is given, JAX its first of all."""
+    count = available_threads() if framework == "jax" else 1
+    engine = zoo.build(SMALL, framework, mode="deploy", threads=count)
     x = batch(engine.spec, 32)
     if framework == "torch":
         import torch
@@ -106,6 +107,9 @@ def test_the_number_of_threads(framework, monkeypatch):
         zoo.build(SMALL, framework, mode="deploy", threads=1)(x)
         with pytest.raises(BackendError, match="already runs kernels on 1 threads: start another one for 2"):
             zoo.build(SMALL, framework, mode="deploy", threads=2)
+    if framework == "jax":
+        with pytest.raises(BackendError, match=f"already runs on {count} threads: start another one for {count + 1}"):
+            zoo.build(SMALL, framework, mode="deploy", threads=count + 1)
     assert engine(x).shape == (1, 10)
 
 
@@ -122,6 +126,7 @@ READERS = {
     "aotinductor": "torch._inductor.aoti_load_package('net.pt2')(torch.from_numpy(x)).detach().numpy()",
     "mindir": "mindspore.nn.GraphCell(mindspore.load('net.mindir'))(mindspore.Tensor(x)).asnumpy()",
     "paddle": "paddle.jit.load('net')(paddle.to_tensor(x)).numpy()",
+    "jax-export": "jax.export.deserialize(bytearray(open('net.jax', 'rb').read())).call(x)",
 }
 
 
@@ -145,7 +150,7 @@ def exported_file_runs(framework, tmp_path, form):
     x = batch(model, 32, count=3)
     np.save(tmp_path / "x.npy", x)
     (tmp_path / "run.py").write_text(
-        f"import {framework}, numpy as np, os, sys\nx = np.load('x.npy')\n"
+        f"import {'jax.export' if framework == 'jax' else framework}, numpy as np, os, sys\nx = np.load('x.npy')\n"
         f"np.save('y.npy', {READERS[form]})\n"
         "assert not {'zoo', 'backends', 'weights'} & set(sys.modules)\nos._exit(0)\n"
     )

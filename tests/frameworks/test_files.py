@@ -5,13 +5,14 @@ import sys
 
 import numpy as np
 import pytest
-from support import calibrated, narrow
+from support import SUFFIX, calibrated, narrow
 
 import weights
 import zoo
 from weights import formats
 from weights.wrappers import unwrap
 from zoo.errors import WeightsError
+from zoo.frameworks import FRAMEWORKS
 
 MODEL = narrow("xception.mindcv")
 
@@ -41,6 +42,15 @@ def save(framework):
 
         paddle.save(tensors, str(path), protocol=int(path.stem[-1]))
 
+    def jax(tensors, path):
+        from flax import serialization, traverse_util
+        from safetensors.flax import save_file
+
+        if path.suffix == ".safetensors":
+            save_file(tensors, path)
+        else:
+            path.write_bytes(serialization.msgpack_serialize(traverse_util.unflatten_dict(tensors, ".")))
+
     return locals()[framework]
 
 
@@ -69,6 +79,15 @@ def load(framework):
 
         return {key: tensor.astype("float64").numpy() for key, tensor in paddle.load(str(path)).items()}
 
+    def jax(path):
+        from flax import serialization, traverse_util
+        from safetensors.flax import load_file
+
+        if path.suffix == ".safetensors":
+            return {key: np.asarray(tensor).astype(np.float64) for key, tensor in load_file(path).items()}
+        tree = traverse_util.flatten_dict(serialization.msgpack_restore(path.read_bytes()), sep=".")
+        return {key: array.astype(np.float64) for key, array in tree.items()}
+
     return locals()[framework]
 
 
@@ -76,11 +95,13 @@ FILES = {
     "torch": ("w.pth", "w.tar", "w.safetensors"),
     "mindspore": ("w.ckpt", "crc.ckpt", "w.safetensors"),
     "paddle": ("w2.pdparams", "w3.pdparams", "w4.pdparams"),
+    "jax": ("w.msgpack", "w.safetensors"),
 }
 WRITTEN = {
     "torch": (("w.pth", "torch"), ("w.pth", "torch-legacy"), ("w.safetensors", "safetensors")),
     "mindspore": (("w.ckpt", "mindspore"), ("w.safetensors", "safetensors")),
     "paddle": (("w.pdparams", "paddle"),),
+    "jax": (("w.msgpack", "jax"), ("w.safetensors", "safetensors")),
 }
 
 
@@ -94,6 +115,12 @@ def native(framework, arrays, dtype):
         import mindspore
 
         return {key: mindspore.Tensor(array).astype(getattr(mindspore, dtype)) for key, array in arrays.items()}
+    if framework == "jax":
+        import jax
+        from jax.experimental import enable_x64
+
+        with enable_x64():
+            return {key: jax.numpy.asarray(array, dtype) for key, array in arrays.items()}
     import paddle
 
     return {key: paddle.to_tensor(array).astype(dtype) for key, array in arrays.items()}
@@ -108,6 +135,8 @@ def as_double(framework, tensors):
 
         return {key: tensor.astype(mindspore.float32).asnumpy() if tensor.dtype != mindspore.float64
                 else tensor.asnumpy() for key, tensor in tensors.items()}  # fmt: skip
+    if framework == "jax":
+        return {key: np.asarray(tensor).astype(np.float64) for key, tensor in tensors.items()}
     return {key: tensor.astype("float64").numpy() for key, tensor in tensors.items()}
 
 
@@ -143,7 +172,7 @@ def names(source):
 def test_a_network_of_ones_own_through_the_frameworks_saver(framework, tmp_path):
     """zoo.build, the framework's saver, any other framework: here, the canonical arrays."""
     net = zoo.build(MODEL.name, framework, width=0.25, seed=3)
-    path = tmp_path / {"torch": "net.pth", "mindspore": "net.ckpt", "paddle": "net.pdparams"}[framework]
+    path = tmp_path / f"net{SUFFIX[framework]}"
     if framework == "torch":
         import torch
 
@@ -152,6 +181,11 @@ def test_a_network_of_ones_own_through_the_frameworks_saver(framework, tmp_path)
         import mindspore
 
         mindspore.save_checkpoint(net, str(path))
+    elif framework == "jax":
+        from flax import nnx, serialization
+
+        state = nnx.to_pure_dict(nnx.state(net, nnx.Any(nnx.Param, nnx.BatchStat)))
+        path.write_bytes(serialization.msgpack_serialize(state))
     else:
         import paddle
 
@@ -164,7 +198,7 @@ def test_a_network_of_ones_own_through_the_frameworks_saver(framework, tmp_path)
 def test_what_we_write_is_loaded_by_the_network_itself(framework, tmp_path):
     arrays = calibrated(MODEL)
     net = zoo.build(MODEL.name, framework, width=0.25)
-    path = tmp_path / {"torch": "net.pth", "mindspore": "net.ckpt", "paddle": "net.pdparams"}[framework]
+    path = tmp_path / f"net{SUFFIX[framework]}"
     weights.write(path, arrays, MODEL)
     if framework == "torch":
         import torch
@@ -177,6 +211,12 @@ def test_what_we_write_is_loaded_by_the_network_itself(framework, tmp_path):
         missing, beyond = mindspore.load_param_into_net(net, loaded, strict_load=True)
         assert missing == []
         assert all(name.startswith("zoo.") and isinstance(loaded[name], str) for name in beyond)
+    elif framework == "jax":
+        from flax import nnx, serialization
+
+        state = nnx.state(net, nnx.Any(nnx.Param, nnx.BatchStat))
+        nnx.replace_by_pure_dict(state, serialization.msgpack_restore(path.read_bytes()))
+        nnx.update(net, state)
     else:
         import paddle
 
@@ -203,9 +243,8 @@ def test_torchscript_is_refused_with_the_command_that_helps(framework, tmp_path)
 
 def test_a_checkpoint_is_read_before_the_framework_is_imported(framework, tmp_path):
     """Whatever reads a file leaves the process fit for the framework: protobuf has two implementations."""
-    for to in ("mindspore", "torch", "paddle"):
-        suffix = {"torch": "pth", "mindspore": "ckpt", "paddle": "pdparams"}[to]
-        weights.write(tmp_path / f"w.{suffix}", calibrated(MODEL), MODEL, to=to)
+    for to in FRAMEWORKS:
+        weights.write(tmp_path / f"w{SUFFIX[to]}", calibrated(MODEL), MODEL, to=to)
     code = (
         "import os, sys, weights, zoo\n"
         "for file in sys.argv[2:]: weights.read(file, model='xception.mindcv')\n"

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
-from support import SMALL, calibrated, narrow
+from support import SMALL, SUFFIX, calibrated, narrow
 
 import weights
 import zoo
@@ -37,7 +37,7 @@ def test_names_of_classes_go_along_through_this_frameworks_files(framework, tmp_
     model = configure(zoo.spec(SMALL), num_classes=10, aux=False)
     notes = {"class_names": json.dumps(NAMES)}
     weights.write(tmp_path / "a.safetensors", weights.initial(model), model, notes=notes)
-    own = tmp_path / f"b.{ {'torch': 'pth', 'mindspore': 'ckpt', 'paddle': 'pdparams'}[framework] }"
+    own = tmp_path / f"b{SUFFIX[framework]}"
     assert main(["convert", str(tmp_path / "a.safetensors"), str(own)]) == 0
     assert main(["convert", str(own), str(tmp_path / "c.safetensors")]) == 0
     image = sample_photographs()[0]

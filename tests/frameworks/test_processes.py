@@ -42,6 +42,7 @@ def launch(framework, logs, *words):
             *("-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--backend", "gloo"),
             *("--log_dir", str(logs)),
         ),
+        "jax": ("-m", "backends.jax.launch", "-n", "2"),
     }[framework]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     # MindSpore's launcher waits for a process that is gone: 5 seconds here instead of 30.
@@ -59,7 +60,7 @@ def said(logs):
 
 def test_two_processes_are_one_with_all_the_images(framework, tmp_path):
     """With frozen batch norm: loss and gradients of the first step, weights after 20; two batches make an update."""
-    graph = int(framework == "mindspore")
+    graph = int(framework in ("mindspore", "jax"))
     words = (framework, tmp_path, 2, graph)
     several = launch(framework, tmp_path / "logs", SEVERAL, *words)
     assert several.wait(240) == 0, said(tmp_path / "logs")[-3000:]
