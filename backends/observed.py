@@ -22,7 +22,7 @@ from zoo.errors import BackendError
 
 Array = NDArray[np.float32]
 
-FILES = {".pt": "torch", ".pth": "torch", ".onnx": "onnx", ".json": "paddle", ".mindir": "mindspore"}
+FILES = {".pt": "torch", ".pth": "torch", ".onnx": "onnx", ".json": "paddle", ".mindir": "mindspore", ".jax": "jax"}
 """Suffixes of files that hold a network with its graph, and the backend that runs them."""
 
 

@@ -249,7 +249,10 @@ FRAMEWORKS: dict[str, Framework] = {
                 formats=("jax", "safetensors"),
             ),
             Launcher(
-                "python -m backends.jax.launch -n {}", "JAX_PROCESS_ID", "JAX_NUM_PROCESSES", "JAX_LOCAL_PROCESS_ID"
+                "python -m backends.jax.launch --processes {}",
+                "JAX_PROCESS_ID",
+                "JAX_NUM_PROCESSES",
+                "JAX_LOCAL_PROCESS_ID",
             ),
             packages=("jax", "flax"),
             environment=_jax_environment,

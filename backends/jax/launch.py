@@ -1,6 +1,6 @@
 """Starts the processes of a run on this machine, as torchrun does: JAX has no launcher of its own.
 
-    python -m backends.jax.launch -n 2 train.py --distribute ...
+    python -m backends.jax.launch --processes 2 train.py --distribute ...
 
 Each process finds its number in JAX_PROCESS_ID and the number of processes in JAX_NUM_PROCESSES; they meet at
 JAX_COORDINATOR_ADDRESS, a free port of this machine unless it is set. When one process fails, the others are ended. The
@@ -22,7 +22,7 @@ from types import FrameType
 RANK, SIZE, LOCAL_RANK = "JAX_PROCESS_ID", "JAX_NUM_PROCESSES", "JAX_LOCAL_PROCESS_ID"
 COORDINATOR = "JAX_COORDINATOR_ADDRESS"
 
-PATIENCE = 30.0
+PATIENCE = 10.0
 """Seconds that processes have to end after SIGTERM."""
 
 
@@ -30,19 +30,19 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         "python -m backends.jax.launch", description="Start several processes of a script."
     )
-    parser.add_argument("-n", type=int, required=True, metavar="COUNT", help="the number of processes")
+    parser.add_argument("--processes", type=int, required=True, metavar="N", help="the number of processes")
     parser.add_argument("script", help="a Python file")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
     options = parser.parse_args(words)
-    if options.n < 1:
-        parser.error(f"-n {options.n}: expected at least 1")
+    if options.processes < 1:
+        parser.error(f"--processes {options.processes}: expected at least 1")
     address = os.environ.get(COORDINATOR) or f"127.0.0.1:{_free_port()}"
     started = [
         subprocess.Popen(
             [sys.executable, options.script, *options.arguments],
-            env={**os.environ, COORDINATOR: address, SIZE: str(options.n), RANK: str(i), LOCAL_RANK: str(i)},
+            env={**os.environ, COORDINATOR: address, SIZE: str(options.processes), RANK: str(i), LOCAL_RANK: str(i)},
         )
-        for i in range(options.n)
+        for i in range(options.processes)
     ]
 
     def pass_on(number: int, frame: FrameType | None) -> None:

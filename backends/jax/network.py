@@ -5,8 +5,11 @@ Images and feature maps are [N, C, H, W] where they enter and leave a network, a
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import flax.nnx as nnx
@@ -14,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax._src import xla_bridge
 from numpy.typing import NDArray
 
 from backends.assemble import Kit, assemble
@@ -28,6 +32,7 @@ from zoo.language.nodes import AdaptiveAvgPool, AvgPool, Box, Head, MaxPool, Res
 from zoo.language.trace import InputCheck, parameters
 
 CONVENTION = FRAMEWORKS["jax"].convention
+LAUNCHED = FRAMEWORKS["jax"].launcher.size
 
 
 class Network(nnx.Module):
@@ -278,6 +283,9 @@ def version() -> str:
 
 def gpus() -> int:
     """The number of GPUs that this process may use."""
+    if LAUNCHED in os.environ and not xla_bridge.backends_are_initialized():  # JAX must not start before they have met
+        has_cuda = any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13))
+        return len(list(Path("/dev").glob("nvidia[0-9]*"))) if has_cuda else 0
     try:
         return len(jax.local_devices(backend="gpu"))
     except RuntimeError:
@@ -288,8 +296,11 @@ def place(device: Device | None) -> Any:
     """JAX's device of this process; None, its default, stays None. Raises UnavailableError when there is none."""
     if device is None:
         return None
-    require(device, "jax", version(), gpus)
-    return jax.local_devices(backend=device.kind)[device.index]
+    if device.kind == "cpu":
+        return jax.local_devices(backend="cpu")[0]
+    found = {each.local_hardware_id: each for each in jax.local_devices(backend="gpu")} if gpus() else {}
+    require(device, "jax", version(), lambda: max(found, default=-1) + 1)
+    return found[device.index]
 
 
 def build(model: Model, device: Device | None = None) -> Network:

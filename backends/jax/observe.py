@@ -50,27 +50,37 @@ def observe(net: Any, x: Array, training: bool = False) -> Observation:
     copy: Any = nnx.clone(net)
     found = Observation()
     names = {id(module): ".".join(map(str, path)) for path, module in copy.iter_modules()}
-    with running(training), _watching(found, names):
+    updated: list[tuple[int, Any]] = []
+    with running(training), _watching(found, names, updated):
         (copy.train if training else copy.eval)()
         output = copy(jax.numpy.asarray(x))
+    for place, layer in updated:
+        new = {f"new_{role}": found.keep(_tensors(layer, "norm")[role]) for role in STATISTICS}
+        found.operations[place].parameters.update(new)
     found.finish(output, len(x), np.asarray)
     return found
 
 
 @contextmanager
-def _watching(found: Observation, names: Mapping[int, str]) -> Iterator[None]:
-    """Record every call of Flax's layers while this is active."""
+def _watching(found: Observation, names: Mapping[int, str], updated: list[tuple[int, Any]]) -> Iterator[None]:
+    """Record every call of Flax's layers while this is active.
+
+    `updated` gets the batch norms that change their running statistics, each with the number of its operation: what
+    they are in the end is known when the network has run.
+    """
     own = {cls: cls.__call__ for cls in KINDS}
     try:
         for cls, call in own.items():
-            cls.__call__ = _recorded(call, KINDS[cls], found, names)  # type: ignore[method-assign]
+            cls.__call__ = _recorded(call, KINDS[cls], found, names, updated)  # type: ignore[method-assign]
         yield
     finally:
         for cls, call in own.items():
             cls.__call__ = call  # type: ignore[method-assign]
 
 
-def _recorded(call: Callable[..., Any], kind: Any, found: Observation, names: Mapping[int, str]) -> Callable[..., Any]:
+def _recorded(
+    call: Callable[..., Any], kind: Any, found: Observation, names: Mapping[int, str], updated: list[tuple[int, Any]]
+) -> Callable[..., Any]:
     def recorded(layer: Any, x: Any, *more: Any, **options: Any) -> Any:
         name, given = names.get(id(layer), ""), _tensors(layer, kind)
         y = call(layer, x, *more, **options)
@@ -83,7 +93,7 @@ def _recorded(call: Callable[..., Any], kind: Any, found: Observation, names: Ma
         elif kind == "norm":
             settings = {"eps": float(layer.epsilon)}
             if not layer.use_running_average:
-                given |= {f"new_{role}": each for role, each in _tensors(layer, kind).items() if role in STATISTICS}
+                updated.append((len(found.operations), layer))
         found.add(kind, name, channels_first(_numpy(x)), channels_first(_numpy(y)), given, own, **settings)
         return y
 

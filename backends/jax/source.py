@@ -49,6 +49,12 @@ SEQUENTIAL = '''class Sequential(nnx.Module):
             x = getattr(self, str(i))(x)
         return x'''
 
+LINEAR = '''class Linear(nnx.Linear):
+    """A linear layer."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, kernel_init=lecun, rngs=nnx.Rngs(0))'''
+
 RELU = '''class ReLU(nnx.Module):
     """max(x, 0)."""
 
@@ -103,6 +109,7 @@ def helpers(uses: Uses) -> list[str]:
     optional = uses.conv & {"norm", "act"} or uses.residual & {"shortcut", "act"} or "hidden" in uses.classifier
     found = [LECUN, SEQUENTIAL, RELU, *([IDENTITY] if optional else [])]
     found += [BATCH_NORM] if uses.norm else []
+    found += [LINEAR] if "Classifier" in uses.functions else []
     return [*found, *([ADAPTIVE] if "AdaptiveAvgPool" in uses.functions else [])]
 
 
@@ -171,7 +178,7 @@ DIALECT = Dialect(
     concat="jnp.concatenate({}, -1)",
     pool="x.mean((1, 2))",
     flatten="x.transpose(0, 3, 1, 2).reshape(len(x), -1)",
-    linear="nnx.Linear({}, {}, kernel_init=lecun, rngs=nnx.Rngs(0))",
+    linear="Linear({}, {})",
     dropout="nnx.Dropout({}, rngs=nnx.Rngs(0))",
     add="setattr(self, name, {})",
     ready=("self.deterministic = True",),

@@ -15,7 +15,7 @@ import kills
 import numpy as np
 import pytest
 import spoilt
-from support import SMALL, files_up_to
+from support import SMALL, files_up_to, mode
 
 import zoo.files
 from zoo.data.images import read_image
@@ -28,13 +28,13 @@ from zoo.training.state import read_state
 ROOT = Path(__file__).parents[2]
 MODEL = f"--model {SMALL} --num_parallel_workers 2 --warmup_epochs 0"
 FLAGS = (
-    f"{MODEL} --dataset digits --num_samples 48 --batch_size 16 --lr 0.001 --opt momentum --scheduler constant --mode 1"
+    f"{MODEL} --dataset digits --num_samples 48 --batch_size 16 --lr 0.001 --opt momentum --scheduler constant"
 )
 PROCESS = f"{MODEL} --dataset digits --num_samples 96 --batch_size 16 --recovery_interval 1"
 
 
 def words(framework, folder, *more, flags=FLAGS):
-    return [*flags.split(), "--backend", framework, "--ckpt_save_dir", str(folder), *more]
+    return [*flags.split(), *mode(framework).split(), "--backend", framework, "--ckpt_save_dir", str(folder), *more]
 
 
 def script(*words, **options):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import SMALL
+from support import SMALL, mode
 
 from zoo.errors import TrainingError
 from zoo.frameworks import FRAMEWORKS
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 SEVERAL = Path(__file__).with_name("several.py")
 FLAGS = (
     f"--model {SMALL} --dataset digits --num_parallel_workers 2 --warmup_epochs 0 "
-    "--opt momentum --lr 0.001 --batch_size 8 --mode 1"
+    "--opt momentum --lr 0.001 --batch_size 8"
 )
 
 
@@ -42,7 +42,7 @@ def launch(framework, logs, *words):
             *("-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--backend", "gloo"),
             *("--log_dir", str(logs)),
         ),
-        "jax": ("-m", "backends.jax.launch", "-n", "2"),
+        "jax": ("-m", "backends.jax.launch", "--processes", "2"),
     }[framework]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     # MindSpore's launcher waits for a process that is gone: 5 seconds here instead of 30.
@@ -79,7 +79,7 @@ def test_two_processes_train_and_judge_as_one_program(framework, tmp_path):
     """Rank 0 writes; a signal to the other stops both; one process goes on where two have stopped; validation counts
     every image once.
     """
-    more = f"--backend {framework} --num_samples 50 --ckpt_save_dir {tmp_path / 'run'} --val_while_train".split()
+    more = f"--backend {framework} {mode(framework)} --num_samples 50 --ckpt_save_dir {tmp_path / 'run'} --val_while_train".split()
     words = (
         ROOT / "train.py",
         *FLAGS.split(),
@@ -103,7 +103,7 @@ def test_two_processes_train_and_judge_as_one_program(framework, tmp_path):
     on = [*FLAGS.replace("--batch_size 8", "--batch_size 16").split(), *more, *epochs, "--resume"]
     assert train.main(on) == 0
     assert newest(tmp_path / "run", "small").position == (position.epoch + 1, 3)
-    judge = f"--model {SMALL} --dataset digits --batch_size 64 --mode 1 --backend {framework} --num_samples 75".split()
+    judge = f"--model {SMALL} --dataset digits --batch_size 64 {mode(framework)} --backend {framework} --num_samples 75".split()
     judge += ["--ckpt_path", str(tmp_path / "run" / f"small-{position.epoch + 1}_3.ckpt")]
     figures, predictions = {}, {}
     for count in (2, 1):
@@ -125,7 +125,7 @@ def test_two_processes_train_and_judge_as_one_program(framework, tmp_path):
 
 @pytest.mark.nightly_in("mindspore", "paddle")
 def test_a_process_that_dies_ends_the_run(framework, tmp_path):
-    more = f"--backend {framework} --num_samples 96 --ckpt_save_dir {tmp_path / 'run'} --recovery_interval 1".split()
+    more = f"--backend {framework} {mode(framework)} --num_samples 96 --ckpt_save_dir {tmp_path / 'run'} --recovery_interval 1".split()
     run = launch(framework, tmp_path / "logs", ROOT / "train.py", *FLAGS.split(), *more, "--distribute")
     until_it_saves(run, tmp_path)
     os.kill(second(run.pid, framework), signal.SIGKILL)

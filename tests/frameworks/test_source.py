@@ -62,7 +62,7 @@ def written(framework, model, folder):
 
 
 def run(net, x):
-    """The network's output as an array; in JAX compiled, as `predict` is: XLA rounds otherwise than single operations."""
+    """The network's output; in JAX compiled, as `predict` is: XLA rounds otherwise than single operations do."""
     if hasattr(net, "deterministic"):
         from flax import nnx
 
@@ -99,7 +99,7 @@ def test_files_are_short_formatted_linted_and_need_the_framework_only(framework,
         }
         assert imported <= ALLOWED[framework]
         longest = 300 if name == "inception_v4" else 340
-        assert text.count("\n") < longest + 35 * (framework == "jax")  # Flax has functions where others have layers
+        assert text.count("\n") < longest + 50 * (framework == "jax")  # Flax has functions where others have layers
         (tmp_path / f"{name}.py").write_text(text)
     for command in (("format", "--check"), ("check", "--select", "E,F,W,I,B,D4", "--ignore", "B905,D401,D413")):
         done = subprocess.run(

@@ -183,8 +183,8 @@ def framework_of(net: Any) -> str:
         package, _, kind = row.module.rpartition(".")
         if package in sys.modules and isinstance(net, getattr(sys.modules[package], kind)):
             return name
-    known = " or a ".join(row.module for row in FRAMEWORKS.values())
-    raise BackendError(f"expected a {known}, not {type(net).__name__}")
+    *others, last = (row.module for row in FRAMEWORKS.values())
+    raise BackendError(f"expected a {', '.join(others)} or {last}, not {type(net).__name__}")
 
 
 def _main_path(spec: Model) -> Model:
