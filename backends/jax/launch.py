@@ -58,17 +58,16 @@ def main(words: Sequence[str] | None = None) -> int:
 def _wait(started: Sequence[subprocess.Popen[bytes]]) -> int:
     """Wait for all processes, and end them when one has failed; returns its status as a shell does."""
     first, deadline = 0, float("inf")
-    while any(process.poll() is None for process in started):
-        failed = next((process.returncode for process in started if process.returncode), 0)
-        if failed and not first:
-            first, deadline = failed, time.monotonic() + PATIENCE
+    while None in (statuses := [process.poll() for process in started]):
+        if not first and (failed := [status for status in statuses if status]):
+            first, deadline = failed[0], time.monotonic() + PATIENCE
             for process in started:
                 process.terminate()
         if time.monotonic() > deadline:
             for process in started:
                 process.kill()
         time.sleep(0.05)
-    status = first or next((process.returncode for process in started if process.returncode), 0)
+    status = first or next((status for status in statuses if status), 0)
     return 128 - status if status < 0 else status
 
 

@@ -27,9 +27,7 @@ from zoo.training.state import read_state
 
 ROOT = Path(__file__).parents[2]
 MODEL = f"--model {SMALL} --num_parallel_workers 2 --warmup_epochs 0"
-FLAGS = (
-    f"{MODEL} --dataset digits --num_samples 48 --batch_size 16 --lr 0.001 --opt momentum --scheduler constant"
-)
+FLAGS = f"{MODEL} --dataset digits --num_samples 48 --batch_size 16 --lr 0.001 --opt momentum --scheduler constant"
 PROCESS = f"{MODEL} --dataset digits --num_samples 96 --batch_size 16 --recovery_interval 1"
 
 

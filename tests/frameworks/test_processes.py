@@ -79,7 +79,8 @@ def test_two_processes_train_and_judge_as_one_program(framework, tmp_path):
     """Rank 0 writes; a signal to the other stops both; one process goes on where two have stopped; validation counts
     every image once.
     """
-    more = f"--backend {framework} {mode(framework)} --num_samples 50 --ckpt_save_dir {tmp_path / 'run'} --val_while_train".split()
+    more = f"--backend {framework} {mode(framework)} --ckpt_save_dir {tmp_path / 'run'}".split()
+    more += "--num_samples 50 --val_while_train".split()
     words = (
         ROOT / "train.py",
         *FLAGS.split(),
@@ -103,7 +104,8 @@ def test_two_processes_train_and_judge_as_one_program(framework, tmp_path):
     on = [*FLAGS.replace("--batch_size 8", "--batch_size 16").split(), *more, *epochs, "--resume"]
     assert train.main(on) == 0
     assert newest(tmp_path / "run", "small").position == (position.epoch + 1, 3)
-    judge = f"--model {SMALL} --dataset digits --batch_size 64 {mode(framework)} --backend {framework} --num_samples 75".split()
+    judge = f"--model {SMALL} --dataset digits --batch_size 64 --num_samples 75".split()
+    judge += f"{mode(framework)} --backend {framework}".split()
     judge += ["--ckpt_path", str(tmp_path / "run" / f"small-{position.epoch + 1}_3.ckpt")]
     figures, predictions = {}, {}
     for count in (2, 1):
@@ -125,7 +127,8 @@ def test_two_processes_train_and_judge_as_one_program(framework, tmp_path):
 
 @pytest.mark.nightly_in("mindspore", "paddle")
 def test_a_process_that_dies_ends_the_run(framework, tmp_path):
-    more = f"--backend {framework} {mode(framework)} --num_samples 96 --ckpt_save_dir {tmp_path / 'run'} --recovery_interval 1".split()
+    more = f"--backend {framework} {mode(framework)} --ckpt_save_dir {tmp_path / 'run'}".split()
+    more += "--num_samples 96 --recovery_interval 1".split()
     run = launch(framework, tmp_path / "logs", ROOT / "train.py", *FLAGS.split(), *more, "--distribute")
     until_it_saves(run, tmp_path)
     os.kill(second(run.pid, framework), signal.SIGKILL)
