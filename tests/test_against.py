@@ -115,7 +115,7 @@ def test_a_checkpoint_s_weights_are_put_into_it(folder, capsys):
 def test_a_reproduction_runs_without_this_project(folder, capsys):
     assert run("other:Own", "--repro", "repro") == 1
     names = sorted(path.name for path in (folder / "repro").iterdir())
-    assert names == ["mindspore_norm.py", "operation.npz", "paddle_norm.py", "torch_norm.py"]
+    assert names == ["jax_norm.py", "mindspore_norm.py", "operation.npz", "paddle_norm.py", "torch_norm.py"]
     command = [sys.executable, "-I", "torch_norm.py"]
     said = subprocess.run(command, cwd=folder / "repro", capture_output=True, text=True, check=True).stdout
     first, second = (float(line.rpartition(" ")[2]) for line in said.splitlines())
@@ -167,7 +167,7 @@ def test_a_network_of_another_shape(folder, capsys):
         ("own:Own --rename gone.json", "gone.json: cannot read the table of names: No such file or directory"),
         ("own:Own --rename text.json", "text.json: expected a JSON object of names, but it is not JSON"),
         ("text.pt2", "text.pt2: not opened: torch.export.load unpickles what is in a file, which may run any code"),
-        ("own:Own --framework tf", "--framework tf: expected one of torch, mindspore, paddle"),
+        ("own:Own --framework tf", "--framework tf: expected one of torch, mindspore, paddle, jax"),
         ("own:Own --framework paddle", "expected a paddle.nn.Layer, not Own"),
         ("own:Own --layers", "--layers does not go with --against"),
         ("own:Own --repeat 5", "--repeat does not go with --against"),

@@ -33,7 +33,7 @@ VARIANTS = {
     "rewritten": replace(V4, stages=(replace(V4.stages[0], node=Conv(8, 3, 2, act=False)), *V4.stages[1:])),
     "without batch norm": replace(OWN, norm=None),
 }
-SUFFIXES = {"zoo": ".safetensors", "torch": ".pth", "paddle": ".pdparams", "mindspore": ".ckpt"}
+SUFFIXES = {"zoo": ".safetensors", "torch": ".pth", "paddle": ".pdparams", "mindspore": ".ckpt", "jax": ".msgpack"}
 
 
 @pytest.mark.parametrize("to", SUFFIXES)

@@ -19,6 +19,7 @@ from zoo.cards.figure import figure
 from zoo.cards.page import page
 from zoo.cards.sections import sections
 from zoo.commands import main
+from zoo.frameworks import FRAMEWORKS
 from zoo.language.model import Norm, configure
 from zoo.language.nodes import Conv, leaves
 from zoo.models import MODELS
@@ -69,7 +70,7 @@ def test_measured_figures_are_those_of_the_documents():
     assert kept == script("cards").collect(errors)
     assert errors.keys() == MODELS.keys()
     for of in errors.values():
-        assert set(of) == {"torch", "mindspore", "paddle", "band"}
+        assert set(of) == {*FRAMEWORKS, "band"}
         assert all(error <= of["band"] for error in of.values())
 
 

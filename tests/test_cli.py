@@ -88,8 +88,8 @@ ERRORS = [
     ),
     (["list", "resnet*"], "no model matches 'resnet*'; there are bninception, googlenet, "),
     (
-        ["parity", "googlenet", "--backends", "torch,jax"],
-        "unknown backend 'jax': expected some of torch, mindspore, paddle",
+        ["parity", "googlenet", "--backends", "torch,tf"],
+        "unknown backend 'tf': expected some of torch, mindspore, paddle, jax",
     ),
     (
         ["parity", "googlenet", "--image", "/nowhere.jpg"],

@@ -385,7 +385,7 @@ NUMBERS = st.floats(0.01, 0.99)
 CHANGES = st.fixed_dictionaries(
     {"model": st.sampled_from(list_models())},
     optional={
-        "backend": st.sampled_from(["torch", "mindspore", "paddle"]),
+        "backend": st.sampled_from(list(FRAMEWORKS)),
         "device": st.sampled_from([None, "cpu", "gpu:1"]),
         "lr": st.floats(0, 1e30),
         "weight_decay": st.floats(0, 1e-300),

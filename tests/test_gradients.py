@@ -13,6 +13,7 @@ from support import SMALL
 import zoo
 from backends import parts, worker
 from zoo.commands import main
+from zoo.frameworks import FRAMEWORKS
 from zoo.parity import steps
 from zoo.parity.causes import nodes_of, with_node
 from zoo.parity.gradients import compare
@@ -32,14 +33,14 @@ KINDS = {"output", "input", "gradient", "statistic"}
     ],
     ids=", ".join,
 )
-def test_every_stage_and_head_trains_alike_in_three_frameworks(tmp_path, capfd, models):
+def test_every_stage_and_head_trains_alike_in_all_frameworks(tmp_path, capfd, models):
     file = tmp_path / "gradients.json"
     assert main(["parity", *models, "--gradients", "--width", "0.25", "--json", str(file)]) == 0
     report = json.loads(file.read_text())
     jsonschema.validate(report, SCHEMA)
     assert [result["model"] for result in report["models"]] == list(models)
     for result in report["models"]:
-        assert set(result["backends"]) == {"torch", "mindspore", "paddle"}
+        assert set(result["backends"]) == FRAMEWORKS.keys()
         for entry in result["backends"].values():
             assert set(entry["worst"]) == KINDS
             assert all(0 < worst["error"] <= worst["band"] < 1e-4 for worst in entry["worst"].values())
@@ -105,13 +106,13 @@ def test_where_a_stage_fails_its_operation_is_found(monkeypatch, capsys):
     assert f"outside: mixed; of their operations: {path}" in capsys.readouterr().out
 
 
-def test_steps_agree_in_three_frameworks(tmp_path, capsys):
+def test_steps_agree_in_all_frameworks(tmp_path, capsys):
     file = tmp_path / "steps.json"
     assert main(["parity", str(SMALL), "--steps", "4", "--json", str(file)]) == 0
     jsonschema.validate(json.loads(file.read_text()), SCHEMA)
     (result,) = json.loads(file.read_text())["models"]
     assert len(result["loss"]) == 4
-    for backend in ("torch", "mindspore", "paddle"):
+    for backend in FRAMEWORKS:
         entry = result["backends"][backend]
         assert entry["outside"] == []
         assert entry["errors"].keys() == result["bands"].keys() >= {"loss 4", "weights of head", "statistics of block"}

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from zoo.frameworks import FRAMEWORKS
 from zoo.models import MODELS
 
 ROOT = Path(__file__).parents[1]
-FRAMEWORKS = ("torch", "mindspore", "paddle")
 
 
 @pytest.fixture(scope="module")

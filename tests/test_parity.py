@@ -15,6 +15,7 @@ from backends import jobs, worker
 from zoo.commands import main
 from zoo.data.images import preprocess, sample_photographs
 from zoo.errors import BackendError, InputError, SpecError, UnavailableError, WeightsError
+from zoo.frameworks import FRAMEWORKS
 from zoo.language.model import configure
 from zoo.models import MODELS
 from zoo.parity import logits, reference_logits
@@ -32,7 +33,7 @@ from zoo.parity.logits import (
 TORCH = Settings(backends=("torch",))
 
 
-def test_three_frameworks_and_two_models(tmp_path, capfd):
+def test_all_frameworks_and_two_models(tmp_path, capfd):
     """As a user runs it: exit status, table and JSON."""
     file = tmp_path / "parity.json"
     status = main(["parity", "inception_v3", "googlenet.mindcv", "--width", "0.25", "--layers", "--json", str(file)])
@@ -44,7 +45,7 @@ def test_three_frameworks_and_two_models(tmp_path, capfd):
     for result in report["models"]:
         model = configure(MODELS[result["model"]], width=0.25)
         assert result["input"]["shape"] == [2, 3, model.size, model.size]
-        assert set(result["backends"]) == {"torch", "mindspore", "paddle"}
+        assert set(result["backends"]) == FRAMEWORKS.keys()
         for entry in result["backends"].values():
             assert 0 < entry["max_rel_error"] <= result["bands"]["logits"] < 5e-6
             assert entry["operations"]["compared"] > 100
@@ -60,6 +61,7 @@ def test_three_frameworks_and_two_models(tmp_path, capfd):
         "mindspore 2.8",
         "paddle 3",
         "torch 2",
+        "jax 0",
         "top-5",
         "rounding explains",
         "operations and inputs compared, 0 outside",

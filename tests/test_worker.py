@@ -12,6 +12,7 @@ from support import batch, calibrated, error, expected
 
 from backends import forkserver, worker
 from zoo.errors import BackendError, InputError, UnavailableError, WeightsError
+from zoo.frameworks import FRAMEWORKS
 from zoo.language import AvgPool, Conv, Head, Model, Norm, Preprocess, concat, configure, stages
 from zoo.models import MODELS
 
@@ -31,7 +32,7 @@ def fake(tmp_path, monkeypatch):
     return fake
 
 
-@pytest.mark.parametrize("backend", ["torch", "mindspore", "paddle", "reference"])
+@pytest.mark.parametrize("backend", [*FRAMEWORKS, "reference"])
 def test_a_worker_brings_everything_back(backend):
     arrays = calibrated(SMALL)
     result = worker.run(backend, SMALL, arrays, INPUT, tape=True, dump=True)

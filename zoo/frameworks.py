@@ -237,7 +237,7 @@ FRAMEWORKS: dict[str, Framework] = {
         Framework(
             "jax",
             "JAX",
-            "inception-zoo[jax]",
+            "flax>=0.12",
             Convention(
                 {
                     "conv.weight": "conv.kernel",

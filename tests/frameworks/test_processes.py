@@ -80,7 +80,7 @@ def test_two_processes_train_and_judge_as_one_program(framework, tmp_path):
     every image once.
     """
     more = f"--backend {framework} {mode(framework)} --ckpt_save_dir {tmp_path / 'run'}".split()
-    more += "--num_samples 50 --val_while_train".split()
+    more += ["--num_samples", "50", "--val_while_train"]
     words = (
         ROOT / "train.py",
         *FLAGS.split(),
@@ -128,7 +128,7 @@ def test_two_processes_train_and_judge_as_one_program(framework, tmp_path):
 @pytest.mark.nightly_in("mindspore", "paddle")
 def test_a_process_that_dies_ends_the_run(framework, tmp_path):
     more = f"--backend {framework} {mode(framework)} --ckpt_save_dir {tmp_path / 'run'}".split()
-    more += "--num_samples 96 --recovery_interval 1".split()
+    more += ["--num_samples", "96", "--recovery_interval", "1"]
     run = launch(framework, tmp_path / "logs", ROOT / "train.py", *FLAGS.split(), *more, "--distribute")
     until_it_saves(run, tmp_path)
     os.kill(second(run.pid, framework), signal.SIGKILL)
