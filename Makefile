@@ -1,6 +1,6 @@
 # make parity   run the main job: every model in every framework, judged by the float64 reference
-# make test     the whole suite (test-core, test-torch, test-mindspore, test-paddle: one part of it)
-# make demo     train a small network in one framework (BACKEND=torch), judge the file in all three: a table, a picture
+# make test     the whole suite (test-core, test-torch, test-mindspore, test-paddle, test-jax: one part)
+# make demo     train a small network in one framework (BACKEND=torch), judge the file in all: a table, a picture
 # make peers    our networks against every publisher's own class, also by `pytest --parity`; writes docs/peers.md
 # make nightly  the tests that the suite leaves out because they take long
 # make fuzz     the readers of checkpoints on spoilt files, for a quarter of an hour
@@ -17,7 +17,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 MODELS ?= inception_v4 inception_v3 googlenet
-BACKENDS ?= torch mindspore paddle
+FRAMEWORKS := torch mindspore paddle jax
+BACKENDS ?= $(FRAMEWORKS)
 BACKEND ?= torch
 ARGS   ?=
 
@@ -28,7 +29,7 @@ space := $(empty) $(empty)
 
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: parity test test-core test-torch test-mindspore test-paddle nightly demo peers fuzz survival bench schema cards docs lint env
+.PHONY: parity test test-core test-torch test-mindspore test-paddle test-jax nightly demo peers fuzz survival bench schema cards docs lint env
 
 parity: env
 	$(BIN)/zoo parity $(MODELS) --backends $(subst $(space),$(comma),$(strip $(BACKENDS))) $(ARGS)
@@ -39,17 +40,17 @@ test: env
 	@set -e; export ZOO_TEST_WEIGHTS=$$(mktemp -d); trap 'rm -rf "$$ZOO_TEST_WEIGHTS"' EXIT; \
 	processors=$$($(BIN)/python -c "import os; print(len(os.sched_getaffinity(0)))"); \
 	export OMP_NUM_THREADS=$$(( (processors + 1) / 2 )) OMP_WAIT_POLICY=passive; \
-	$(MAKE) --no-print-directory --keep-going -j2 $(SYNC) test-mindspore test-core test-paddle test-torch
+	$(MAKE) --no-print-directory --keep-going -j2 $(SYNC) test-mindspore test-core test-jax test-paddle test-torch
 
 test-core: env
 	$(BIN)/pytest tests
 
-test-torch test-mindspore test-paddle: test-%: env
+$(FRAMEWORKS:%=test-%): test-%: env
 	$(BIN)/pytest tests/frameworks --framework $*
 
 nightly: env
 	$(BIN)/pytest tests -m nightly
-	@set -e; for framework in torch mindspore paddle; do \
+	@set -e; for framework in $(FRAMEWORKS); do \
 	$(BIN)/pytest tests/frameworks --framework $$framework -m nightly; done
 
 demo: env
@@ -94,7 +95,7 @@ env: $(VENV)/.complete
 
 $(VENV)/.complete: pyproject.toml constraints.txt tests/peers/packages.txt
 	$(PYTHON) -m venv $(VENV)
-	@echo "Installing the three frameworks into $(VENV): 4.5 GB, a minute or two."
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[torch,mindspore,paddle,onnx,openvino,train,test,docs,dev]"
+	@echo "Installing the four frameworks into $(VENV): 5 GB, a minute or two."
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[torch,mindspore,paddle,jax,onnx,openvino,train,test,docs,dev]"
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r tests/peers/packages.txt
 	@touch $@

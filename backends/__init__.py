@@ -7,8 +7,8 @@
     processes.py  `Processes` (zoo.training.processes)
     source.py     `DIALECT` (zoo.source.dialect), which imports no framework
 
-ONNX Runtime and OpenVINO have the first three, the NumPy reference network.py only. Importing this package imports no
-framework.
+ONNX Runtime and OpenVINO have the first three, the NumPy reference has network.py only. Importing this package imports
+no framework.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Memory of a long run: the resident memory of train.py over 2,000 steps, in each framework.
 
-    python benchmarks/memory.py [--backends torch,mindspore,paddle]
+    python benchmarks/memory.py [--backends torch,mindspore,paddle,jax]
 
 The run validates and writes a checkpoint after every epoch of 100 steps. Exit status 1 if the memory at the end is more
 than 5% above that at step 200.
@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from zoo import console  # noqa: E402
+from zoo.frameworks import FRAMEWORKS  # noqa: E402
 
 STEPS, EPOCH, FIRST, MOST = 2000, 100, 200, 1.05
 FLAGS = (
@@ -50,7 +51,7 @@ def measure(backend: str) -> dict[int, float]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--backends", default="torch,mindspore,paddle", help="separated by commas (all three)")
+    parser.add_argument("--backends", default=",".join(FRAMEWORKS), help="separated by commas (all)")
     args = parser.parse_args()
     shown = (FIRST, 500, 1000, 1500, STEPS)
     table = console.new("backend", *(f">step {step}, MB" for step in shown), f">last / step {FIRST}")

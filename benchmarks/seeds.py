@@ -4,7 +4,7 @@ A seed determines the initial weights, the order of the images and their augment
 after that, rounding makes runs differ. Frameworks train alike if their accuracies differ by no more than those of
 seeds.
 
-    python benchmarks/seeds.py [--seeds 5] [--backends torch,mindspore,paddle] [--recipe configs/digits.yaml]
+    python benchmarks/seeds.py [--seeds 5] [--backends torch,mindspore,paddle,jax] [--recipe configs/digits.yaml]
 
 About 25 minutes on two cores. Exit status 1 if the ranges of two frameworks do not overlap.
 """
@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from zoo import console  # noqa: E402
+from zoo.frameworks import FRAMEWORKS  # noqa: E402
 from zoo.training.report import Epoch  # noqa: E402
 
 
@@ -40,7 +41,7 @@ def final(backend: str, seed: int, recipe: Path) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--backends", default="torch,mindspore,paddle")
+    parser.add_argument("--backends", default=",".join(FRAMEWORKS))
     parser.add_argument("--recipe", type=Path, default=ROOT / "configs" / "digits.yaml")
     args = parser.parse_args()
     seeds, found = range(1, args.seeds + 1), {}

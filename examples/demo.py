@@ -1,6 +1,6 @@
-"""Train a quarter of Inception-v4 on scikit-learn's digits in one framework, and evaluate the file in all three.
+"""Train a quarter of Inception-v4 on scikit-learn's digits in one framework, and evaluate the file in all.
 
-    python examples/demo.py [--backend torch|mindspore|paddle] [--out demo]
+    python examples/demo.py [--backend torch|mindspore|paddle|jax] [--out demo]
 
 It needs no network and no GPU, and takes two to four minutes on two cores. Each step is a command of train.py or
 validate.py, which is printed. It writes OUT/demo.png and the files of the run. Exit status 1 if fewer than 97% of the
@@ -22,9 +22,10 @@ sys.path.insert(0, str(ROOT))
 
 from zoo import console  # noqa: E402
 from zoo.data import open_dataset  # noqa: E402
+from zoo.frameworks import FRAMEWORKS  # noqa: E402
 from zoo.training.report import Epoch, draw  # noqa: E402
 
-BACKENDS = ("torch", "mindspore", "paddle")
+BACKENDS = tuple(FRAMEWORKS)
 LEAST = 97.0
 """Percent of the held-out images that must be classified correctly."""
 

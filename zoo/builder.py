@@ -59,8 +59,8 @@ def build(
     model          a name as in `zoo.list_models()`; that of published weights as in `zoo list --pretrained`; a Model;
                    "package.module:NAME"; a .json document; or a checkpoint, also as "hf-hub:OWNER/NAME" or
                    "local-dir:PATH". By default the network that `checkpoint` holds
-    backend        "torch", "mindspore", "paddle"; in inference only "onnx" (ONNX Runtime), "openvino" and "reference"
-                   (float64 NumPy)
+    backend        "torch", "mindspore", "paddle", "jax"; in inference only "onnx" (ONNX Runtime), "openvino" and
+                   "reference" (float64 NumPy)
     pretrained     True: start from published weights, downloaded unless they are in the cache: those that `model` names
                    ("inception_v3.tf_adv_in1k"), or the first publisher's; or which of several: a publisher ("cadene")
                    or a tag ("tf_adv_in1k")

@@ -54,8 +54,8 @@ def package(
     model       anything that `weights.resolve` takes; a checkpoint, or a name of published weights, brings its weights
     folder      must not be there yet, or be empty; it appears when all of it is written
     checkpoint  the weights, a file of any source
-    backend     torch, mindspore or paddle, which must be installed: the framework of network.py, of its weights and of
-                the certificate
+    backend     torch, mindspore, paddle or jax, which must be installed: the framework of network.py, of its weights and
+                of the certificate
     ema         the moving average of the weights
 
     The files are those of `ABOUT`. timm's and this project's `local-dir:FOLDER` load it, and so does `hf-hub:` once it
@@ -151,7 +151,7 @@ def _card(folder: Path, spec: Model, opened: Checkpoint, backend: str, timm: str
     yield "\n| file | what it is |\n|---|---|\n"
     yield "".join(markdown.row([f"`{name}`", text]) + "\n" for name, text in rows if name in there)
     loads = ['timm.create_model("local-dir:FOLDER", pretrained=True)'] if timm else []
-    loads.append('zoo.build(checkpoint="local-dir:FOLDER", backend="torch")  # or mindspore, paddle')
+    loads.append('zoo.build(checkpoint="local-dir:FOLDER", backend="torch")  # or mindspore, paddle, jax')
     yield "\n```python\n" + "\n".join(loads) + "\n```\n"
     yield from markdown.body(info(spec))
     yield "\n![The layers](network.svg)\n"

@@ -1,6 +1,6 @@
 """Plant faults into networks, and see whether `zoo parity --against` detects, places, names and proves them.
 
-    python tests/frameworks/faults.py [--backends torch,mindspore,paddle] [--models ...] [--seed 0] [--quiet-draws 50]
+    python tests/frameworks/faults.py [--backends torch,mindspore,...] [--models ...] [--seed 0] [--quiet-draws 50]
     python tests/frameworks/faults.py --no-faults --quiet-draws 334
 
 A fault is a change to the spec, built by a framework: what a user's own implementation with that mistake would be. The
@@ -30,6 +30,7 @@ import weights  # noqa: E402
 import zoo  # noqa: E402
 from backends import get, load  # noqa: E402
 from zoo.errors import SpecError  # noqa: E402
+from zoo.frameworks import FRAMEWORKS  # noqa: E402
 from zoo.language.interpreter import Interpreter  # noqa: E402
 from zoo.language.model import Model, configure  # noqa: E402
 from zoo.language.nodes import AvgPool, Concat, Conv, Depthwise, MaxPool, Residual  # noqa: E402
@@ -191,7 +192,7 @@ def _fits(model: Model, side: int) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--backends", default="torch,mindspore,paddle")
+    parser.add_argument("--backends", default=",".join(FRAMEWORKS))
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quiet-draws", type=int, default=50, help="networks without a fault, of each framework")

@@ -1,6 +1,6 @@
 """Kill a training run repeatedly, at random moments, and compare its result with that of an uninterrupted run.
 
-    python tests/frameworks/kills.py [--backends torch,mindspore,paddle] [--kills 20] [--seed 0] [--out FOLDER]
+    python tests/frameworks/kills.py [--backends torch,mindspore,paddle,jax] [--kills 20] [--seed 0] [--out FOLDER]
 
 SIGKILL is sent at a random time after the run has started to train, before it has done its share of the epochs (1/2
 with one kill, 1/3 and 2/3 with two), and about every second time at a random time after it has started to write a file.
@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from zoo import console  # noqa: E402
+from zoo.frameworks import FRAMEWORKS  # noqa: E402
 from zoo.training.report import Epoch, reported  # noqa: E402
 from zoo.training.run_folder import newest  # noqa: E402
 from zoo.training.state import read_state  # noqa: E402
@@ -136,7 +137,7 @@ def _figures(row: Epoch) -> tuple[object, ...]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--backends", default="torch,mindspore,paddle", help="separated by commas (all three)")
+    parser.add_argument("--backends", default=",".join(FRAMEWORKS), help="separated by commas (all)")
     parser.add_argument("--kills", type=int, default=20, help="kills of each backend's run (20)")
     parser.add_argument("--epochs", type=int, default=60, help="epochs of each run (60)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments (0)")

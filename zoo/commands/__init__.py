@@ -127,7 +127,7 @@ def _check_target(file: str | None) -> None:
 
 def parser() -> Parser:
     """The commands and their options; a command that asks for it gets this parser as the option `root`."""
-    root = Parser(prog="zoo", description="The Inception family: one specification, three frameworks, proved equal.")
+    root = Parser(prog="zoo", description="The Inception family: one specification, four frameworks, proved equal.")
     root.add_argument("--version", action="version", version=f"zoo {__version__}")
     commands = root.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
     for command in COMMANDS:

@@ -18,8 +18,8 @@ FIGURES = (".png", ".svg", ".pdf")
 def add(commands: Commands) -> None:
     command = add_command(commands, "bench", run, "measure how fast networks run, in every framework and mode")
     command.add_argument("models", metavar="MODEL", nargs="+", help=f"{MODEL}; patterns too")
-    command.add_argument("--backends", type=names, metavar="B,B", help="some of torch, mindspore, paddle, onnx, "
-                         "openvino (default: the first three)")  # fmt: skip
+    command.add_argument("--backends", type=names, metavar="B,B", help="some of torch, mindspore, paddle, jax, onnx, "
+                         "openvino (default: the first four)")  # fmt: skip
     command.add_argument("--mode", type=names, metavar="M,M",
                          help="some of eager, graph, deploy (default: eager,deploy)")  # fmt: skip
     command.add_argument("--train", action="store_true", help="time training steps instead, without auxiliary heads")

@@ -14,7 +14,7 @@ STATUS = {"ok": "[green]{}[/]", "not installed": "{}"}
 
 def add(commands: Commands) -> None:
     command = add_command(commands, "doctor", run, "show what is installed, and whether its kernels are right and fast")
-    command.add_argument("--backends", type=names, metavar="B,B", help="some of torch, mindspore, paddle, onnx, "
+    command.add_argument("--backends", type=names, metavar="B,B", help="some of torch, mindspore, paddle, jax, onnx, "
                          "openvino (default: all)")  # fmt: skip
 
 

@@ -21,7 +21,7 @@ def add(commands: Commands) -> None:
     parity.add_argument("models", nargs="*", metavar="MODEL",
                         help="a name, a shell pattern ('*' is all of them), package.module:NAME, a .json document or a "
                         "checkpoint; not needed with --checkpoint")  # fmt: skip
-    parity.add_argument("--backends", type=names, metavar="LIST", help="default: torch,mindspore,paddle")
+    parity.add_argument("--backends", type=names, metavar="LIST", help="default: torch,mindspore,paddle,jax")
     parity.add_argument("--checkpoint", type=Path, metavar="FILE",
                         help="weights of one model, of any source (default: made from --seed)")  # fmt: skip
     parity.add_argument("--image", type=Path, action="append", default=[], metavar="PATH",

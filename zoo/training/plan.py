@@ -16,7 +16,7 @@ EMA_WARMUP = 2000
 """Updates over which the decay of the average rises, as in mindcv: decay * (1 - exp(-updates / 2000))."""
 
 SCALE_GROWTH = 2000
-"""Updates without overflow after which a dynamic loss scale is doubled (the default of all three frameworks)."""
+"""Updates without overflow after which a dynamic loss scale is doubled: the default of PyTorch, MindSpore and Paddle."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Plan:
     accumulate  batches whose gradients are averaged into one update
     ema         decay of the weights' moving average, batch-norm statistics included
     half        convolutions and matrix products in half precision, by the framework's automatic mixed precision:
-                float16, in PyTorch on a CPU bfloat16; weights, batch-norm statistics and losses stay float32
+                float16, in PyTorch and JAX on a CPU bfloat16; weights, batch-norm statistics and losses stay float32
     loss_scale  factor on the loss, divided out of the gradients after the backward pass; at an overflow, `dynamic`
                 halves it and skips the update, `drop_overflow` only skips the update
-    graph       whether to compile (torch.compile, GRAPH mode, to_static) instead of running eagerly
+    graph       whether to compile (torch.compile, GRAPH mode, to_static, jit) instead of running eagerly
     """
 
     optimizer: Optimizer

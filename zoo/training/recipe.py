@@ -108,7 +108,7 @@ def plan(a: Arguments, model: Model) -> Plan:
 
 
 def graph(a: Arguments) -> bool:
-    """Whether to compile: --mode, by default only in MindSpore, where compiling is fast and pays on a CPU."""
+    """Whether to compile: --mode, by default only in MindSpore and JAX, where it is fast and pays on a CPU."""
     row = FRAMEWORKS.get(a.backend)
     return bool(row and row.compiles_by_default) if a.mode is None else bool(a.mode == 0)
 

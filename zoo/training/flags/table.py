@@ -106,7 +106,7 @@ class System:
         None, optional(choice("CPU", "GPU", "Ascend")), "alias of --device, as in mindcv", "as --device",
         learning=False, used=Condition(lambda a: a.device_target != "Ascend", "for Ascend, which is not supported"))
     mode: int | None = flag(None, optional(integer("[0, 1]")), "0: compiled graph, 1: eager",
-                            "0 in MindSpore, 1 otherwise; validate.py without it runs an engine", learning=False)
+                            "0 in MindSpore and JAX, else 1; validate.py without it runs an engine", learning=False)
     engine: str | None = validate(
         None, optional(choice("deploy", "module")), "deploy: the fastest way that the framework has; module: its own "
         "module, as --mode and --val_amp_level say", "module on a GPU and with one of those, otherwise deploy")
