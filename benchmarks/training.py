@@ -2,9 +2,9 @@
 
 Ours and the publisher's run in a process each and take turns, step by step, so that other load on the machine slows
 both. The publisher's is its class with the plain training step of its framework's documentation: cross-entropy, SGD
-with momentum 0.9. A second table has the loader alone.
+with momentum 0.9. JAX has no publisher: there it is our network in such a step. A second table has the loader alone.
 
-    python benchmarks/training.py [--size 299] [--batch 8] [--rounds 5] [--pairs torch,mindspore,paddle]
+    python benchmarks/training.py [--size 299] [--batch 8] [--rounds 5] [--pairs torch,mindspore,paddle,jax]
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "peers")]
-PEERS = {"torch": "timm", "mindspore": "mindcv", "paddle": "paddleclas"}
+PEERS = {"torch": "timm", "mindspore": "mindcv", "paddle": "paddleclas", "jax": "flax"}
 LR, MOMENTUM, CLASSES = 0.01, 0.9, 1000
 Step = Callable[[np.ndarray, np.ndarray], float]
 
@@ -95,13 +95,37 @@ def paddleclas() -> Step:
     return step
 
 
+def flax() -> Step:
+    """Our network in the training step of Flax's documentation, with Optax."""
+    import optax
+    from flax import nnx
+
+    import zoo
+
+    net = zoo.build("inception_v4", backend="jax", train=True)
+    optimizer = nnx.Optimizer(net, optax.sgd(LR, MOMENTUM), wrt=nnx.Param)
+
+    @nnx.jit
+    def train(net: nnx.Module, optimizer: nnx.Optimizer, x: np.ndarray, labels: np.ndarray) -> object:
+        def loss_of(net: nnx.Module) -> object:
+            return optax.softmax_cross_entropy_with_integer_labels(net(x), labels).mean()
+
+        loss, gradients = nnx.value_and_grad(loss_of)(net)
+        optimizer.update(net, gradients)
+        return loss
+
+    return lambda x, labels: float(train(net, optimizer, x, labels))
+
+
 MAKERS: dict[str, Callable[[], Step]] = {
     "timm": timm,
     "mindcv": mindcv,
     "paddleclas": paddleclas,
+    "flax": flax,
     "torch": lambda: ours("torch"),
     "mindspore": lambda: ours("mindspore", graph=True),
     "paddle": lambda: ours("paddle"),
+    "jax": lambda: ours("jax", graph=True),
 }
 
 

@@ -6,11 +6,13 @@ import sys
 import zipfile
 
 import files
+import msgpack
 import numpy as np
 import pytest
 
 from weights import formats
 from weights.formats import FORMATS, mindspore
+from weights.wrappers import unwrap
 from zoo.errors import WeightsError
 
 WRITTEN = [name for name, format_ in FORMATS.items() if format_.write]
@@ -123,10 +125,28 @@ def test_one_tensor_is_read_at_a_time(tmp_path, monkeypatch):
         assert len(files.tensors(formats.read(tmp_path / format_))) == len(files.arrays())
 
 
+def test_dictionaries_of_linen_and_arrays_in_chunks(tmp_path):
+    """Collections are read as one network's tensors; Flax cuts arrays above a gigabyte."""
+    weight, mean = np.arange(6, dtype=np.float32).reshape(2, 3), np.arange(3, dtype=np.float32)
+
+    def packed(array):
+        return msgpack.ExtType(1, msgpack.packb((array.shape, array.dtype.name, array.tobytes())))
+
+    chunks = {str(i): packed(part) for i, part in enumerate(np.split(weight.reshape(-1), [2]))}
+    cut = {"__msgpack_chunked_array__": True, "shape": {"0": 2, "1": 3}, "chunks": chunks}
+    tree = {"params": {"a": {"kernel": cut}}, "batch_stats": {"a": {"mean": packed(mean)}}, "step": 3}
+    (tmp_path / "a.msgpack").write_bytes(msgpack.packb(tree))
+    found = unwrap(formats.read(tmp_path / "a.msgpack").tree).tensors
+    assert found.keys() == {"a.kernel", "a.mean"}
+    assert np.array_equal(found["a.kernel"], weight)
+    assert np.array_equal(found["a.mean"], mean)
+
+
 @pytest.mark.parametrize(
     ("name", "format_"),
     [("a.PTH", "torch"), ("x.weights.h5", "keras"), ("x.h5", "keras-legacy"), ("w.ckpt", "mindspore"),
-     ("w.safetensors", "safetensors"), ("w.pdparams", "paddle"), ("best.pth.tar", "torch")],
+     ("w.safetensors", "safetensors"), ("w.pdparams", "paddle"), ("best.pth.tar", "torch"),
+     ("flax_model.msgpack", "jax")],
 )  # fmt: skip
 def test_a_name_asks_for_a_format(name, format_):
     assert formats.format_for(name) == format_

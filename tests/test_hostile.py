@@ -13,6 +13,7 @@ import zipfile
 
 import files
 import h5py
+import msgpack
 import numpy as np
 import pytest
 
@@ -258,6 +259,42 @@ def test_mindspore_checkpoints(tmp_path, case):
     (tmp_path / "a.ckpt").write_bytes(data)
     with pytest.raises(WeightsError, match=message):
         read_everything(tmp_path / "a.ckpt")
+
+
+def packed(shape=(2,), dtype="float32", content=bytes(8), code=1):
+    return msgpack.ExtType(code, msgpack.packb((shape, dtype, content)))
+
+
+def chunked(shape, *chunks):
+    numbered = {str(i): chunk for i, chunk in enumerate(chunks)}
+    return {"__msgpack_chunked_array__": True, "shape": {str(i): n for i, n in enumerate(shape)}, "chunks": numbered}
+
+
+MSGPACK = {
+    "shape and bytes": ({"a": {"b": packed(shape=(3,))}}, "damaged: ValueError: 8 bytes for float32 .3."),
+    "negative": ({"a": packed(shape=(-2, -1))}, "damaged: ValueError: 8 bytes for float32 .-2, -1."),
+    "overflow": ({"a": packed(shape=(2**62, 4))}, "damaged: ValueError"),
+    "no type": ({"a": packed(dtype="float31")}, "damaged: ValueError: elements of type float31"),
+    "no triple": ({"a": msgpack.ExtType(1, b"\xc0")}, "damaged: TypeError"),
+    "no array in it": ({"a": msgpack.ExtType(1, b"")}, "damaged: ValueError"),
+    "chunks of other sizes": ({"a": chunked((5,), packed(), packed())}, r"an array \[5\] in chunks of other sizes"),
+    "chunks of two types": ({"a": chunked((3,), packed(), packed((1,), "float64"))}, "in chunks of several types"),
+    "no chunks": ({"a": {"__msgpack_chunked_array__": True}}, "damaged: KeyError"),
+    "another extension": ({"a": {"b": packed(code=9)}}, "holds no tensors"),
+    "a text": ({"a": {"b": "c"}}, "holds no tensors"),
+    "nested": (b"\x81\xa1a" * 5000, "damaged: "),
+    "cut short": (msgpack.packb({"a": packed()})[:-3], "damaged: ValueError"),
+    "more behind it": (msgpack.packb({"a": packed()}) + b"a", "damaged: ExtraData"),
+    "endless": (b"\xdf\xff\xff\xff\xff\xa1a", "damaged: ValueError"),
+}
+
+
+@pytest.mark.parametrize("case", MSGPACK)
+def test_msgpack(tmp_path, case):
+    tree, message = MSGPACK[case]
+    (tmp_path / "a.msgpack").write_bytes(tree if isinstance(tree, bytes) else msgpack.packb(tree, strict_types=True))
+    with pytest.raises(WeightsError, match=message):
+        read_everything(tmp_path / "a.msgpack")
 
 
 def hdf5(change):

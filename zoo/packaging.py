@@ -54,8 +54,8 @@ def package(
     model       anything that `weights.resolve` takes; a checkpoint, or a name of published weights, brings its weights
     folder      must not be there yet, or be empty; it appears when all of it is written
     checkpoint  the weights, a file of any source
-    backend     torch, mindspore, paddle or jax, which must be installed: the framework of network.py, of its weights and
-                of the certificate
+    backend     torch, mindspore, paddle or jax, which must be installed: the framework of network.py, of its weights
+                and of the certificate
     ema         the moving average of the weights
 
     The files are those of `ABOUT`. timm's and this project's `local-dir:FOLDER` load it, and so does `hf-hub:` once it

@@ -212,7 +212,7 @@ class Classifier(nnx.Module):
         self.node = node
         if node.hidden:
             self.hidden = linear(features, node.hidden)
-        self.dropout = nnx.Dropout(node.dropout, rngs=rngs)
+        self.dropout = nnx.Dropout(node.dropout, deterministic=True, rngs=rngs)
         self.fc = linear(node.hidden or features, classes)
 
     def __call__(self, x: Array) -> Array:

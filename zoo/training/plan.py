@@ -16,7 +16,7 @@ EMA_WARMUP = 2000
 """Updates over which the decay of the average rises, as in mindcv: decay * (1 - exp(-updates / 2000))."""
 
 SCALE_GROWTH = 2000
-"""Updates without overflow after which a dynamic loss scale is doubled: the default of PyTorch, MindSpore and Paddle."""
+"""Updates without overflow after which a dynamic loss scale is doubled, as in PyTorch, MindSpore and Paddle."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,170 @@
+"""JAX alone: Flax's idioms, Optax's optimizers, the launcher, exported programs."""
+
+import subprocess
+import sys
+
+import flax.nnx as nnx
+import jax
+import numpy as np
+import optax
+import pytest
+from support import SMALL, batch, calibrated, error
+
+import weights
+import zoo
+from backends.jax import launch
+from backends.jax import network as backend
+from backends.jax.processes import Processes
+from backends.training import trainer
+from zoo.exporting import export
+from zoo.language.model import configure
+from zoo.training.optimizers import Optimizer
+from zoo.training.plan import Plan, groups
+
+MODEL = configure(zoo.spec(SMALL), aux=False, drop_rate=0.0)
+
+
+def test_stages_are_channels_last_and_their_paths_are_the_specs():
+    net = zoo.build(SMALL, "jax")
+    x = batch(net.spec, 32, count=2)
+    tape = backend.predict(net, x, tape=True)
+    y = net.stem(x.transpose(0, 2, 3, 1))
+    np.testing.assert_allclose(y.transpose(0, 3, 1, 2), tape["stem"], rtol=1e-5, atol=1e-6)
+    paths = {".".join(map(str, path)) for path, _ in nnx.to_flat_state(nnx.state(net, nnx.Param))}
+    assert {"stem.0.conv.kernel", "mixed.branch1.1.bn.scale", "head.fc.bias"} <= paths
+
+
+def test_a_plain_step_of_flax_is_ours():
+    """nnx.value_and_grad and nnx.Optimizer on the built network: the same loss, weights and running statistics."""
+    random = np.random.default_rng(0)
+    x, labels = random.standard_normal((8, 3, 32, 32)).astype(np.float32), random.integers(10, size=8)
+    nets = [zoo.build(MODEL, "jax", train=True) for _ in range(2)]
+    plan = Plan(Optimizer("momentum"), groups(MODEL), graph=True)
+    ours = trainer("jax", nets[0], plan)
+    optimizer = nnx.Optimizer(nets[1], optax.sgd(0.1, 0.9), wrt=nnx.Param)
+
+    @nnx.jit
+    def step(net, optimizer):
+        def loss_of(net):
+            outputs = net(x)
+            logits = outputs[0] if isinstance(outputs, tuple) else outputs
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+        loss, gradients = nnx.value_and_grad(loss_of)(net)
+        optimizer.update(net, gradients)
+        return loss
+
+    for _ in range(3):
+        assert float(step(nets[1], optimizer)) == pytest.approx(
+            float(ours.step(x, np.eye(10, dtype=np.float32)[labels], 0.1)), rel=1e-5
+        )
+    one, other = (backend.dump(net) for net in nets)
+    for name, array in one.items():
+        np.testing.assert_allclose(other[name], array, rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+OPTAX = {
+    "momentum": (Optimizer("momentum"), optax.sgd(0.1, 0.9)),
+    "nesterov": (Optimizer("sgd", nesterov=True), optax.sgd(0.1, 0.9, nesterov=True)),
+    "adam": (Optimizer("adam"), optax.adam(0.1)),
+    "adamw": (Optimizer("adamw"), optax.adamw(0.1, weight_decay=0.01)),
+    "lion": (Optimizer("lion"), optax.lion(0.1, weight_decay=0.01)),
+}
+
+
+@pytest.mark.parametrize("name", OPTAX)
+def test_optaxs_optimizers_of_the_same_meaning(name):
+    ours, theirs = OPTAX[name]
+    decay = 0.01 if ours.decoupled else 0.0
+    net = zoo.build(MODEL, "jax")
+    training = trainer("jax", net, Plan(ours, groups(MODEL, decay)))
+    parameters = {key: jax.numpy.asarray(training.dumped()[key]) for key in training.names}
+    state, random = theirs.init(parameters), np.random.default_rng(0)
+    for _ in range(4):
+        fed = {key: random.standard_normal(array.shape).astype(np.float32) for key, array in parameters.items()}
+        training.feed(fed)
+        training.update(0.1)
+        changes, state = theirs.update(fed, state, parameters)
+        parameters = optax.apply_updates(parameters, changes)
+    came = training.dumped()
+    for key, array in parameters.items():
+        np.testing.assert_allclose(came[key], array, rtol=1e-4, atol=1e-5, err_msg=key)
+
+
+def test_the_callers_network_keeps_its_mode_and_its_dropout():
+    net = zoo.build("googlenet", "jax", width=0.25, num_classes=10, drop_rate=0.4)
+    dropout = net.head.dropout
+    training = trainer("jax", net, Plan(Optimizer(), groups(net.spec), graph=True))
+    training.seed(1)
+    training.step(batch(net.spec, 64, count=4), np.eye(10, dtype=np.float32)[:4], 0.1)
+    assert net.head.dropout is dropout
+    assert not net.training
+    assert dropout.deterministic
+
+
+def test_a_program_for_images_of_any_number_and_size(tmp_path):
+    from jax import export as exporter
+
+    model = configure(zoo.spec("googlenet"), aux=False, width=0.25)
+    weights.write(tmp_path / "net.safetensors", calibrated(model), model)
+    export(tmp_path / "net.safetensors", tmp_path / "net.jax", dynamic_size=True)
+    program = exporter.deserialize(bytearray((tmp_path / "net.jax").read_bytes()))
+    assert program.platforms == ("cpu", "cuda")
+    net = zoo.build(checkpoint=tmp_path / "net.safetensors", backend="reference")
+    for height, width, count in ((64, 80, 1), (100, 97, 3)):
+        x = batch(model, height, width, count=count)
+        assert error(np.asarray(program.call(x)), net(x)) <= 5e-6
+
+
+SCRIPT = """
+import os, sys, time
+rank = int(os.environ["JAX_PROCESS_ID"])
+assert os.environ["JAX_NUM_PROCESSES"] == "2" and ":" in os.environ["JAX_COORDINATOR_ADDRESS"]
+if sys.argv[1] == "fails" and rank == 1: sys.exit(3)
+if sys.argv[1] == "fails": time.sleep(60)
+print(rank, flush=True)
+"""
+
+
+@pytest.mark.parametrize(("what", "status", "printed"), [("ends", 0, {"0", "1"}), ("fails", 3, set())])
+def test_the_launcher(tmp_path, what, status, printed):
+    """Every process has its number; when one fails the others end, and its status is the launcher's."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, "-m", "backends.jax.launch", "--processes", "2", str(tmp_path / "script.py"), what]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert run.returncode == status, run.stderr
+    assert set(run.stdout.split()) == printed
+
+
+def test_the_launcher_wants_a_process(capsys):
+    with pytest.raises(SystemExit) as caught:
+        launch.main(["--processes", "0", "x.py"])
+    assert caught.value.code == 2
+    assert "--processes 0: expected at least 1" in capsys.readouterr().err
+
+
+def test_processes_take_the_address_of_the_launcher(monkeypatch):
+    """Their device is a GPU's number where there are GPUs."""
+    called = {}
+    monkeypatch.setenv("JAX_PROCESS_ID", "0")
+    monkeypatch.setenv("JAX_NUM_PROCESSES", "1")
+    monkeypatch.setenv("JAX_LOCAL_PROCESS_ID", "3")
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *given, **named: called.update(given=given))
+    processes = Processes(gpu=True)
+    assert called["given"] == (None, 1, 0, [3])
+    assert processes.total([1.5, 2.0]).tolist() == [1.5, 2.0]
+    assert processes.mean({"a": jax.numpy.ones(3)})["a"].tolist() == [1.0, 1.0, 1.0]
+
+
+def test_a_gpu_is_found_by_its_own_number(monkeypatch):
+    """One of several processes sees one GPU, whose number is not 0."""
+
+    class Card:
+        def __init__(self, number):
+            self.local_hardware_id = number
+
+    monkeypatch.setattr(jax, "local_devices", lambda backend: [Card(2), Card(3)])
+    from backends.device import Device
+
+    assert backend.gpus() == 2
+    assert backend.place(Device("gpu", 3)).local_hardware_id == 3
