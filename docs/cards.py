@@ -59,7 +59,7 @@ Made by `make cards`; do not edit. `zoo list` prints most of it, `zoo info NETWO
 - top-1: the best accuracy on ImageNet that a publisher states for its weights, in percent
 - GMACs: multiply-adds of convolutions and linear layers, in thousand millions
 - ms: one image in the fastest float32 engine of this project ({measured()["machine"]})
-- error: the largest error of the logits in PyTorch, MindSpore and Paddle, against float64 arithmetic
+- error: the largest error of the logits in PyTorch, MindSpore, Paddle and JAX, against float64 arithmetic
 
 | network | published by | top-1 | parameters | GMACs | ms | error |
 |---|---|---:|---:|---:|---:|---:|

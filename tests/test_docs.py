@@ -33,6 +33,7 @@ PAGES = (
     "exporting.md",
     "fid.md",
     "finetune.md",
+    "jax.md",
     "package.md",
     "parity.md",
     "predict.md",

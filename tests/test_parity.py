@@ -351,7 +351,7 @@ def test_judging_by_the_stored_reference():
     ("run", "kind", "message"),
     [
         (lambda: compare(["googlnet"], TORCH), SpecError, "unknown model 'googlnet': did you mean googlenet"),
-        (lambda: Settings(backends=("torch", "jax")), BackendError, "unknown backend 'jax'"),
+        (lambda: Settings(backends=("torch", "tf")), BackendError, "unknown backend 'tf'"),
         (lambda: Settings(layers=True, stored_reference=True), InputError, "the stored reference has logits only"),
         (lambda: Settings(backends=()), BackendError, "no backend"),
         (lambda: Settings(mode="graph"), SpecError, "mode: expected 'module' or 'deploy', not 'graph'"),

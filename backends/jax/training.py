@@ -17,7 +17,7 @@ from jax import Array
 from numpy.typing import NDArray
 
 from backends import training
-from backends.jax.engines import half_precision
+from backends.jax.engines import half_precision, quick_compilation
 from backends.jax.network import (
     CONVENTION,
     Network,
@@ -42,6 +42,9 @@ class Trainer(training.Trainer):
 
     Steps are functions of the weights, and change a copy of the network that exists while they are traced. The network
     itself stays the caller's, except for its weights and running statistics. Its structure must not change.
+
+    Steps are always compiled: without `Plan.graph` quickly, with it well. JAX would compile single operations too, each
+    by itself, which takes longest.
     """
 
     backend = "jax"
@@ -58,10 +61,11 @@ class Trainer(training.Trainer):
         }
         self.ema = self._values(self.tensors) if plan.ema is not None else {}
         self.accumulated: Tree = {}
-        compile: Callable[..., Any] = jax.jit if plan.graph else lambda function: function
+        options = None if plan.graph else quick_compilation(self.place)
         self.graph, state = nnx.split(net)
         self.abstract = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), state)
-        self.value_and_gradients: Callable[..., Any] = compile(jax.value_and_grad(self._loss, has_aux=True))
+        gradient = jax.value_and_grad(self._loss, has_aux=True)
+        self.value_and_gradients: Callable[..., Any] = jax.jit(gradient, compiler_options=options)
         self.update_all = jax.jit(self._update, donate_argnums=(1, 2))
 
     def _values(self, names: Any) -> Tree:
@@ -127,7 +131,7 @@ class Trainer(training.Trainer):
 
         trained = self._values(names)
         others = self._values(name for name in self.tensors if name.startswith(f"{part}.") and name not in trained)
-        function = jax.jit(pull_back) if self.plan.graph else pull_back
+        function = jax.jit(pull_back, compiler_options=quick_compilation(self.place))  # it runs once
         output, changed, gradients, at_input = function(trained, *jax.device_put((x, upstream), self.place))
         for name, value in changed.items():
             self.tensors[name].value = value

@@ -52,6 +52,8 @@ def _extension(code: int, data: bytes) -> Any:
 
 def _tensor(data: bytes) -> Tensor:
     shape, dtype, content = msgpack.unpackb(data, raw=True)
+    if not isinstance(dtype, bytes) or not isinstance(content, bytes):
+        raise ValueError("an array without the name of its type, or without bytes")
     return from_buffer(content, dtype.decode(), tuple(shape))
 
 
