@@ -127,11 +127,6 @@ SUFFIX = {
 """Of the files of each framework, and of canonical ones."""
 
 
-def mode(framework: str) -> str:
-    """The flag with which small networks train soonest: eagerly, but in JAX, which compiles single operations too."""
-    return f"--mode {0 if framework == 'jax' else 1}"
-
-
 def logits(model: Model, arrays: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     """The reference's logits, auxiliary heads left out."""
     bare = replace(model, aux=())

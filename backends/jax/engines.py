@@ -33,7 +33,7 @@ def half_precision(net: nnx.Module, where: Any) -> None:
 
 
 def quick_compilation(where: Any) -> dict[str, Any] | None:
-    """Options of `jax.jit` for programs that run a few times: a fifth of the time to compile, five times that to run."""
+    """Options of `jax.jit` for programs that run a few times: a fifth of the compilation, five times the run."""
     return {"xla_backend_optimization_level": 0} if _platform(where) == "cpu" else None
 
 

@@ -21,7 +21,7 @@ from zoo.parity.foreign import framework_of
 
 
 @pytest.mark.parametrize(
-    "name", [SMALL, pytest.param("inception_v3", marks=pytest.mark.nightly_in("mindspore", "paddle"))]
+    "name", [SMALL, pytest.param("inception_v3", marks=pytest.mark.nightly_in("mindspore", "paddle", "jax"))]
 )
 def test_every_planted_fault_is_detected_placed_named_and_proved(framework, name):
     found = list(scored(framework, (name,), 0))

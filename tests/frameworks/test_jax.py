@@ -116,13 +116,13 @@ def test_a_program_for_images_of_any_number_and_size(tmp_path):
         assert error(np.asarray(program.call(x)), net(x)) <= 5e-6
 
 
-SCRIPT = """
+SCRIPT = r"""
 import os, sys, time
 rank = int(os.environ["JAX_PROCESS_ID"])
 assert os.environ["JAX_NUM_PROCESSES"] == "2" and ":" in os.environ["JAX_COORDINATOR_ADDRESS"]
 if sys.argv[1] == "fails" and rank == 1: sys.exit(3)
 if sys.argv[1] == "fails": time.sleep(60)
-print(rank, flush=True)
+os.write(1, f"{rank}\n".encode())
 """
 
 

@@ -15,7 +15,7 @@ import kills
 import numpy as np
 import pytest
 import spoilt
-from support import SMALL, files_up_to, mode
+from support import SMALL, files_up_to
 
 import zoo.files
 from zoo.data.images import read_image
@@ -27,12 +27,14 @@ from zoo.training.state import read_state
 
 ROOT = Path(__file__).parents[2]
 MODEL = f"--model {SMALL} --num_parallel_workers 2 --warmup_epochs 0"
-FLAGS = f"{MODEL} --dataset digits --num_samples 48 --batch_size 16 --lr 0.001 --opt momentum --scheduler constant"
+FLAGS = (
+    f"{MODEL} --dataset digits --num_samples 48 --batch_size 16 --lr 0.001 --opt momentum --scheduler constant --mode 1"
+)
 PROCESS = f"{MODEL} --dataset digits --num_samples 96 --batch_size 16 --recovery_interval 1"
 
 
 def words(framework, folder, *more, flags=FLAGS):
-    return [*flags.split(), *mode(framework).split(), "--backend", framework, "--ckpt_save_dir", str(folder), *more]
+    return [*flags.split(), "--backend", framework, "--ckpt_save_dir", str(folder), *more]
 
 
 def script(*words, **options):
@@ -64,7 +66,7 @@ def lines(errors):
     return [line for line in errors.splitlines() if line.startswith("train.py: ") and ": warning: " not in line]
 
 
-@pytest.mark.nightly_in("mindspore", "paddle")
+@pytest.mark.nightly_in("mindspore", "paddle", "jax")
 def test_killed_at_random_moments_a_run_ends_as_the_undisturbed_one(framework, tmp_path):
     result = kills.ordeal(framework, tmp_path, kills=2, epochs=20, model=("small", f"--model {SMALL}"))
     assert result.kills == 2

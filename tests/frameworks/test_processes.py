@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import SMALL, mode
+from support import SMALL
 
 from zoo.errors import TrainingError
 from zoo.frameworks import FRAMEWORKS
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 SEVERAL = Path(__file__).with_name("several.py")
 FLAGS = (
     f"--model {SMALL} --dataset digits --num_parallel_workers 2 --warmup_epochs 0 "
-    "--opt momentum --lr 0.001 --batch_size 8"
+    "--opt momentum --lr 0.001 --batch_size 8 --mode 1"
 )
 
 
@@ -60,7 +60,7 @@ def said(logs):
 
 def test_two_processes_are_one_with_all_the_images(framework, tmp_path):
     """With frozen batch norm: loss and gradients of the first step, weights after 20; two batches make an update."""
-    graph = int(framework in ("mindspore", "jax"))
+    graph = int(framework == "mindspore")
     words = (framework, tmp_path, 2, graph)
     several = launch(framework, tmp_path / "logs", SEVERAL, *words)
     assert several.wait(240) == 0, said(tmp_path / "logs")[-3000:]
@@ -74,12 +74,12 @@ def test_two_processes_are_one_with_all_the_images(framework, tmp_path):
         assert np.abs(two[name] - array).max() <= tolerance * np.abs(array).max(), name
 
 
-@pytest.mark.nightly_in("mindspore")
+@pytest.mark.nightly_in("mindspore", "jax")
 def test_two_processes_train_and_judge_as_one_program(framework, tmp_path):
     """Rank 0 writes; a signal to the other stops both; one process goes on where two have stopped; validation counts
     every image once.
     """
-    more = f"--backend {framework} {mode(framework)} --ckpt_save_dir {tmp_path / 'run'}".split()
+    more = f"--backend {framework} --ckpt_save_dir {tmp_path / 'run'}".split()
     more += ["--num_samples", "50", "--val_while_train"]
     words = (
         ROOT / "train.py",
@@ -101,11 +101,11 @@ def test_two_processes_train_and_judge_as_one_program(framework, tmp_path):
     )
     assert (tmp_path / "logs" / "out").read_text().count("Epoch: [1/500], batch: [1/3], loss: ") == 1
     epochs = ["--epoch_size", str(position.epoch + 1)]
-    on = [*FLAGS.replace("--batch_size 8", "--batch_size 16").split(), *more, *epochs, "--resume"]
+    on = [*FLAGS.replace("--batch_size 8 --mode 1", "--batch_size 16").split(), *more, *epochs, "--resume"]
     assert train.main(on) == 0
     assert newest(tmp_path / "run", "small").position == (position.epoch + 1, 3)
     judge = f"--model {SMALL} --dataset digits --batch_size 64 --num_samples 75".split()
-    judge += f"{mode(framework)} --backend {framework}".split()
+    judge += ["--mode", "1", "--backend", framework]
     judge += ["--ckpt_path", str(tmp_path / "run" / f"small-{position.epoch + 1}_3.ckpt")]
     figures, predictions = {}, {}
     for count in (2, 1):
@@ -125,9 +125,9 @@ def test_two_processes_train_and_judge_as_one_program(framework, tmp_path):
     assert figures[2]["summary"]["loss"] == pytest.approx(figures[1]["summary"]["loss"], rel=1e-6)
 
 
-@pytest.mark.nightly_in("mindspore", "paddle")
+@pytest.mark.nightly_in("mindspore", "paddle", "jax")
 def test_a_process_that_dies_ends_the_run(framework, tmp_path):
-    more = f"--backend {framework} {mode(framework)} --ckpt_save_dir {tmp_path / 'run'}".split()
+    more = f"--backend {framework} --ckpt_save_dir {tmp_path / 'run'}".split()
     more += ["--num_samples", "96", "--recovery_interval", "1"]
     run = launch(framework, tmp_path / "logs", ROOT / "train.py", *FLAGS.split(), *more, "--distribute")
     until_it_saves(run, tmp_path)

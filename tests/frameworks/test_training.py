@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support import SMALL, mode
+from support import SMALL
 
 import weights
 import zoo
@@ -31,7 +31,7 @@ GOOGLENET = configure(MODELS["googlenet"], width=0.25, num_classes=10)
 RUN = (
     "--image_resize 48 --dataset digits --num_samples 32 --batch_size 16 --lr 0.01 "
     "--opt momentum --scheduler constant --warmup_epochs 0 --aux_factor 0.3 --hflip 0 --mixup 0.2 --log_interval 2 "
-    "--num_parallel_workers 2"
+    "--num_parallel_workers 2 --mode 1"
 )
 FLAGS = f"--model {SMALL} --width 2 {RUN}"
 GOOGLENET_FLAGS = f"--model googlenet --width 0.25 {RUN}"
@@ -42,7 +42,7 @@ def run(framework, tmp_path, capsys):
     """Runs train.py into a folder of the test's with more flags; gives what it printed."""
 
     def run(folder, *more, flags=FLAGS):
-        words = f"{flags} {mode(framework)} --backend {framework} --ckpt_save_dir {tmp_path / folder}".split()
+        words = f"{flags} --backend {framework} --ckpt_save_dir {tmp_path / folder}".split()
         assert train.main([*words, *more]) == 0
         return capsys.readouterr().out
 
