@@ -1,8 +1,8 @@
-"""Folders of the Hugging Face hub: weights in one file or in shards, and timm's config.json beside them.
+"""Folders: the Hugging Face hub's, weights in one file or in shards beside timm's config.json, and Orbax's.
 
-A folder has `model.safetensors`, or `model.safetensors.index.json` and the shards that it lists; or the same with
-`pytorch_model.bin`.
-config.json says how the network is fed and what its classes are called, in `pretrained_cfg` or at the top level.
+A folder of the hub has `model.safetensors`, or `model.safetensors.index.json` and the shards that it lists; or the same
+with `pytorch_model.bin`. config.json says how the network is fed and what its classes are called, in `pretrained_cfg`
+or at the top level.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from weights import formats
+from weights.formats import orbax
 from weights.formats.tensors import Contents
 from zoo.errors import WeightsError
 from zoo.language.model import PILLOW, Model
@@ -32,33 +33,43 @@ LARGEST_JSON = 16 << 20
 
 MOST_SHARDS = 1000
 
+COMPRESSION = 16
+"""The most that Zarr's compression may have saved; of trained weights it saves a tenth."""
+
 
 @dataclass(frozen=True)
 class Files:
-    """What was found at a path: the contents, the files they are from, and the config.json that belongs to them."""
+    """What was found at a path: the contents, the files they are from, and the config.json that belongs to them.
+
+    packed  how many times as large as the files the contents may be: above 1 for files that are compressed
+    """
 
     contents: Contents
     paths: tuple[Path, ...]
     config: Path | None = None
+    packed: int = 1
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
-        return sum(path.stat().st_size for path in self.paths)
+        """The most bytes that the contents may have."""
+        return self.packed * sum(path.stat().st_size for path in self.paths)
 
 
 def holds_weights(path: Path) -> bool:
-    """Whether a path is a folder that holds weights under one of the hub's names."""
-    return path.is_dir() and any((path / name).is_file() for name in FILES)
+    """Whether a path is a folder that holds weights under one of the hub's names, or Orbax's."""
+    return path.is_dir() and any((path / name).is_file() for name in (*FILES, orbax.METADATA))
 
 
 def read(path: Path) -> Files:
-    """The contents of a checkpoint file, a shard's whole checkpoint, or a hub folder. Raises WeightsError."""
+    """The contents of a checkpoint file, a shard's whole checkpoint, or a folder. Raises WeightsError."""
     main = path
     if path.is_dir():
-        main = next((path / name for name in FILES if (path / name).is_file()), path)
+        main = next((path / name for name in (*FILES, orbax.METADATA) if (path / name).is_file()), path)
         if main == path:
             raise WeightsError(f"{path}: a folder without {', '.join(FILES[:-1])} or {FILES[-1]}: name the file in it")
+    if main.name == orbax.METADATA:
+        paths = tuple(sorted(each for each in main.parent.rglob("*") if each.is_file()))
+        return Files(orbax.read(main), paths, packed=COMPRESSION)
     if shard := SHARD.fullmatch(main.name):
         main = main.with_name(f"{shard[1]}{shard[2]}{INDEX}")
         if not main.is_file():

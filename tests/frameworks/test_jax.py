@@ -16,6 +16,7 @@ from backends.jax import launch
 from backends.jax import network as backend
 from backends.jax.processes import Processes
 from backends.training import trainer
+from zoo.errors import WeightsError
 from zoo.exporting import export
 from zoo.language.model import configure
 from zoo.training.optimizers import Optimizer
@@ -89,6 +90,35 @@ def test_optaxs_optimizers_of_the_same_meaning(name):
     came = training.dumped()
     for key, array in parameters.items():
         np.testing.assert_allclose(came[key], array, rtol=1e-4, atol=1e-5, err_msg=key)
+
+
+@pytest.mark.parametrize("saved", ["state", "dictionary", "a file for each array"])
+def test_orbaxs_folders_are_read(tmp_path, saved):
+    """An nnx.State, whose paths end in "value", and plain dictionaries; what is cut short is an error, not zeros."""
+    import orbax.checkpoint as ocp
+
+    net = zoo.build(SMALL, "jax", seed=3)
+    state = nnx.state(net, nnx.Any(nnx.Param, nnx.BatchStat))
+    handler = ocp.PyTreeCheckpointHandler(use_ocdbt=saved != "a file for each array")
+    with ocp.Checkpointer(handler) as checkpointer:
+        checkpointer.save(tmp_path / "net", state if saved == "state" else nnx.to_pure_dict(state))
+    arrays, about = weights.read(tmp_path / "net", model=SMALL)
+    assert about["sources"] == ["jax"]
+    assert all(np.array_equal(array, arrays[name]) for name, array in weights.initial(net.spec, 3).items())
+    for part in (tmp_path / "net").rglob("*"):
+        if part.parent.name == "d" or part.name.isdigit():
+            part.write_bytes(part.read_bytes()[: part.stat().st_size // 2])
+    with pytest.raises(WeightsError, match="net: a damaged folder of Orbax's: "):
+        weights.read(tmp_path / "net", model=SMALL)
+
+
+def test_a_damaged_folder_of_orbaxs(tmp_path, monkeypatch):
+    (tmp_path / "_METADATA").write_text('{"tree_metadata": {"a": {"key_metadata": []}}}')
+    with pytest.raises(WeightsError, match="a damaged folder of Orbax's: KeyError"):
+        weights.read(tmp_path)
+    monkeypatch.setitem(sys.modules, "tensorstore", None)
+    with pytest.raises(WeightsError, match="Orbax's folders are read by TensorStore: pip install tensorstore"):
+        weights.read(tmp_path)
 
 
 def test_the_callers_network_keeps_its_mode_and_its_dropout():

@@ -34,14 +34,19 @@ def claims(file: Mapped) -> bool:
 
 
 def read(file: Mapped) -> Contents:
-    """The arrays by their paths, joined with dots. `linen`'s collections are read as one network's tensors."""
+    """The arrays by their paths."""
     tree = msgpack.unpackb(file.bytes, ext_hook=_extension, strict_map_key=False)
-    if not isinstance(tree, dict):
-        return Contents("jax", tree)
+    return contents(tree) if isinstance(tree, dict) else Contents("jax", tree)
+
+
+def contents(tree: Mapping[Any, Any]) -> Contents:
+    """The leaves of nested dictionaries by their paths, joined with dots.
+
+    `linen`'s collections are read as one network's tensors.
+    """
     if isinstance(tree.get("params"), dict):
-        weights = {
-            key: leaf for name in COLLECTIONS if isinstance(tree.get(name), dict) for key, leaf in _flat(tree[name])
-        }
+        collections = [tree[name] for name in COLLECTIONS if isinstance(tree.get(name), dict)]
+        weights = {key: leaf for collection in collections for key, leaf in _flat(collection)}
         return Contents("jax", {"params": weights, **{n: leaf for n, leaf in tree.items() if n not in COLLECTIONS}})
     return Contents("jax", dict(_flat(tree)))
 
