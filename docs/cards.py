@@ -19,7 +19,7 @@ from typing import Any
 from zoo.cards.facts import MEASURED, fastest, info, measured
 from zoo.cards.figure import figure, stages_of
 from zoo.cards.markdown import body, row
-from zoo.frameworks import FRAMEWORKS
+from zoo.frameworks import FRAMEWORKS, RUNTIMES
 from zoo.models import MODELS, PUBLISHERS
 
 DOCS = Path(__file__).parent
@@ -87,17 +87,18 @@ Made by `make cards`; do not edit. `zoo list` prints most of it, `zoo info NETWO
 def collect(errors: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     """The document measured.json, of errors by network and framework, docs/speed.md and docs/peers.md."""
     speed, peers = ((DOCS / name).read_text(encoding="utf-8") for name in ("speed.md", "peers.md"))
-    engine = r"(?:torch|mindspore|paddle|onnx|openvino) \w+ \w+"
+    engine = rf"(?:{'|'.join((*FRAMEWORKS, *RUNTIMES))}) \w+ \w+"
     times = re.findall(rf"^\| (\S+) \| ({engine}) \| ([\d.]+) \([^|]*\| ([\d.]+) \(", speed, re.M)
-    rows = re.findall(r"^\| (\w+) \| `([\w.]+)` \| ([^|]+) \| [^|]+ \| (\S+) \| (\S+) \| (\S+) \|$", peers, re.M)
+    differences = r" (\S+) \|" * len(FRAMEWORKS)
+    rows = re.findall(rf"^\| (\w+) \| `([\w.]+)` \| ([^|]+) \| [^|]+ \|{differences}$", peers, re.M)
     machine = re.search(r"^(Medians of [^.]+)\.", speed, re.M)
     if not times or not rows or machine is None:
         raise SystemExit("expected speed.md and peers.md as `make bench` and `make peers` write them")
     models: dict[str, dict[str, Any]] = {name: {} for name in MODELS}
     for name, of in errors.items():
         models[name]["errors"] = of
-    for publisher, name, outputs, *differences in rows:
-        models[name].setdefault("publishers", []).append([PUBLISHERS[publisher], outputs, *differences])
+    for publisher, name, outputs, *errors_beside in rows:
+        models[name].setdefault("publishers", []).append([PUBLISHERS[publisher], outputs, *errors_beside])
     for name, run_by, one, eight in times:
         models[name].setdefault("milliseconds", []).append([run_by, one, eight])
     return {"machine": machine[1], "models": models}

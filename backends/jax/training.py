@@ -1,7 +1,7 @@
 """JAX: gradients by `jax.value_and_grad` of a copy of the network; updates by our own rules, in one program.
 
-`zoo.training.optimizers` has the rules. Optax is not used: XLA compiles the rules to the same loops, and Optax's
-rmsprop, adagrad, lamb and nadam are defined otherwise (docs/training.md).
+`zoo.training.optimizers` has the rules. Optax's optimizers compute the same, except nadam, which has no schedule there
+(`tests/frameworks/test_jax.py`). They are not used, as XLA compiles either to the same loops.
 """
 
 from __future__ import annotations

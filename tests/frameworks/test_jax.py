@@ -1,5 +1,6 @@
 """JAX alone: Flax's idioms, Optax's optimizers, the launcher, exported programs."""
 
+import json
 import subprocess
 import sys
 
@@ -16,6 +17,8 @@ from backends.jax import launch
 from backends.jax import network as backend
 from backends.jax.processes import Processes
 from backends.training import trainer
+from weights.formats import orbax
+from weights.wrappers import unwrap
 from zoo.errors import WeightsError
 from zoo.exporting import export
 from zoo.language.model import configure
@@ -70,6 +73,9 @@ OPTAX = {
     "adam": (Optimizer("adam"), optax.adam(0.1)),
     "adamw": (Optimizer("adamw"), optax.adamw(0.1, weight_decay=0.01)),
     "lion": (Optimizer("lion"), optax.lion(0.1, weight_decay=0.01)),
+    "lamb": (Optimizer("lamb"), optax.lamb(0.1, weight_decay=0.01)),
+    "rmsprop": (Optimizer("rmsprop"), optax.rmsprop(0.1, eps=1e-10, initial_scale=1.0, momentum=0.9)),
+    "adagrad": (Optimizer("adagrad"), optax.adagrad(0.1, eps=1e-10)),
 }
 
 
@@ -112,10 +118,46 @@ def test_orbaxs_folders_are_read(tmp_path, saved):
         weights.read(tmp_path / "net", model=SMALL)
 
 
-def test_a_damaged_folder_of_orbaxs(tmp_path, monkeypatch):
-    (tmp_path / "_METADATA").write_text('{"tree_metadata": {"a": {"key_metadata": []}}}')
-    with pytest.raises(WeightsError, match="a damaged folder of Orbax's: KeyError"):
-        weights.read(tmp_path)
+def one_array(key, **more):
+    """The _METADATA of a folder with one array."""
+    entry = {"key_metadata": [{"key": key}], "value_metadata": {"value_type": "jax.Array"}}
+    return json.dumps({"tree_metadata": {"a": entry}, "use_ocdbt": False, **more})
+
+
+def test_the_name_of_a_folder_of_orbaxs_may_have_any_characters(tmp_path):
+    import orbax.checkpoint as ocp
+
+    folder = tmp_path / "100% of #1?" / "a folder"
+    for ocdbt in (True, False):
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=ocdbt)) as checkpointer:
+            checkpointer.save(folder, {"a": {"kernel": jax.numpy.arange(3.0)}}, force=True)
+        found = unwrap(orbax.read(folder / "_METADATA").tree).tensors
+        assert np.asarray(found["a.kernel"]).tolist() == [0.0, 1.0, 2.0]
+
+
+HOSTILE = {
+    "no key": ('{"tree_metadata": {"a": {"key_metadata": []}}}', "a damaged folder of Orbax's: KeyError"),
+    "no JSON": ("{", "a damaged folder of Orbax's: JSONDecodeError"),
+    "a list": ("[]", "a damaged folder of Orbax's: TypeError"),
+    "nested": ('{"a":' * 5000 + "1" + "}" * 5000, "a damaged folder of Orbax's: RecursionError"),
+    "no such array": (one_array("a"), "a damaged folder of Orbax's: ValueError: NOT_FOUND"),
+    "elsewhere": (one_array("../outside"), "array '../outside' would lie outside of the folder"),
+    "the folder above": (one_array(".."), "array '..' would lie outside of the folder"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_damaged_folder_of_orbaxs(tmp_path, case):
+    text, message = HOSTILE[case]
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "_METADATA").write_text(text)
+    (tmp_path / "outside").mkdir()
+    with pytest.raises(WeightsError, match=message):
+        weights.read(tmp_path / "net")
+
+
+def test_without_tensorstore(tmp_path, monkeypatch):
+    (tmp_path / "_METADATA").write_text(one_array("a"))
     monkeypatch.setitem(sys.modules, "tensorstore", None)
     with pytest.raises(WeightsError, match="Orbax's folders are read by TensorStore: pip install tensorstore"):
         weights.read(tmp_path)

@@ -21,6 +21,7 @@ from support import batch, error
 import weights
 from backends import worker
 from weights import SOURCES
+from zoo.frameworks import FRAMEWORKS
 from zoo.models import MODELS
 
 TOLERANCE, MEMORY = 5e-6, 3.0
@@ -52,10 +53,7 @@ max |ours - theirs| / max |theirs| over the outputs named, in float32. The bound
 for the process that builds and runs ours, with every stage's output kept.
 
 """
-COMPARED = ("torch", "mindspore", "paddle")
-"""Those that publishers use. JAX has none, and is compared with float64 arithmetic: `zoo parity '*' --backends jax`."""
-
-COLUMNS = ("publisher", "model", "outputs", "weights", *COMPARED)
+COLUMNS = ("publisher", "model", "outputs", "weights", *FRAMEWORKS)
 HEADER = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}"
 
 
@@ -111,7 +109,7 @@ def compare(source, name):
             assert about["model"] == name, about
             again = load_file(canonical)
             back = max(back, *(error(again[key], array) for key, array in arrays.items() if array.any()))
-        for backend in COMPARED:
+        for backend in FRAMEWORKS:
             ours = worker.run(backend, model, canonical, x, tape=True)
             errors[backend] = max(error(ours.outputs[key], value) for key, value in theirs.items())
             memory[backend] = (ours.memory or 0) / 1e9
@@ -133,7 +131,7 @@ def main():
                 print(f"{source} {name}: beyond its bounds in {', '.join(bad)}", flush=True)
     for source, reason in UNRUNNABLE.items():
         for name in SOURCES[source].models:
-            lines.append(f"| {source} | `{name}` | not run: {reason} | |" + " |" * len(COMPARED))
+            lines.append(f"| {source} | `{name}` | not run: {reason} | |" + " |" * len(FRAMEWORKS))
     frameworks = ", ".join(f"{name} from {source.framework}" for name, source in SOURCES.items())
     DOCUMENT.write_text(INTRODUCTION + "\n".join(lines) + f"\n\nPublishers' frameworks: {frameworks}.\n")
     return 0 if good else 1

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zoo.cards.facts import measured
+from zoo.frameworks import FRAMEWORKS
 from zoo.models import PUBLISHERS
 
 CONVENTIONS = {
@@ -151,7 +152,7 @@ def _errors(card: Mapping[str, Any]) -> Section:
 def _publishers(card: Mapping[str, Any]) -> Section:
     return Section(
         "Differences from the publishers' own classes",
-        ("publisher", "outputs", ">torch", ">mindspore", ">paddle"),
+        ("publisher", "outputs", *(f">{framework}" for framework in FRAMEWORKS)),
         [tuple(row) for row in card["measured"].get("publishers", [])],
         "max |ours - theirs| / max |theirs| with the same weights (docs/peers.md).",
     )
