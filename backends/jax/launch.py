@@ -19,7 +19,11 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
-RANK, SIZE, LOCAL_RANK = "JAX_PROCESS_ID", "JAX_NUM_PROCESSES", "JAX_LOCAL_PROCESS_ID"
+from zoo.frameworks import FRAMEWORKS
+
+NAMES = FRAMEWORKS["jax"].launcher
+"""The names of the variables that number the processes."""
+
 COORDINATOR = "JAX_COORDINATOR_ADDRESS"
 
 PATIENCE = 10.0
@@ -40,7 +44,13 @@ def main(words: Sequence[str] | None = None) -> int:
     started = [
         subprocess.Popen(
             [sys.executable, options.script, *options.arguments],
-            env={**os.environ, COORDINATOR: address, SIZE: str(options.processes), RANK: str(i), LOCAL_RANK: str(i)},
+            env={
+                **os.environ,
+                COORDINATOR: address,
+                NAMES.size: str(options.processes),
+                NAMES.rank: str(i),
+                NAMES.local_rank: str(i),
+            },
         )
         for i in range(options.processes)
     ]

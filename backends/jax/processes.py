@@ -15,7 +15,8 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
-from backends.jax.launch import LOCAL_RANK, RANK, SIZE
+from backends.processes import local_rank
+from zoo.frameworks import FRAMEWORKS
 from zoo.training import processes
 
 
@@ -24,11 +25,12 @@ class Processes(processes.Processes):
 
     def __init__(self, gpu: bool) -> None:
         self.gpu = gpu
-        self.rank, self.size = int(os.environ[RANK]), int(os.environ[SIZE])
+        names = FRAMEWORKS["jax"].launcher
+        self.rank, self.size = int(os.environ[names.rank]), int(os.environ[names.size])
         if not gpu:
             jax.config.update("jax_platforms", "cpu")
             jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        local = [int(os.environ[LOCAL_RANK])] if gpu else None
+        local = [local_rank("jax")] if gpu else None
         jax.distributed.initialize(None, self.size, self.rank, local, cluster_detection_method="deactivate")
         devices = sorted(jax.devices(), key=lambda device: device.process_index)
         mesh = Mesh(np.array(devices), ("process",))

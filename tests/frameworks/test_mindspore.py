@@ -1,4 +1,4 @@
-"""MindSpore only: GRAPH mode, its pools, its ONNX exporter, its own optimizers and devices, and mindcv's classes."""
+"""MindSpore: names and modes of cells, its ONNX exporter, its own optimizers, devices and `Model`."""
 
 import mindspore as ms
 import numpy as np
@@ -6,121 +6,22 @@ import pytest
 from mindspore import nn
 from mindspore.common.api import ms_compile_cache
 from mindspore.dataset import NumpySlicesDataset
-from support import CONCEPTS, FULL, GRAPHS, SMALL, batch, calibrated, error, expected
+from support import GRAPHS, SMALL, batch
 
 import weights
 import zoo
 from backends import deploys
 from backends.device import Device
 from backends.mindspore import network as backend
-from backends.mindspore.pools import AvgPool2d, MaxPool2d
 from backends.mindspore.processes import Processes
 from backends.training import trainer
-from weights import SOURCES
 from zoo.errors import BackendError, UnavailableError
-from zoo.language.interpreter import avg_pool, windows
 from zoo.language.model import configure
-from zoo.language.nodes import AvgPool, MaxPool
 from zoo.language.trace import parameters
 from zoo.models import MODELS
 from zoo.parity import assert_same
 from zoo.training.optimizers import Optimizer
 from zoo.training.plan import Plan, groups
-
-
-@pytest.fixture
-def graph_mode():
-    ms.set_context(mode=ms.GRAPH_MODE)
-    yield
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-
-
-def build(model, arrays):
-    net = backend.build(model)
-    backend.load(net, arrays)
-    return net
-
-
-@pytest.mark.parametrize(
-    ("name", "taps"),
-    [
-        *((name, ()) for name in GRAPHS),
-        ("inception_v4", ("mixed_5b",)),
-        ("xception41p", ("block2",)),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "features" if value else "logits",
-)
-def test_graph_mode(name, taps, request):
-    complete = configure(MODELS[name], width=0.25, aux=False)
-    model = configure(complete, taps=taps)
-    net = build(model, weights.restrict(calibrated(complete), model, complete))
-    x = batch(model, 160, count=2)
-    eager = backend.predict(net, x)
-    request.getfixturevalue("graph_mode")
-    graph = build(model, weights.restrict(calibrated(complete), model, complete))
-    compiled = backend.predict(graph, x)
-    assert graph.compile_cache, "nothing was compiled"
-    assert not net.compile_cache
-    assert compiled.keys() == eager.keys()
-    for key, value in eager.items():
-        assert error(compiled[key], value) <= 1e-6
-
-
-def test_graph_mode_inside_another_cell_and_in_training(graph_mode):
-    """As in a training script: the network inside a cell that computes the loss, auxiliary heads included."""
-    model = configure(MODELS["inception_v3"], width=0.25, num_classes=10, drop_rate=0.0)
-    net = build(model, calibrated(model))
-    step = nn.TrainOneStepCell(Loss(net), nn.SGD(net.trainable_params(), 0.01)).set_train()
-    x, labels = ms.Tensor(batch(model, 299, count=2)), ms.Tensor([1, 3], ms.int32)
-    losses = [float(step(x, labels)) for _ in range(2)]
-    assert all(np.isfinite(losses))
-    assert losses[0] != losses[1]
-
-
-class Loss(nn.Cell):
-    """Cross entropy of the logits and of every auxiliary output."""
-
-    def __init__(self, net):
-        super().__init__()
-        self.net = net
-        self.loss = nn.CrossEntropyLoss()
-
-    def construct(self, x, labels):
-        outputs = self.net(x)
-        if not isinstance(outputs, tuple):
-            return self.loss(outputs, labels)
-        total = self.loss(outputs[0], labels)
-        for output in outputs[1:]:
-            total = total + self.loss(output, labels)
-        return total
-
-
-TUNED = ("googlenet", "xception41p")
-
-
-@pytest.mark.parametrize(
-    ("name", "width"),
-    [
-        *((name, 0.25) for name in TUNED),
-        *(pytest.param(name, 0.25, marks=pytest.mark.nightly) for name in (*FULL, *CONCEPTS) if name not in TUNED),
-        pytest.param("inception_v4", 1, marks=pytest.mark.nightly),
-    ],
-)
-def test_one_fine_tuning_step(name, width):
-    net = zoo.build(name, "mindspore", num_classes=10, aux=bool(MODELS[name].aux), width=width).set_train()
-    trainable = net.trainable_params()
-    assert sum(p.size for p in trainable) == sum(p.count for p in parameters(net.spec).values() if p.trainable)
-    before = backend.dump(net)
-    optimizer = nn.Momentum(trainable, 10.0, 0.9)
-    x = ms.Tensor(batch(net.spec, net.spec.size, count=4))
-    gradients = ms.value_and_grad(Loss(net), None, trainable)(x, ms.Tensor([1, 3, 5, 7], ms.int32))[1]
-    optimizer(gradients)
-    after = backend.dump(net)
-    for parameter, gradient in zip((p for p in parameters(net.spec).values() if p.trainable), gradients, strict=True):
-        assert gradient.shape == parameter.shape, parameter.name
-        assert np.isfinite(gradient.asnumpy()).all(), parameter.name
-        assert np.abs(gradient.asnumpy()).max() > 0, parameter.name
-        assert not np.array_equal(after[parameter.name], before[parameter.name]), parameter.name
 
 
 def test_cell_paths_and_parameter_names_are_the_specs_names():
@@ -141,72 +42,6 @@ def test_relus_are_cells_and_absent_parts_are_identities(name, kind):
     assert isinstance(net.head.act, nn.Identity)
     sums = [cell for _, cell in net.cells_and_names() if type(cell).__name__ == "Sum"]
     assert any(isinstance(cell.shortcut, nn.Identity) for cell in sums)
-
-
-WINDOWS = ((3, 1), (3, 2), (2, 2), (2, 1), (5, 3))
-POOLS = [MaxPool(k, s, padding) for k, s in WINDOWS for padding in ("half", "valid", "same", "ceil")] + [
-    AvgPool(k, s, padding, include) for k, s in WINDOWS for padding in ("half", "valid") for include in (False, True)
-]
-
-
-@pytest.mark.parametrize("mode", ["pynative", "graph"])
-@pytest.mark.parametrize("node", POOLS, ids=str)
-def test_pools_have_the_border_of_their_node(node, mode, request):
-    """At even and odd sizes, where different operations run; against float64."""
-    if mode == "graph":
-        request.getfixturevalue("graph_mode")
-    cell = (MaxPool2d if isinstance(node, MaxPool) else AvgPool2d)(node)
-    for height, width in ((14, 15), (12, 12), (13, 13)):
-        x = np.random.default_rng(0).standard_normal((2, 3, height, width)).astype(np.float32) - 3
-        exact = x.astype(np.float64)
-        exact = avg_pool(exact, node) if isinstance(node, AvgPool) else windows(exact, node, -np.inf).max((-2, -1))
-        assert error(cell(ms.Tensor(x)).asnumpy(), exact) <= 1e-6
-
-
-@pytest.mark.parametrize("graph", [False, True], ids=["pynative", "graph"])
-@pytest.mark.parametrize("node", POOLS, ids=str)
-def test_gradients_of_pools(node, graph):
-    """Behind a ReLU, where PyNative mode fails for some slices; against MindSpore's pools with explicit padding."""
-    half = node.kernel // 2 if node.padding == "half" else 0
-    if isinstance(node, AvgPool):
-        cell, options = AvgPool2d(node), {"padding": half, "count_include_pad": node.count_include_pad}
-        reference = nn.AvgPool2d(node.kernel, node.stride, pad_mode="pad", **options)
-    elif node.padding == "same":
-        cell, reference = MaxPool2d(node), nn.MaxPool2d(node.kernel, node.stride, pad_mode="same")
-    else:
-        cell, options = MaxPool2d(node), {"padding": half, "ceil_mode": node.padding == "ceil"}
-        reference = nn.MaxPool2d(node.kernel, node.stride, pad_mode="pad", **options)
-
-    def gradient(pool, x, upstream):
-        def total(x):
-            return (pool(ms.ops.relu(x)) * upstream).sum()
-
-        function = ms.grad(total)
-        return (ms.jit(function) if graph else function)(x).asnumpy()
-
-    for height, width in ((14, 15), (12, 12), (13, 13)):
-        random = np.random.default_rng(0)
-        x = ms.Tensor(random.permutation(2 * 3 * height * width).reshape(2, 3, height, width).astype(np.float32) + 1)
-        upstream = ms.Tensor(random.standard_normal(reference(x).shape).astype(np.float32))
-        assert error(gradient(cell, x, upstream), gradient(reference, x, upstream)) <= 1e-6
-
-
-def unusable(*_):
-    raise AssertionError("the slower operation ran")
-
-
-@pytest.mark.parametrize("node", [MaxPool(3, 2, "valid"), MaxPool(3, 2, "half"), AvgPool(), AvgPool(3, 1, "valid")])
-def test_each_mode_runs_its_faster_pooling_operation(node):
-    x = ms.Tensor(np.ones((1, 2, 13, 13), np.float32))
-    eager, compiled = ((MaxPool2d if isinstance(node, MaxPool) else AvgPool2d)(node) for _ in range(2))
-    eager.pool3d = unusable
-    assert eager(x).shape[:2] == (1, 2)
-    compiled.valid = compiled.same = compiled.every = unusable
-
-    def run(x):
-        return compiled(x)
-
-    assert ms.jit(run)(x).shape[:2] == (1, 2)
 
 
 EXPORTED = ("inception_v3", "googlenet.mindcv", "inception_resnet_v1")
@@ -230,9 +65,9 @@ def test_mindspores_own_onnx_export(name, tmp_path):
 
 
 @pytest.mark.parametrize("graph", [False, True], ids=["pynative", "graph"])
-def test_a_trainer_leaves_the_network_as_it_was(graph):
+def test_a_trainer_leaves_the_network_as_it_was(make, graph):
     model = configure(MODELS["googlenet"], width=0.25, num_classes=10, aux=False)
-    net = build(model, weights.initial(model, 0))
+    net = make(model, weights.initial(model, 0))
     net.mixed_3b.set_train(True)
     net.head.fc.weight.requires_grad = False
     dropout, modes, flags = net.head.dropout, *state(net)
@@ -254,12 +89,12 @@ def test_a_trainer_leaves_the_network_as_it_was(graph):
 
 
 @pytest.mark.parametrize("graph", [pytest.param(False, marks=pytest.mark.nightly), True], ids=["pynative", "graph"])
-def test_every_classifier_drops_features_by_its_own_mask(graph):
+def test_every_classifier_drops_features_by_its_own_mask(make, graph):
     """From the first step on, and compiled once for each batch size: masks have unique names that do not change."""
     model = configure(MODELS["googlenet"], width=0.125, num_classes=10)
     training = trainer(
         "mindspore",
-        build(model, weights.initial(model, 0)),
+        make(model, weights.initial(model, 0)),
         Plan(Optimizer(), groups(model), aux_factor=0.3, graph=graph),
     )
     x, targets = batch(model, 224, count=4), np.eye(10, dtype=np.float32)[[1, 3, 5, 7]]
@@ -291,9 +126,9 @@ def state(net):
     return modes, {path: parameter.requires_grad for path, parameter in net.parameters_and_names()}
 
 
-def test_inference_leaves_the_mode_of_every_cell():
+def test_inference_leaves_the_mode_of_every_cell(make):
     model = configure(MODELS["googlenet"], width=0.25, aux=False)
-    net = build(model, weights.initial(model, 0))
+    net = make(model, weights.initial(model, 0))
     net.mixed_3b.set_train(True)
     before, x = state(net), batch(model, 64)
     backend.predict(net, x)
@@ -340,59 +175,6 @@ def test_several_processes_set_their_device_before_they_meet(two_gpus, monkeypat
 
 
 # mindcv's own classes
-
-PEERS = {
-    "inception_v4.mindcv": ("inception_v4", {}),
-    "inception_v3.mindcv": ("inception_v3", {}),
-    "googlenet.mindcv": ("googlenet", {"aux_logits": True}),
-}
-
-
-def peer(name):
-    """Mindcv's network with our calibrated weights, through MindSpore's strict loader."""
-    import mindcv
-
-    theirs, options = PEERS[name]
-    net = mindcv.create_model(theirs, **options)
-    arrays = SOURCES["mindcv"].naming(MODELS[name]).write(calibrated(MODELS[name]))
-    left = ms.load_param_into_net(net, {key: ms.Parameter(a) for key, a in arrays.items()}, strict_load=True)
-    assert left == ([], [])
-    return net.set_train(False)
-
-
-@pytest.mark.nightly  # `make peers` compares them too, at the native size
-@pytest.mark.parametrize("name", PEERS)
-def test_equals_mindcvs_network(name):
-    model = MODELS[name]
-    theirs = peer(name)
-    ours = build(model, calibrated(model))
-    for height, width in ((model.size, model.size), (331, 299)):
-        x = batch(model, height, width, count=2)
-        output = theirs(ms.Tensor(x)).asnumpy()
-        logits = backend.predict(ours, x)["logits"]
-        assert error(logits, output) <= 5e-6
-        if height == model.size:
-            assert error(output, expected(model, calibrated(model), x)["logits"]) <= 5e-6
-
-
-@pytest.mark.parametrize("name", PEERS)
-def test_mindcvs_tensors_are_read_back_bit_for_bit(name):
-    state = {parameter.name: parameter.asnumpy() for parameter in peer(name).get_parameters()}
-    again = SOURCES["mindcv"].naming(MODELS[name]).read(state)
-    assert all(np.array_equal(again[key], array) for key, array in calibrated(MODELS[name]).items())
-
-
-def test_mindcvs_auxiliary_heads():
-    """In training mode, deterministic without batch norm and dropout. Theirs return logits, aux2, aux1."""
-    model = MODELS["googlenet.mindcv"]
-    theirs = peer(model.name).set_train()
-    for _, cell in theirs.cells_and_names():
-        if isinstance(cell, nn.Dropout):
-            cell.set_train(False)
-    x = batch(model, 224, count=2)
-    reference = expected(model, calibrated(model), x)
-    for output, key in zip(theirs(ms.Tensor(x)), ("logits", "aux2", "aux1"), strict=True):
-        assert error(output.asnumpy(), reference[key]) <= 5e-6
 
 
 @pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE])
