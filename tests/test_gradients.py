@@ -15,7 +15,7 @@ from backends import parts, worker
 from zoo.commands import main
 from zoo.frameworks import FRAMEWORKS
 from zoo.parity import steps
-from zoo.parity.causes import nodes_of, with_node
+from zoo.parity.edits import nodes_of, with_node
 from zoo.parity.gradients import compare
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "parity.schema.json").read_text())

@@ -13,11 +13,12 @@ with other weights, images and sizes of images.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from zoo.language.model import Model, configure  # noqa: E402
 from zoo.language.nodes import AvgPool, Concat, Conv, Depthwise, MaxPool, Residual  # noqa: E402
 from zoo.language.trace import least_size, trace  # noqa: E402
 from zoo.models import MODELS as MODELS_OF_THE_ZOO  # noqa: E402
-from zoo.parity.causes import nodes_of, with_node  # noqa: E402
+from zoo.parity.edits import layers, moved, nodes_of, with_layer_twice, with_node, without_layer  # noqa: E402
 from zoo.parity.foreign import judge  # noqa: E402
 
 MODELS = ("googlenet", "inception_v3", "inception_v4", "inception_resnet_v2", "xception41", "inception_v3.mindcv")
@@ -51,12 +52,16 @@ class Fault:
     path     of the node that changed
     model    the changed spec, whose network is observed
     tensor   of a weight fault: the name of the tensor that is disturbed
+    moved    old prefixes of paths by the new ones
+    given    whether the network is compared with the weights that it should have, not with its own
     """
 
     cause: str
     path: str
     model: Model
     tensor: str = ""
+    moved: Mapping[str, str] = field(default_factory=dict)
+    given: bool = False
 
 
 def faults(model: Model, random: np.random.Generator) -> Iterator[Fault]:
@@ -93,20 +98,49 @@ def faults(model: Model, random: np.random.Generator) -> Iterator[Fault]:
         yield from fault("residual_scale", path, scale=nodes[path].scale * 1.5 + 0.03)
     if path := place(Concat):
         branches = nodes[path].branches
-        yield Fault("branch_order", path, with_node(model, path, Concat((*branches[1:], branches[0]))))
+        new = {f"{path}.branch{i}": f"{path}.branch{(i + 1) % len(branches)}" for i in range(len(branches))}
+        changed = with_node(model, path, Concat((*branches[1:], branches[0])))
+        yield Fault("branch_order", path, changed, moved=new)
     if path := place((Conv, Depthwise), lambda node: node.padding == "half" and node.stride == 2):
         yield from fault("padding", path, padding="same")
     if path := place(MaxPool, lambda node: node.stride == 2 and node.padding == "half"):
         yield from fault("padding", path, padding="same")
     for name in random.choice([n for n in trace(model).parameters if n.endswith("weight")], 2, replace=False):
-        yield Fault("weight", str(name).rpartition(".")[0].removesuffix(".conv").removesuffix(".bn"), model, str(name))
+        yield Fault(
+            "weight",
+            str(name).rpartition(".")[0].removesuffix(".conv").removesuffix(".bn"),
+            model,
+            str(name),
+            given=True,
+        )
+    for cause, change in (("missing_layer", without_layer), ("repeated_layer", with_layer_twice)):
+        changed = dict(_changed_layers(model, change))
+        shown = [path for path in changed if not any(_equals_later(model, path, later) for later in changed)]
+        for given, paths in ((True, list(changed)), (False, shown)):
+            if paths:
+                path = str(random.choice(paths))
+                yield Fault(cause, path, changed[path][0], moved=changed[path][1], given=given)
+
+
+def _changed_layers(model: Model, change: Any) -> Iterator[tuple[str, tuple[Model, dict[str, str]]]]:
+    """The model with each layer changed where that leaves the weights of the others their shapes."""
+    for path in nodes_of(model):
+        if path in layers(model, path):
+            with contextlib.suppress(SpecError):
+                yield path, change(model, path)
+
+
+def _equals_later(model: Model, path: str, later: str) -> bool:
+    """Whether a layer is one of several equal ones before another: without given weights nothing tells them apart."""
+    return path in layers(model, later) and not f"{later}.".startswith(f"{path}.")
 
 
 def planted(framework: str, model: Model, fault: Fault, seed: int) -> dict[str, Any] | None:
     """The verdict on a network with a fault; None where the fault changes nothing at this input size."""
     arrays = weights.calibrated(model, seed)
     needed = trace(fault.model).parameters
-    own = {name: _fitted(arrays, name, parameter.shape, fault) for name, parameter in needed.items()}
+    kept = moved(arrays, fault.moved)
+    own = {name: _turned(kept[name], parameter.shape) for name, parameter in needed.items()}
     if fault.tensor:
         own[fault.tensor] = own[fault.tensor].copy()
         own[fault.tensor].flat[0] += 0.5 * np.abs(own[fault.tensor]).max()
@@ -114,17 +148,11 @@ def planted(framework: str, model: Model, fault: Fault, seed: int) -> dict[str, 
     logits = [Interpreter(m, a).tape(inputs)["logits"] for m, a in ((model, arrays), (fault.model, own))]
     if np.abs(logits[1] - logits[0]).max() <= 1e-9 * np.abs(logits[0]).max():
         return None
-    return verdict(framework, model, fault.model, own, arrays if fault.tensor else None, inputs)
+    return verdict(framework, model, fault.model, own, arrays if fault.given else None, inputs)
 
 
-def _fitted(arrays: Any, name: str, shape: tuple[int, ...], fault: Fault) -> Any:
-    if fault.cause == "branch_order":
-        branches = len(nodes_of(fault.model)[fault.path].branches)
-        for now in range(branches):
-            prefix = f"{fault.path}.branch{now}."
-            if name.startswith(prefix):
-                return arrays[f"{fault.path}.branch{(now + 1) % branches}.{name.removeprefix(prefix)}"]
-    array = arrays[name]
+def _turned(array: Any, shape: tuple[int, ...]) -> Any:
+    """A weight as it is, or with its kernel transposed."""
     return array if array.shape == shape else np.ascontiguousarray(array.swapaxes(2, 3))
 
 

@@ -41,7 +41,7 @@ import weights  # noqa: E402
 from zoo.language.document import from_json, to_json  # noqa: E402
 from zoo.language.nodes import Chain, Concat, Residual, children  # noqa: E402
 from zoo.language.trace import parameters  # noqa: E402
-from zoo.parity.causes import nodes_of  # noqa: E402
+from zoo.parity.edits import nodes_of  # noqa: E402
 
 DOCUMENT = ROOT / "docs" / "other_tools.md"
 TEMPLATE = Path(__file__).with_name("others.template.md")

@@ -375,13 +375,15 @@ class _Walk(Interpreter):
             if self.given is None:
                 turned = observed.ndim == 4 and observed.shape != shape
                 self.weights[key] = (observed.swapaxes(2, 3) if turned else observed).astype(np.float64)
-            elif self.known is None and observed.shape == shape:
+            elif observed.shape == shape:
                 found = error(observed, self.given[key])
                 if found > self.weights_within:
-                    own = operation.names.get(role, operation.name)
-                    detail = f"{key} is not the checkpoint's"
-                    self.result.findings.append(Finding(path, "weight", found, self.weights_within, own, (), detail))
-                    self.weights[key] = observed.astype(np.float64)  # and go on with it, to judge what follows
+                    self.weights[key] = observed.astype(np.float64)  # go on with it, to judge what follows
+                    if self.known is None:
+                        own = operation.names.get(role, operation.name)
+                        detail = f"{key} is not the checkpoint's"
+                        limit = self.weights_within
+                        self.result.findings.append(Finding(path, "weight", found, limit, own, (), detail))
 
     def _band(self, compute: Callable[[Interpreter], Array], path: str, expected: Array, observed: Array) -> float:
         """The band of one operation: from one run, or from `MANY` before anything is reported."""

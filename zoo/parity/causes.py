@@ -6,6 +6,7 @@ those of docs/parity.md; the differences between published implementations that 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,6 @@ from zoo.errors import SpecError
 from zoo.language.model import Model, Norm
 from zoo.language.nodes import (
     AvgPool,
-    Chain,
     Concat,
     Conv,
     Depthwise,
@@ -29,11 +29,11 @@ from zoo.language.nodes import (
     MaxPool,
     Node,
     Residual,
-    children,
     transform,
 )
 from zoo.language.trace import trace
 from zoo.parity.alignment import NOTHING, Alignment, Beyond, Finding, align
+from zoo.parity.edits import layers, layers_before, moved, nodes_of, with_layer_twice, with_node, without_layer
 
 Array = NDArray[Any]
 
@@ -61,7 +61,7 @@ class Candidate:
     model     the spec with the change
     inputs    what the network makes of the images before its first operation; None: nothing
     beyond    what the network does that no spec says
-    order     of the branches of a concatenation, whose paths then change
+    moved     old prefixes of paths by the new ones, where the change moves paths; operations are then matched anew
     first     changes that were made before this one and are part of it
     """
 
@@ -71,20 +71,8 @@ class Candidate:
     model: Model
     inputs: Array | None = None
     beyond: Beyond = NOTHING
-    order: tuple[int, ...] = ()
+    moved: Mapping[str, str] | None = None
     first: tuple[Candidate, ...] = ()
-
-    def renamed(self, of: Mapping[str, Any]) -> dict[str, Any]:
-        """What belongs to paths of the spec, under the paths after the change."""
-        if not self.order:
-            return dict(of)
-        (at,) = self.where
-        new = {f"{at}.branch{old}": f"{at}.branch{now}" for now, old in enumerate(self.order)}
-        moved = {}
-        for path, value in of.items():
-            before = next((prefix for prefix in new if path.startswith(f"{prefix}.")), None)
-            moved[path if before is None else new[before] + path.removeprefix(before)] = value
-        return moved
 
 
 @dataclass(frozen=True)
@@ -117,7 +105,7 @@ class Case:
     ) -> Case:
         """The case with a change made; the rest is as in `align`. Raises SpecError where the result is no network."""
         needed = trace(candidate.model).parameters
-        given = None if self.given is None else candidate.renamed(self.given)
+        given = None if self.given is None else moved(self.given, candidate.moved or {})
         case = replace(
             self,
             model=candidate.model,
@@ -126,7 +114,7 @@ class Case:
             beyond=self.beyond | candidate.beyond,
         )
         with_norm = (candidate.model.norm is None) != (self.model.norm is None)
-        if candidate.order or with_norm:  # operations were matched in the wrong order, or not at all
+        if candidate.moved is not None or with_norm:  # operations were matched in the wrong order, or not at all
             return case.aligned(None, products, None, until)
         return case.aligned(self.found.matched, products, begin, until)
 
@@ -164,7 +152,7 @@ def prove(case: Case, finding: Finding) -> Candidate | None:
     for candidate in _candidates(case, finding):
         if not _vanishes(case, candidate, finding):
             continue
-        if finding.kind == "missing":
+        if finding.kind == "missing" and candidate.moved is None:
             return candidate
         for wider in (candidate, _everywhere(case.model, candidate)):
             if wider is not None:
@@ -187,7 +175,7 @@ def _vanishes(case: Case, candidate: Candidate, finding: Finding) -> bool:
     """Whether a finding is gone after a change; nothing before the changed stage or after the finding is run."""
     products = finding.kind in ("conv", "linear")
     try:
-        if finding.kind == "missing":
+        if finding.kind == "missing" and candidate.moved is None:
             findings = replace(case, model=candidate.model).aligned(products=False).found.findings
         else:
             findings = case.apply(candidate, products, _start(case, candidate), finding.path).found.findings
@@ -218,12 +206,15 @@ def _candidates(case: Case, finding: Finding) -> Iterator[Candidate]:
         yield Candidate("softmax", ("head",), "a softmax follows the logits", case.model, beyond=Beyond(softmax=True))
     if finding.kind == "missing":
         yield from _classes(case) if finding.path == "head" else _kernels(case, finding)
+        yield from _layers(case, finding)
         return
     if between and case.model.norm is None:
         yield from _norms(case)
     if finding.kind == "input" and finding.path == "head.fc":
         yield from _feature_scales(case, finding)
     nodes = nodes_of(case.model)
+    if finding.kind == "conv" and isinstance(getattr(nodes[finding.path], "kernel", None), tuple):
+        yield from _layers(case, finding)  # of 1 x 7 and 7 x 1, the network may have one only
     if finding.kind == "input" and np.isinf(finding.error):  # of another shape: the network may have padded it itself
         for cause, text, changed in _product(nodes[finding.path]):
             yield Candidate(cause, (finding.path,), text, with_node(case.model, finding.path, changed))
@@ -243,6 +234,8 @@ def _candidates(case: Case, finding: Finding) -> Iterator[Candidate]:
         if len(places) > 1:  # several branches of a concatenation
             model = functools.reduce(lambda model, place: with_node(model, *place), places, case.model)
             yield Candidate(cause, tuple(path for path, _ in places), text, model)
+    if between:
+        yield from _layers(case, finding)
     single = [(cause, text, path, node) for (cause, text), places in together.items() for path, node in places]
     for one, two in itertools.combinations(single if between else (), 2):
         if one[2] != two[2]:
@@ -256,7 +249,23 @@ def _orders(model: Model, path: str, node: Concat) -> Iterator[Candidate]:
         if list(order) != sorted(order):
             text = f"the branches in the order {', '.join(f'branch{i}' for i in order)}"
             changed = Concat(tuple(node.branches[i] for i in order))
-            yield Candidate("branch_order", (path,), text, with_node(model, path, changed), order=order)
+            new = {f"{path}.branch{now}": f"{path}.branch{old}" for now, old in enumerate(order)}
+            yield Candidate("branch_order", (path,), text, with_node(model, path, changed), moved=new)
+
+
+def _layers(case: Case, finding: Finding) -> Iterator[Candidate]:
+    """A layer less, or one more like it."""
+    here = dict.fromkeys(layer for path in (finding.path, *finding.between) for layer in layers(case.model, path))
+    behind = dict.fromkeys(layer for path in finding.between for layer in layers(case.model, path))
+    behind |= dict.fromkeys(layers_before(case.model, finding.path))
+    for cause, text, change, places in (
+        ("missing_layer", "the network does not have it", without_layer, here),
+        ("repeated_layer", "the network has another one after it", with_layer_twice, behind),
+    ):
+        for path in places:
+            with contextlib.suppress(SpecError):  # not every layer can be left out
+                model, new = change(case.model, path)
+                yield Candidate(cause, (path,), text, model, moved=new)
 
 
 def _feature_scales(case: Case, finding: Finding) -> Iterator[Candidate]:
@@ -318,48 +327,10 @@ def _turned(arrays: Mapping[str, Array], name: str, shape: tuple[int, ...]) -> A
     return np.full(shape, name.endswith(("bn.weight", "bn.var")), np.float32)
 
 
-def nodes_of(model: Model) -> dict[str, Node]:
-    """Every node of the spec by path."""
-    found: dict[str, Node] = {}
-
-    def visit(node: Node, path: str) -> None:
-        found[path] = node
-        if isinstance(node, Chain | Concat | Residual):
-            for name, child in children(node):
-                visit(child, f"{path}.{name}")
-
-    for name, node in model.parts.items():
-        visit(node, name)
-    return found
-
-
-def with_node(model: Model, path: str, changed: Node) -> Model:
-    """The model with another node at a path."""
-
-    def put(node: Node, at: str) -> Node:
-        if at == path:
-            return changed
-        if not isinstance(node, Chain | Concat | Residual) or not path.startswith(f"{at}."):
-            return node
-        below = {name: put(child, f"{at}.{name}") for name, child in children(node)}
-        match node:
-            case Chain():
-                return Chain(tuple(below.values()))
-            case Concat():
-                return Concat(tuple(below.values()))
-            case Residual():
-                return replace(node, body=below["body"], shortcut=below.get("shortcut"))
-
-    head = None if model.head is None else put(model.head, "head")
-    assert head is None or isinstance(head, Head)
-    stages = tuple(replace(stage, node=put(stage.node, stage.name)) for stage in model.stages)
-    return replace(model, head=head, stages=stages)
-
-
 def _everywhere(model: Model, candidate: Candidate) -> Candidate | None:
     """The same change at every node that equals the changed one; None where there is no other."""
     nodes = nodes_of(model)
-    if len(candidate.where) != 1 or candidate.where[0] not in nodes or candidate.order or candidate.first:
+    if len(candidate.where) != 1 or candidate.where[0] not in nodes or candidate.moved is not None or candidate.first:
         return None
     (at,) = candidate.where
     changed = nodes_of(candidate.model)[at]

@@ -232,7 +232,7 @@ def _judge(
     within = PASSING if folded else 0.0
     found = align(model, seen, inputs, given, weights_within=within)
     arrays = dict(found.arrays)
-    case = Case(model, seen, inputs, None if given is None else arrays, found, weights_within=within)
+    case = Case(model, seen, inputs, given, found, weights_within=within)
     causes: list[Candidate] = []
     explained: Candidate | None = None
     unexplained = _repairable(found)
@@ -241,9 +241,9 @@ def _judge(
         if candidate is None:
             break
         causes += [*candidate.first, candidate]
-        if unexplained is found.first:
-            explained = causes[0]
         case = case.apply(candidate).aligned()
+        if explained is None and not _among(found.first, case.found.findings):
+            explained = (*candidate.first, candidate)[0]
         unexplained = _repairable(case.found)
     first = found.first
     logits, band = None, None
@@ -308,6 +308,10 @@ def _repairable(found: Alignment) -> Finding | None:
         if finding.kind not in ("weight", "extra"):
             return finding
     return None
+
+
+def _among(finding: Finding | None, findings: Sequence[Finding]) -> bool:
+    return finding is not None and any((one.path, one.kind) == (finding.path, finding.kind) for one in findings)
 
 
 def _named(first: Finding | None, explained: Candidate | None) -> tuple[str | None, str | None]:
