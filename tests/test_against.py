@@ -56,6 +56,18 @@ def counted():
     return Own(counted=True)
 
 
+def twice():
+    net = Own()
+    net.d = nn.Sequential(net.d, Unit(8, 8, 1))
+    return net
+
+
+def once():
+    net = Own()
+    net.b = nn.Identity()
+    return net
+
+
 def lazy():
     raise RuntimeError("no weights here")
 
@@ -99,6 +111,20 @@ def test_a_cause_is_named_and_proved(folder, capsys):
     out = capsys.readouterr().out
     assert "Cause: eps, at batch norm: eps=1e-05 where the spec has 0.001." in out
     assert "Proved: with this change to the spec no difference is left." in out
+
+
+@pytest.mark.parametrize(
+    ("target", "cause", "change"),
+    [
+        ("own:twice", "repeated_layer", "mixed.branch2.1: the network has another one after it"),
+        ("own:once", "missing_layer", "mixed.branch1.0: the network does not have it"),
+    ],
+)
+def test_a_layer_more_or_less(folder, capsys, target, cause, change):
+    assert run(target, "--json", "-") == 1
+    document = json.loads(capsys.readouterr().out)
+    assert (document["cause"], document["change"], document["proved"]) == (cause, change, True)
+    assert document["left"] == []
 
 
 def test_a_checkpoint_s_weights_are_put_into_it(folder, capsys):

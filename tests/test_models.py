@@ -1,5 +1,7 @@
 """The published networks: their figures, from the spec alone, and their variants."""
 
+import pickle
+
 import pytest
 
 import zoo
@@ -102,6 +104,15 @@ def test_figures(name, count, with_aux, macs):
     assert figures["parameters_with_aux"] == with_aux
     assert round(figures["macs"] / 1e9, 3) == macs
     assert sum(stage["macs"] for stage in figures["stages"]) < figures["macs"]
+
+
+def test_a_hash_is_kept_but_not_copied_to_other_processes():
+    model = configure(MODELS["googlenet"], width=0.5)
+    assert hash(model) == hash(configure(MODELS["googlenet"], width=0.5)) != hash(MODELS["googlenet"])
+    again = pickle.loads(pickle.dumps(model))
+    assert again == model
+    assert vars(again).keys() < vars(model).keys()
+    assert hash(again) == hash(model)
 
 
 def test_the_table_is_complete():

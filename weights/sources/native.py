@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from weights.names import Source, Table
 from zoo.catalogue import models
@@ -12,6 +13,7 @@ from zoo.language.model import Model
 from zoo.language.trace import parameters
 
 
+@lru_cache(maxsize=256)
 def identity(model: Model) -> Table:
     """Every part that has tensors, under its own name."""
     parts = dict.fromkeys(name.partition(".")[0] for name in parameters(model))

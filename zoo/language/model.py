@@ -5,7 +5,8 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from zoo.arguments import integer, within
@@ -175,6 +176,18 @@ class Model:
         for wanted in (*(aux.after for aux in self.aux), *self.taps):
             if wanted not in names:
                 raise SpecError(f"{self.name}: no stage {wanted!r}; it has {', '.join(names)}")
+
+    def __hash__(self) -> int:
+        """Computed once: what is derived from a model is looked up by it, and the tree of nodes is large."""
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(tuple(getattr(self, each.name) for each in fields(self)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the hash, which differs from process to process."""
+        return {name: value for name, value in self.__dict__.items() if name != "_hash"}
 
     @property
     def parts(self) -> dict[str, Node]:
