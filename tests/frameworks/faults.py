@@ -33,14 +33,22 @@ from backends import get, load  # noqa: E402
 from zoo.errors import SpecError  # noqa: E402
 from zoo.frameworks import FRAMEWORKS  # noqa: E402
 from zoo.language.interpreter import Interpreter  # noqa: E402
-from zoo.language.model import Model, configure  # noqa: E402
-from zoo.language.nodes import AvgPool, Concat, Conv, Depthwise, MaxPool, Residual  # noqa: E402
+from zoo.language.model import Model, Norm, configure  # noqa: E402
+from zoo.language.nodes import AvgPool, Concat, Conv, Depthwise, MaxPool, Residual, transform  # noqa: E402
 from zoo.language.trace import least_size, trace  # noqa: E402
 from zoo.models import MODELS as MODELS_OF_THE_ZOO  # noqa: E402
 from zoo.parity.edits import layers, moved, nodes_of, with_layer_twice, with_node, without_layer  # noqa: E402
 from zoo.parity.foreign import judge  # noqa: E402
 
-MODELS = ("googlenet", "inception_v3", "inception_v4", "inception_resnet_v2", "xception41", "inception_v3.mindcv")
+MODELS = (
+    "googlenet",
+    "inception_v3",
+    "inception_v4",
+    "inception_resnet_v2",
+    "xception41",
+    "inception_v3.mindcv",
+    "googlenet.mindcv",
+)
 WIDTH = 0.25
 
 
@@ -120,6 +128,15 @@ def faults(model: Model, random: np.random.Generator) -> Iterator[Fault]:
             if paths:
                 path = str(random.choice(paths))
                 yield Fault(cause, path, changed[path][0], moved=changed[path][1], given=given)
+    small = place(Conv, lambda node: (node.kernel, node.stride, node.padding, node.dilation) == (3, 1, "half", 1))
+    yield from fault("kernel", small, kernel=5)
+    if model.norm is None:
+        stages = tuple(replace(stage, node=transform(stage.node, _without_bias)) for stage in model.stages)
+        yield Fault("norm", "", replace(model, stages=stages, norm=Norm(1e-5)))
+
+
+def _without_bias(leaf: Any) -> Any:
+    return replace(leaf, bias=False) if isinstance(leaf, Conv | Depthwise) else leaf
 
 
 def _changed_layers(model: Model, change: Any) -> Iterator[tuple[str, tuple[Model, dict[str, str]]]]:
@@ -138,9 +155,8 @@ def _equals_later(model: Model, path: str, later: str) -> bool:
 def planted(framework: str, model: Model, fault: Fault, seed: int) -> dict[str, Any] | None:
     """The verdict on a network with a fault; None where the fault changes nothing at this input size."""
     arrays = weights.calibrated(model, seed)
-    needed = trace(fault.model).parameters
-    kept = moved(arrays, fault.moved)
-    own = {name: _turned(kept[name], parameter.shape) for name, parameter in needed.items()}
+    kept, drawn = moved(arrays, fault.moved), weights.calibrated(fault.model, seed)
+    own = {name: _fitting(kept.get(name, array), array) for name, array in drawn.items()}
     if fault.tensor:
         own[fault.tensor] = own[fault.tensor].copy()
         own[fault.tensor].flat[0] += 0.5 * np.abs(own[fault.tensor]).max()
@@ -151,9 +167,12 @@ def planted(framework: str, model: Model, fault: Fault, seed: int) -> dict[str, 
     return verdict(framework, model, fault.model, own, arrays if fault.given else None, inputs)
 
 
-def _turned(array: Any, shape: tuple[int, ...]) -> Any:
-    """A weight as it is, or with its kernel transposed."""
-    return array if array.shape == shape else np.ascontiguousarray(array.swapaxes(2, 3))
+def _fitting(array: Any, drawn: Any) -> Any:
+    """A weight as it is, or with its kernel transposed, or else a new one."""
+    if array.shape == drawn.shape:
+        return array
+    turned = array.swapaxes(2, 3) if array.ndim == 4 else array
+    return np.ascontiguousarray(turned) if turned.shape == drawn.shape else drawn
 
 
 def verdict(framework: str, model: Model, other: Model, own: Any, given: Any, inputs: Any) -> dict[str, Any]:

@@ -235,6 +235,7 @@ def _candidates(case: Case, finding: Finding) -> Iterator[Candidate]:
             model = functools.reduce(lambda model, place: with_node(model, *place), places, case.model)
             yield Candidate(cause, tuple(path for path, _ in places), text, model)
     if between:
+        yield from _kernels(case, finding)
         yield from _layers(case, finding)
     single = [(cause, text, path, node) for (cause, text), places in together.items() for path, node in places]
     for one, two in itertools.combinations(single if between else (), 2):
@@ -300,7 +301,8 @@ def _kernels(case: Case, finding: Finding) -> Iterator[Candidate]:
             height, width = shape[2:]
             text = f"a kernel of {height} x {width} where the spec has {wanted[2]} x {wanted[3]}"
             changed = replace(node, kernel=height if height == width else (height, width))
-            yield Candidate("kernel", (finding.path,), text, with_node(case.model, finding.path, changed))
+            new = None if finding.kind == "missing" else {}  # matched to the convolution of another layer
+            yield Candidate("kernel", (finding.path,), text, with_node(case.model, finding.path, changed), moved=new)
 
 
 def _norms(case: Case) -> Iterator[Candidate]:
