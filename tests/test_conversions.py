@@ -28,13 +28,36 @@ PAIRS = [
 ]
 
 
-@pytest.mark.parametrize(("first", "second", "name"), PAIRS)
+def convertible(name, other):
+    """What the published comparisons say, apart from the code under test: the pairs that differ in epsilon alone."""
+    return same_network(MODELS[name], MODELS[other]) or {name, other} in (
+        {"inception_v3", "inception_v3.paddleclas"},
+        {"xception.mindcv", "xception.keras"},
+    )
+
+
+def targets(second, name):
+    """The second source's networks of the same architecture that the weights can become."""
+    return [
+        other
+        for other in SOURCES[second].models
+        if other.partition(".")[0] == name.partition(".")[0] and convertible(name, other)
+    ]
+
+
+DAILY = {(first, second, bool(targets(second, name))): (first, second, name) for first, second, name in PAIRS}.values()
+"""For each two sources, one network that can become the second's and one that cannot; the others are nightly."""
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "name"),
+    [pair if pair in DAILY else pytest.param(*pair, marks=pytest.mark.nightly) for pair in PAIRS],
+)
 def test_from_each_source_to_each_other(tmp_path, first, second, name):
     """The same bits where that is a matter of names, the same logits where it takes arithmetic, or a reason."""
     model = narrow(name)
     start = save(tmp_path, first, model, name="first")
-    targets = [other for other in SOURCES[second].models if other.partition(".")[0] == name.partition(".")[0]]
-    possible = [other for other in targets if convertible(name, other)]
+    possible = targets(second, name)
     out = tmp_path / f"second{SUFFIX[SOURCES[second].framework]}"
     if not possible:
         with pytest.raises(WeightsError, match=f"{second} has no network with the outputs of {name}: {name} cannot"):
@@ -57,14 +80,6 @@ def test_from_each_source_to_each_other(tmp_path, first, second, name):
 def exact(source, name):
     table = SOURCES[source].models[name]
     return not table.scale and not table.without
-
-
-def convertible(name, other):
-    """What the published comparisons say, apart from the code under test: the pairs that differ in epsilon alone."""
-    return same_network(MODELS[name], MODELS[other]) or {name, other} in (
-        {"inception_v3", "inception_v3.paddleclas"},
-        {"xception.mindcv", "xception.keras"},
-    )
 
 
 def shuffled(name, *, figures):
