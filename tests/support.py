@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import weights
 from backends.reference import network as reference
@@ -38,6 +39,8 @@ CONCEPTS = (
 )
 """What the full ones lack: biases, late ReLUs, scaled residuals, SAME pools, pre-activation, other orders, dilation."""
 
+REST = [name if name in CONCEPTS else pytest.param(name, marks=pytest.mark.nightly) for name in OTHERS]
+"""The networks that are tested at a quarter of their width, those that add nothing nightly."""
 
 GRAPHS = (
     "googlenet",

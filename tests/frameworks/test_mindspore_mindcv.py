@@ -44,7 +44,10 @@ def test_equals_mindcvs_network(make, name):
             assert error(output, expected(model, calibrated(model), x)["logits"]) <= 5e-6
 
 
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize(
+    "name",  # `make peers` reads the others' files
+    [name if name == "googlenet.mindcv" else pytest.param(name, marks=pytest.mark.nightly) for name in PEERS],
+)
 def test_mindcvs_tensors_are_read_back_bit_for_bit(name):
     state = {parameter.name: parameter.asnumpy() for parameter in peer(name).get_parameters()}
     again = SOURCES["mindcv"].naming(MODELS[name]).read(state)

@@ -66,13 +66,13 @@ def gradients(random, plan, arrays, scale):
     return {n: (scale * random.standard_normal(arrays[n].shape)).astype(np.float32) for n in plan.groups}
 
 
-SHARED = ("clip", "accumulate", "ema", "scaled")
-"""Variants that a trainer computes alike for all optimizers."""
+OWN = ("decay", "constants")
+"""Variants that an optimizer's rule computes; a trainer computes the others alike for all optimizers."""
 
 CASES = [
     (name, variant)
-    if variant not in SHARED or name in ("momentum", "adamw")
-    else pytest.param(name, variant, marks=pytest.mark.nightly_in("mindspore"))
+    if variant in OWN or name in ("momentum", "adamw")
+    else pytest.param(name, variant, marks=pytest.mark.nightly_in("mindspore", "jax"))
     for name in [*SLOTS, "momentum, nesterov"]
     for variant in VARIANTS
 ]

@@ -71,10 +71,10 @@ def run(net, x):
 
 
 def nightly(name):
-    """Marks a network that is tested nightly only: in JAX, which compiles every file, all but three."""
+    """Marks a network that is tested nightly only: all but three where building or compiling it takes seconds."""
     if name in ("googlenet.mindcv", "inception_v3", "xception41p"):
         return ()
-    return pytest.mark.nightly_in("jax", *(() if name in (*FULL, *CONCEPTS) else ("mindspore", "paddle")))
+    return pytest.mark.nightly_in("jax", "mindspore", *(() if name in (*FULL, *CONCEPTS) else ("paddle",)))
 
 
 NAMES = [pytest.param(name, marks=nightly(name)) for name in MODELS]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from publishers import import_torchvision
-from support import batch, calibrated
+from support import batch
 
 import weights
 import zoo
@@ -28,7 +28,7 @@ def model():
 def folder(model, tmp_path_factory):
     parent = tmp_path_factory.mktemp("packages")
     notes = {"class_names": json.dumps(["ant", "bee", "cow", "dog"])}
-    weights.write(parent / "own.safetensors", calibrated(model), model, notes=notes)
+    weights.write(parent / "own.safetensors", weights.initial(model), model, notes=notes)
     package(parent / "own.safetensors", parent / "own")
     return parent / "own"
 
