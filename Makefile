@@ -1,7 +1,8 @@
 # make parity   run the main job: every model in every framework, judged by the float64 reference
 # make test     the whole suite (test-core, test-torch, test-mindspore, test-paddle, test-jax: one part)
 # make demo     train a small network in one framework (BACKEND=torch), judge the file in all: a table, a picture
-# make peers    our networks against every publisher's own class, also by `pytest --parity`; writes docs/peers.md
+# make peers    our networks against every publisher's own class, also by `pytest --parity`; writes docs/peers.md.
+#               ARGS=--one-each: one network of each publisher, and nothing is written
 # make nightly  the tests that the suite leaves out because they take long
 # make fuzz     the readers of checkpoints on spoilt files, for a quarter of an hour
 # make survival kill runs 20 times in every framework and go on, bit for bit; 2,000 steps in the same memory
@@ -58,7 +59,7 @@ demo: env
 
 peers: env
 	PYTHONPATH=tests/peers $(BIN)/pytest tests/peers --parity -m parity
-	$(BIN)/python tests/peers/matrix.py
+	$(BIN)/python tests/peers/matrix.py $(ARGS)
 	$(BIN)/python docs/cards.py
 
 fuzz: env
