@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import jsonschema
 import numpy as np
@@ -92,7 +93,7 @@ def test_an_array_that_is_0_is_judged_by_the_size_of_the_others(tmp_path):
     assert parts.errors(tmp_path, "wrong", "stem")["gradient/b"] == pytest.approx(2e3)
 
 
-def test_where_a_stage_fails_its_operation_is_found(monkeypatch, capsys):
+def test_where_a_stage_fails_its_operation_is_found(monkeypatch, capsys, tmp_path):
     path = "mixed.branch1.1"
     call = worker.call
 
@@ -102,8 +103,16 @@ def test_where_a_stage_fails_its_operation_is_found(monkeypatch, capsys):
         return call(task, backend, model, *rest)
 
     monkeypatch.setattr(worker, "call", with_dilation)
-    assert main(["parity", str(SMALL), "--gradients", "--backends", "torch"]) == 1
-    assert f"outside: mixed; of their operations: {path}" in capsys.readouterr().out
+    files = ["--html", str(tmp_path / "p.html"), "--junit", str(tmp_path / "p.xml")]
+    assert main(["parity", str(SMALL), "--gradients", "--backends", "torch", *files]) == 1
+    problem = f"outside: mixed; of their operations: {path}"
+    assert problem in capsys.readouterr().out
+    page = (tmp_path / "p.html").read_text()
+    assert "every stage in training: " in page
+    assert f"torch: {problem}" in page
+    (suite,) = ElementTree.parse(tmp_path / "p.xml").getroot()
+    assert (suite.get("name"), suite.get("failures")) == ("small", "1")
+    assert suite[0].find("failure").get("message") == problem
 
 
 def test_steps_agree_in_all_frameworks(tmp_path, capsys):

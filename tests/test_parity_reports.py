@@ -266,6 +266,35 @@ def test_junit(document):
     assert cases["paddle"].find("skipped").get("message") == "paddle is not installed"
 
 
+def test_reports_of_training():
+    """A backend that is right, one that is not, one that is skipped and one that failed."""
+    right = {
+        "version": "1",
+        "errors": {"loss 1": 1e-8, "loss 2": 2e-8, "weights of stem": 1e-6},
+        "outside": [],
+        "ok": True,
+    }
+    wrong = {**right, "errors": {**right["errors"], "loss 2": None}, "outside": ["loss 2"], "ok": False}
+    backends = {
+        **{"torch": right, "jax": wrong},
+        **{"paddle": {"skipped": "paddle is not installed"}, "mindspore": {"error": "died", "ok": False}},
+    }
+    bands = {"loss 1": 1e-7, "loss 2": 1e-7, "weights of stem": 1e-5}
+    model = {"model": "small", "judge": "2", "shape": [4, 3, 32, 32], "loss": [2.3, 2.2], "bands": bands}
+    document = {"ok": False, "steps": 2, "tolerance": None, "width": 1.0, "graph": False}
+    document["models"] = [{**model, "backends": backends}]
+    jsonschema.validate(document, SCHEMA)
+    found = Balanced(page(document))
+    for text in (
+        *("Parity of 2 training steps: not all agree", "loss 2 (20%)", "outside its band", "jax: outside: loss 2"),
+        *("not finite", "paddle: paddle is not installed", "mindspore: died", "against PyTorch 2 in float64"),
+    ):
+        assert text in found.text
+    (suite,) = ElementTree.fromstring(junit(document))
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("4", "2", "1")
+    assert [case.find("failure") is None for case in suite] == [True, False, True, False]
+
+
 def test_the_command_writes_both(tmp_path, capsys):
     words = ["parity", str(SMALL), "--backends", "onnx"]
     assert main([*words, "--html", str(tmp_path / "p.html"), "--junit", str(tmp_path / "p.xml")]) == 0

@@ -1,7 +1,7 @@
 """Our networks against the publishers' own, in the publisher's framework and in the others.
 
-`python tests/peers/matrix.py` runs every row, prints the table and writes docs/peers.md; with --one-each it runs one row
-of each publisher and writes nothing. It exits with 1 when an error or the memory is above its bound.
+`python tests/peers/matrix.py` runs every row, prints the table and writes docs/peers.md; with --one-each it runs one
+row of each publisher and writes nothing. It exits with 1 when an error or the memory is above its bound.
 """
 
 import argparse

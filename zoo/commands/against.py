@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from zoo import console
-from zoo.commands.common import refuse, report, write_text
+from zoo.commands.common import refuse, report, write_reports
 from zoo.errors import SpecError
 
 NOT_TAKEN = (
@@ -62,13 +62,3 @@ def show(document: dict[str, Any]) -> None:
 
     for line in describe(document):
         print(line)
-
-
-def write_reports(options: argparse.Namespace, document: dict[str, Any]) -> None:
-    """Write the page and the JUnit file that were asked for. Raises ZooError when they cannot be written."""
-    from zoo.parity.junit import junit
-    from zoo.parity.page import page
-
-    for file, make in ((options.html, page), (options.junit, junit)):
-        if file is not None:
-            write_text(file, make(document), "the report")

@@ -89,6 +89,16 @@ def report(file: str | None, document: Any, show: Callable[[], None]) -> None:
     write_text(file, text + "\n", "the JSON")
 
 
+def write_reports(options: argparse.Namespace, document: dict[str, Any]) -> None:
+    """Write the page and the JUnit file that were asked for. Raises ZooError when they cannot be written."""
+    from zoo.parity.junit import junit
+    from zoo.parity.page import page
+
+    for file, make in ((options.html, page), (options.junit, junit)):
+        if file is not None:
+            write_text(file, make(document), "the report")
+
+
 def write_text(file: str, text: str, what: str) -> None:
     """Write a file, whole or not at all. Raises ZooError, which says `what` cannot be written, if that fails."""
     try:

@@ -9,8 +9,7 @@ from typing import Any
 
 from zoo import console
 from zoo.commands import against, preprocessing, training_parity
-from zoo.commands.against import write_reports
-from zoo.commands.common import Commands, add_command, expanded, names, report
+from zoo.commands.common import Commands, add_command, expanded, names, report, write_reports
 
 Cells = list[str]
 

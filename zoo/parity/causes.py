@@ -301,7 +301,9 @@ def _kernels(case: Case, finding: Finding) -> Iterator[Candidate]:
             height, width = shape[2:]
             text = f"a kernel of {height} x {width} where the spec has {wanted[2]} x {wanted[3]}"
             changed = replace(node, kernel=height if height == width else (height, width))
-            new = None if finding.kind == "missing" else {}  # matched to the convolution of another layer
+            new: dict[str, str] | None = (
+                None if finding.kind == "missing" else {}
+            )  # matched to the convolution of another layer
             yield Candidate("kernel", (finding.path,), text, with_node(case.model, finding.path, changed), moved=new)
 
 

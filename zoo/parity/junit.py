@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree
 
 from zoo.parity.describe import describe
+from zoo.parity.training_report import Row, is_training, rows
 
 
 def junit(document: Mapping[str, Any]) -> str:
-    """The XML of a document of `zoo parity`, with or without `--against`: a suite a model, a case a network."""
+    """The XML of any document of `zoo parity`: a suite a model, a case a network, or a backend in training."""
     root = ElementTree.Element("testsuites", name="zoo parity")
     if "against" in document:
         failure = None if document["ok"] else "\n".join(describe(dict(document)))
         _suite(root, document["model"], {document["against"]: (failure, None, 0.0)})
+    elif is_training(document):
+        for model, of_model in itertools.groupby(rows(document), lambda row: row.model):
+            _suite(root, model, {row.backend: _training_case(row) for row in of_model})
     else:
         for result in document["models"]:
             cases: dict[str, Case] = {name: _case(entry, result) for name, entry in result["backends"].items()}
@@ -27,6 +32,11 @@ def junit(document: Mapping[str, Any]) -> str:
 
 Case = tuple[str | None, str | None, float]
 """Why it failed, why it was skipped, and its seconds."""
+
+
+def _training_case(row: Row) -> Case:
+    text = "\n".join(row.problems)
+    return text if row.bad else None, text if row.verdict == "skipped" else None, 0.0
 
 
 def _case(entry: Mapping[str, Any], result: Mapping[str, Any]) -> Case:

@@ -7,6 +7,7 @@ operation coloured by its error (`zoo.parity.marks`).
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from zoo import drawing, html
 from zoo.language.document import from_json
 from zoo.parity import marks
 from zoo.parity.describe import place
+from zoo.parity.training_report import columns, explanation, is_training, rows
 
 COLORS = ("#3b82f6", "#e0702e", "#2da44e", "#a371f7", "#8b949e")
 DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 4")
@@ -35,11 +37,16 @@ svg { width: 100%; min-width: 640px; height: auto; } svg text { fill: currentCol
 
 
 def page(document: Mapping[str, Any]) -> str:
-    """The HTML of a document of `zoo parity`, or of `zoo parity --against`."""
-    against = "against" in document
-    title = f"{document['against']} and {document['model']}" if against else "Parity"
-    body = "".join(_against(document) if against else _parity(document))
-    return html.page(title, body, STYLE + drawing.STYLE + marks.STYLE)
+    """The HTML of any document of `zoo parity`."""
+    if "against" in document:
+        return _page(f"{document['against']} and {document['model']}", _against(document))
+    if is_training(document):
+        return _page("Parity in training", _training(document))
+    return _page("Parity", _parity(document))
+
+
+def _page(title: str, body: Iterator[str]) -> str:
+    return html.page(title, "".join(body), STYLE + drawing.STYLE + marks.STYLE)
 
 
 def _verdict(ok: bool, good: str, bad: str) -> str:
@@ -176,6 +183,33 @@ def _network(result: Mapping[str, Any], alone: bool) -> Iterator[str]:
         )
         yield drawing.draw(model, found, result["input"]["shape"][2])
         yield "</details>\n"
+
+
+def _training(document: Mapping[str, Any]) -> Iterator[str]:
+    what = f"{document['steps']} training steps" if "steps" in document else "every stage in training"
+    yield f"<h1>Parity of {what}: {_verdict(document['ok'], 'all agree', 'not all agree')}</h1>\n"
+    for line in explanation(document):
+        yield f"<p>{escape(line)}</p>\n"
+    titles = columns(document)
+    head = ("backend", "verdict", *(f">{title}" for title in titles), "nearest to its band")
+    for model, of_model in itertools.groupby(rows(document), lambda row: row.model):
+        yield f"<h2>{escape(model)}</h2>\n"
+        found = list(of_model)
+        yield from html.table(
+            head,
+            [
+                (
+                    escape(f"{row.backend} {row.version}".strip()),
+                    row.verdict if row.verdict == "skipped" else _verdict(not row.bad, "within", row.verdict),
+                    *(row.figures or [""] * len(titles)),
+                    escape(row.nearest),
+                )
+                for row in found
+            ],
+        )
+        for row in found:
+            for problem in row.problems:
+                yield f"<p>{escape(f'{row.backend}: {problem}')}</p>\n"
 
 
 def _against(document: Mapping[str, Any]) -> Iterator[str]:
