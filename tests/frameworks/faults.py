@@ -37,7 +37,7 @@ from zoo.language.model import Model, Norm, configure  # noqa: E402
 from zoo.language.nodes import AvgPool, Concat, Conv, Depthwise, MaxPool, Residual, transform  # noqa: E402
 from zoo.language.trace import least_size, trace  # noqa: E402
 from zoo.models import MODELS as MODELS_OF_THE_ZOO  # noqa: E402
-from zoo.parity.edits import layers, moved, nodes_of, with_layer_twice, with_node, without_layer  # noqa: E402
+from zoo.parity.edits import layers, layers_before, moved, nodes_of, with_layer_twice, with_node, without_layer  # noqa: E402
 from zoo.parity.foreign import judge  # noqa: E402
 
 MODELS = (
@@ -205,6 +205,8 @@ def scored(
                 continue
             first = found["first"] or {"path": "", "between": []}
             near = [first["path"], *first["between"]]
+            if fault.cause == "repeated_layer":  # the layer after the two is the first that sees the change
+                near += layers_before(model, first["path"])
             placed = not fault.path or any(path == fault.path or path.startswith(f"{fault.path}.") for path in near)
             score = {
                 "detected": not found["ok"],

@@ -159,7 +159,8 @@ def prove(case: Case, finding: Finding) -> Candidate | None:
                 progress = _progress(wider.model, case.apply(wider, products).found.findings)
                 if progress > reached:
                     best, reached = wider, progress
-        if best is not None and (reached[0] == np.inf or finding.kind in ("conv", "linear", "norm")):
+        certain = finding.kind in ("conv", "linear", "norm") and candidate.moved is None
+        if best is not None and (reached[0] == np.inf or certain):
             break
     return best
 
