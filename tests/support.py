@@ -18,12 +18,12 @@ from backends.reference import network as reference
 from weights.sources import all_sources
 from zoo.language.model import Model, configure
 from zoo.models import MODELS
-from zoo.parity import reference_logits
+from zoo.parity import stored_reference
 
 SMALL = Path(__file__).with_name("small.json")
 """A network of a second's work, with everything that a run keeps: norm, dropout, an auxiliary head. Its name: small."""
 
-FULL = reference_logits.NAMES
+FULL = stored_reference.NAMES
 """Tested at their published width; the others at a quarter of it, and at full width against their publishers."""
 
 OTHERS = tuple(name for name in MODELS if name not in FULL)

@@ -21,7 +21,7 @@ def loaded_by(code):
 
 def test_the_core_imports_no_framework():
     modules = (
-        "zoo.commands, zoo.parity, zoo.parity.reference_logits, weights, backends.worker, backends.reference.network"
+        "zoo.commands, zoo.parity, zoo.parity.stored_reference, weights, backends.worker, backends.reference.network"
     )
     code = f"import zoo, {modules}"
     assert not loaded_by(code) & NAMES

@@ -18,7 +18,7 @@ from zoo.errors import BackendError, InputError, SpecError, UnavailableError, We
 from zoo.frameworks import FRAMEWORKS
 from zoo.language.model import configure
 from zoo.models import MODELS
-from zoo.parity import logits, reference_logits
+from zoo.parity import logits, stored_reference
 from zoo.parity.logits import (
     Settings,
     compare,
@@ -226,8 +226,8 @@ def test_the_stored_logits_are_not_for_a_variant():
     other = replace(model, norm=replace(model.norm, eps=0.1))
     inputs = np.stack([preprocess(model, photograph) for photograph in sample_photographs()])
     arrays = weights.restrict(calibrated(MODELS["inception_v3"]), model, MODELS["inception_v3"])
-    with pytest.raises(InputError, match="the stored logits are for the published network"):
-        reference_logits.lookup(other, inputs, arrays)
+    with pytest.raises(InputError, match="the stored reference is for the published network"):
+        stored_reference.lookup(other, inputs, arrays)
 
 
 def test_a_machine_without_gpu_skips(capfd):
@@ -322,29 +322,65 @@ def test_workers_run_side_by_side_as_far_as_memory_allows(monkeypatch):
     "name",
     [
         name if name in ("googlenet", "inception_v3") else pytest.param(name, marks=pytest.mark.nightly)
-        for name in reference_logits.NAMES
+        for name in stored_reference.NAMES
     ],
 )
-def test_the_stored_logits_are_what_the_reference_computes(name):
-    model = configure(MODELS[name], aux=False)
+def test_the_stored_reference_is_what_the_reference_computes(name):
+    model = MODELS[name]
     inputs = np.stack([preprocess(model, photograph) for photograph in sample_photographs()])
-    arrays = weights.restrict(calibrated(MODELS[name]), model, MODELS[name])
-    again = reference_logits.compute(model, arrays)
-    computed = again[f"{name}.logits"]
-    stored, band = reference_logits.lookup(model, inputs, arrays)
-    assert relative_error(stored, computed) < 1e-6
-    assert band == pytest.approx(float(again[f"{name}.band"]), rel=0.5)
-    assert computed.shape == (2, 1000)
-    with pytest.raises(InputError, match="the stored logits are for the two sample photographs"):
-        reference_logits.lookup(model, inputs[::-1], arrays)
-    with pytest.raises(InputError, match="the stored logits are for seed 0's weights"):
-        reference_logits.lookup(model, inputs, weights.initial(model))
+    arrays = calibrated(model)
+    again = stored_reference.compute(model, arrays)
+    stored = stored_reference.lookup(model, inputs, arrays)
+    assert stored.logits["logits"].shape == (2, 1000)
+    assert stored.logits.keys() == {"logits", *(aux.name for aux in model.aux)}
+    for head, values in stored.logits.items():
+        assert relative_error(values, again[f"{name}/{head}"]) < 1e-6
+    for one, other in zip(stored.fingerprints.values(), again[f"{name}/fingerprints"], strict=True):
+        assert np.linalg.norm(one - other) < 1e-6 * one[-1]
+    assert [*stored.bands.values()] == pytest.approx(again[f"{name}/bands"].tolist(), rel=0.5)
+    with pytest.raises(InputError, match="the stored reference is for the two sample photographs"):
+        stored_reference.lookup(model, inputs[::-1], arrays)
+    with pytest.raises(InputError, match="the stored reference is for seed 0's weights"):
+        stored_reference.lookup(model, inputs, weights.initial(model))
 
 
-def test_judging_by_the_stored_reference():
-    report = compare(["googlenet"], Settings(backends=("torch",), stored_reference=True))
+def test_judging_by_the_stored_reference(monkeypatch):
+    settings = Settings(backends=("torch",), stored_reference=True, layers=True)
+    report = compare(["googlenet"], settings)
     assert report["ok"]
-    assert report["models"][0]["reference"]["stored"] is True
+    (result,) = report["models"]
+    assert result["reference"]["stored"] is True
+    layers = result["backends"]["torch"]["layers"]
+    assert list(layers) == [
+        *(stage.name for stage in MODELS["googlenet"].stages),
+        "logits",
+        *(aux.name for aux in MODELS["googlenet"].aux),
+    ]
+    assert all(0 < error <= result["bands"][name] < 1e-4 for name, error in layers.items())
+    run = worker.run
+
+    def spoilt(*arguments, **options):
+        result = run(*arguments, **options)
+        return replace(result, outputs={**result.outputs, "mixed_4b": result.outputs["mixed_4b"] * np.float32(1.0001)})
+
+    monkeypatch.setattr(worker, "run", spoilt)
+    report = compare(["googlenet"], settings)
+    assert not report["ok"]
+    assert report["models"][0]["backends"]["torch"]["layers"]["mixed_4b"] == pytest.approx(1e-4, rel=0.5)
+
+
+def test_fingerprints_estimate_the_norm_of_a_difference():
+    random = np.random.default_rng(0)
+    reference = random.standard_normal((2, 24, 35, 35))
+    ratios = []
+    for _ in range(50):
+        off = 1e-5 * random.standard_normal(reference.shape) * random.uniform(0, 1, (1, 24, 1, 1))
+        exact = np.linalg.norm(off) / np.linalg.norm(reference)
+        ratios.append(stored_reference.distance(reference + off, stored_reference.fingerprint(reference)) / exact)
+    assert 0.6 < min(ratios) < max(ratios) < 1.4
+    assert np.mean(ratios) == pytest.approx(1, abs=0.05)
+    assert stored_reference.distance(reference[:, ::-1], stored_reference.fingerprint(reference)) > 1
+    assert stored_reference.distance(reference * np.inf, stored_reference.fingerprint(reference)) == np.inf
 
 
 @pytest.mark.parametrize(
@@ -352,7 +388,6 @@ def test_judging_by_the_stored_reference():
     [
         (lambda: compare(["googlnet"], TORCH), SpecError, "unknown model 'googlnet': did you mean googlenet"),
         (lambda: Settings(backends=("torch", "tf")), BackendError, "unknown backend 'tf'"),
-        (lambda: Settings(layers=True, stored_reference=True), InputError, "the stored reference has logits only"),
         (lambda: Settings(backends=()), BackendError, "no backend"),
         (lambda: Settings(mode="graph"), SpecError, "mode: expected 'module' or 'deploy', not 'graph'"),
         (lambda: Settings(dtype="bf16"), SpecError, "dtype bf16 is for engines: add mode='deploy'"),

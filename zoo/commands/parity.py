@@ -68,7 +68,9 @@ def add(commands: Commands) -> None:
     parity.add_argument("--repro", type=Path, metavar="FOLDER",
                         help="with --against: write the first operation that differs, its arrays and a script for each "
                         "framework")  # fmt: skip
-    parity.add_argument("--stored-reference", action="store_true", help="compare with the logits kept in the package")
+    parity.add_argument(
+        "--stored-reference", action="store_true", help="compare with what the package keeps of the reference"
+    )
     parity.add_argument("--html", type=Path, metavar="FILE", help="write a page that opens from disk")
     parity.add_argument("--junit", type=Path, metavar="FILE", help="write the verdicts as JUnit XML")
     parity.add_argument("--timeout", type=float, default=600, metavar="S", help="seconds for one worker (default: 600)")

@@ -31,9 +31,10 @@ from zoo.language.document import to_json
 from zoo.language.model import Model, configure
 from zoo.language.rewrites import for_inference
 from zoo.language.trace import InputCheck, trace
-from zoo.parity import reference_logits
+from zoo.parity import stored_reference
 from zoo.parity.alignment import align
 from zoo.parity.bands import Precision, bands
+from zoo.parity.bands import error as max_error
 from zoo.parity.outcomes import all_ok, check_tolerance, outcome
 
 SAMPLES = "scikit-learn's samples"
@@ -54,7 +55,8 @@ class Settings:
     tolerance         the largest relative error; None: the band that rounding explains (`zoo.parity.bands`)
     layers            judge every stage and auxiliary head too, and every operation by itself
     repeat            how often each backend runs; from 2 on, runs must agree, and so must images one by one
-    stored_reference  take the reference's logits from the package instead of computing them
+    stored_reference  take the reference's logits, and fingerprints of its stages, from the package instead of computing
+                      them
     timeout           seconds for one worker
     """
 
@@ -80,8 +82,6 @@ class Settings:
         if not within(self.timeout, 1e-3, 1e9):
             raise InputError(f"the timeout must be a number of seconds above 0, not {self.timeout!r}")
         check_tolerance(self.tolerance)
-        if self.layers and self.stored_reference:
-            raise InputError("the stored reference has logits only: judge layers against a computed one")
         if self.mode not in ("module", "deploy"):
             raise SpecError(f"mode: expected 'module' or 'deploy', not {self.mode!r}")
         if self.dtype not in DTYPES or self.dtype == "int8":
@@ -206,9 +206,11 @@ def _judge_all(
         judge = None if settings.stored_reference else workers.submit(run, "reference")
         running = {backend: workers.submit(run, backend) for backend in settings.backends}
         limits: dict[str, float]
+        measure: Callable[[str, Array], float]
         if judge is None:
-            logits, band = reference_logits.lookup(model, inputs, arrays)
-            expected, limits = {"logits": logits}, {"logits": band}
+            stored = stored_reference.lookup(model, inputs, arrays)
+            logits, measure = stored.logits["logits"], stored.error
+            limits = {name: stored.bands[name] for name in _outputs(model, settings)}
             reference: dict[str, Any] = {"stored": True}
         else:
             try:
@@ -218,6 +220,11 @@ def _judge_all(
                     future.cancel()
                 return {"reference": {"error": str(error), "ok": False}, "backends": {}}
             expected = result.outputs
+            logits = expected["logits"]
+
+            def measure(name: str, values: Array) -> float:
+                return max_error(values, expected[name])
+
             reference = {"version": result.version, "seconds": result.seconds, "memory": result.memory}
             progress(model.name, "bands")
             limits = _bands(model, arrays, inputs, expected, settings)
@@ -226,13 +233,13 @@ def _judge_all(
 
         def entry(backend: str) -> dict[str, Any]:
             result = running[backend].result()
-            judged = _judge(result, expected, limits, settings)
+            judged = _judge(result, logits, measure, limits, settings)
             if result.seen is None:
                 return judged
             return judged | _operations(model, result.seen, inputs, arrays, judged["ok"])
 
         entries = {backend: outcome(entry, backend) for backend in running}
-    reference["margin"] = float(margins(expected["logits"]).min())
+    reference["margin"] = float(margins(logits).min())
     return {"reference": reference, "bands": limits, "backends": entries}
 
 
@@ -271,9 +278,19 @@ def _outputs(model: Model, settings: Settings) -> list[str]:
 
 
 def _judge(
-    result: worker.Result, expected: Mapping[str, Array], limits: Mapping[str, float], settings: Settings
+    result: worker.Result,
+    reference: Array,
+    measure: Callable[[str, Array], float],
+    limits: Mapping[str, float],
+    settings: Settings,
 ) -> dict[str, Any]:
-    logits, reference = result.outputs["logits"], expected["logits"]
+    """A backend's entry.
+
+    reference  logits
+    measure    the error of an output, by name
+    limits     the band of each output
+    """
+    logits = result.outputs["logits"]
     error = relative_error(logits, reference)
     entry: dict[str, Any] = {
         "version": result.version,
@@ -289,7 +306,8 @@ def _judge(
         entry |= result.steady
         entry["ok"] &= all(value <= limits["logits"] for value in result.steady.values())
     if settings.layers:
-        layers = {name: relative_error(result.outputs[name], expected[name]) for name in limits}
+        errors = {name: measure(name, result.outputs[name]) for name in limits}
+        layers = {name: found if np.isfinite(found) else None for name, found in errors.items()}
         entry["layers"] = layers
         entry["ok"] &= all(e is not None and e <= limits[name] for name, e in layers.items())
     return entry
