@@ -302,10 +302,10 @@ def _kernels(case: Case, finding: Finding) -> Iterator[Candidate]:
             height, width = shape[2:]
             text = f"a kernel of {height} x {width} where the spec has {wanted[2]} x {wanted[3]}"
             changed = replace(node, kernel=height if height == width else (height, width))
-            new: dict[str, str] | None = (
-                None if finding.kind == "missing" else {}
-            )  # matched to the convolution of another layer
-            yield Candidate("kernel", (finding.path,), text, with_node(case.model, finding.path, changed), moved=new)
+            model = with_node(case.model, finding.path, changed)
+            # If it is not missing, the convolution of another layer was taken for it: all are matched anew.
+            new: dict[str, str] | None = None if finding.kind == "missing" else {}
+            yield Candidate("kernel", (finding.path,), text, model, moved=new)
 
 
 def _norms(case: Case) -> Iterator[Candidate]:
