@@ -15,6 +15,8 @@ import zoo
 from backends import parts, worker
 from zoo.commands import main
 from zoo.frameworks import FRAMEWORKS
+from zoo.language.model import configure
+from zoo.models import MODELS
 from zoo.parity import steps
 from zoo.parity.edits import nodes_of, with_node
 from zoo.parity.gradients import compare
@@ -48,6 +50,14 @@ def test_every_stage_and_head_trains_alike_in_all_frameworks(tmp_path, capfd, mo
             assert entry["loss_error"] <= entry["loss_band"] < 1e-3
             assert entry["outside"] == []
     assert models[-1] in capfd.readouterr().out
+
+
+def test_a_network_without_batch_norm_and_biases():
+    """Nothing in it can be shifted so that no input of a ReLU is near 0."""
+    report = compare([configure(MODELS["googlenet.mindcv"], aux=False)], ["torch"], width=0.25, size=64)
+    (entry,) = report["models"][0]["backends"].values()
+    assert entry["ok"]
+    assert entry["worst"].keys() == KINDS - {"statistic"}
 
 
 def test_an_error_of_any_kind_is_found_and_placed(monkeypatch):

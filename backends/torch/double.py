@@ -107,9 +107,13 @@ def _shift_last_bias(last: nn.Module) -> Hook:
 
 
 def _shift(layer: nn.Module, values: Tensor, scale: float) -> Tensor:
-    """Shift the layer's bias, which is added to `values` [N, C, H, W] times `scale`; returns their shift, [C]."""
+    """Shift the layer's bias, which is added to `values` [N, C, H, W] times `scale`; returns their shift, [C].
+
+    A layer without a bias, as mindcv's GoogLeNet has them, stays as it is.
+    """
     bias = layer.bias
-    assert isinstance(bias, Tensor)
+    if not isinstance(bias, Tensor):
+        return values.new_zeros(values.shape[1])
     old = bias.double().clone()
     shifts = torch.zeros_like(old)
     for channel in range(len(old)):
