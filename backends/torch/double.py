@@ -7,7 +7,8 @@ respect to its output. This module makes those inputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from backends.torch import network as backend
-from backends.torch.network import ConvNormAct, Network, PreActivation, Sum
+from backends.torch.network import Branches, ConvNormAct, Network, PreActivation, Sum
 from zoo.language.model import Model
 
 Array = NDArray[Any]
@@ -67,19 +68,44 @@ def clear_of_kinks(model: Model, arrays: Mapping[str, Array], part_inputs: Mappi
     """
     net = double(model, arrays)
     net.train()
+    for layer in _before_relus(net):
+        layer.register_forward_hook(_shift_bias(layer))
     for module in net.modules():
-        if isinstance(module, PreActivation) or (isinstance(module, ConvNormAct) and isinstance(module.act, nn.ReLU)):
-            layer: nn.Module = module.bn
-            if isinstance(module, ConvNormAct) and not isinstance(module.bn, nn.BatchNorm2d):
-                layer = module.conv
-            layer.register_forward_hook(_shift_bias(layer))
-        elif isinstance(module, Sum) and isinstance(module.act, nn.ReLU):
+        if isinstance(module, Sum) and isinstance(module.act, nn.ReLU):
             last = [layer for layer in module.body.modules() if isinstance(layer, nn.Conv2d | nn.BatchNorm2d)][-1]
             module.register_forward_hook(_shift_last_bias(last))
     for part, x in part_inputs.items():
         net.get_submodule(part)(tensor(x))
     shifted = backend.dump(net)
     return {n: a if n.endswith((".bn.mean", ".bn.var")) else shifted[n].astype(np.float32) for n, a in arrays.items()}
+
+
+def _before_relus(net: Network) -> Iterator[nn.Module]:
+    """The layers whose output is the input of a ReLU: convolutions, or their batch norms."""
+    for module in net.modules():
+        if isinstance(module, PreActivation):
+            yield module.bn
+        elif isinstance(module, ConvNormAct) and isinstance(module.act, nn.ReLU):
+            yield _last_layer(module)
+        elif isinstance(module, nn.Sequential):
+            for before, after in itertools.pairwise(module):
+                if isinstance(after, nn.ReLU):
+                    yield from _ends(before)
+
+
+def _ends(module: nn.Module) -> Iterator[nn.Module]:
+    """The layers whose outputs are a module's output, or its channels."""
+    if isinstance(module, ConvNormAct) and not isinstance(module.act, nn.ReLU):
+        yield _last_layer(module)
+    elif isinstance(module, nn.Sequential):
+        yield from _ends(module[-1])
+    elif isinstance(module, Branches):
+        for branch in module.children():
+            yield from _ends(branch)
+
+
+def _last_layer(module: ConvNormAct) -> nn.Module:
+    return module.bn if isinstance(module.bn, nn.BatchNorm2d) else module.conv
 
 
 def _shift_bias(layer: nn.Module) -> Hook:

@@ -9,6 +9,7 @@ from torch import nn
 import weights
 import zoo
 from backends.predict import tape
+from backends.torch import double
 from backends.torch import network as backend
 from zoo.errors import SpecError
 from zoo.language.geometry import receptive_fields
@@ -147,3 +148,34 @@ def test_a_stage_cannot_have_an_attributes_name(name):
     model = MODELS["googlenet"]
     with pytest.raises(SpecError, match=f"a stage cannot be called '{name}'"):
         backend.build(Model("one", stages(**{name: Conv(4)}), model.head, model.preprocess, size=16))
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_resnet_v2", "xception.mindcv", "xception41", "xception41p"])
+def test_inputs_of_relus_are_moved_away_from_0(name):
+    """In training, wherever a ReLU stands: behind a batch norm, a convolution or a sum."""
+    model = configure(MODELS[name], width=0.25, aux=False)
+    arrays = weights.initial(model)
+    net = double.double(model, arrays)
+    x = double.tensor(batch(model, 96, count=2))
+    recorded = double.inputs(net, list(model.parts), lambda: net(x))
+    inputs = {part: given for part, (given, _) in recorded.items()}
+    shifted = double.clear_of_kinks(model, arrays, inputs)
+    assert smallest(model, arrays, inputs) < 3e-5
+    assert smallest(model, shifted, inputs) > 10 * smallest(model, arrays, inputs)
+
+
+def smallest(model, arrays, inputs):
+    """The smallest magnitude that any ReLU gets in training, but for what is 0 or an input of a stage."""
+    net, found = double.double(model, arrays).train(), []
+    for module in net.modules():
+        if isinstance(module, torch.nn.ReLU):
+            module.register_forward_pre_hook(lambda _, given: found.append(given[0].detach().abs()))
+    for part, x in inputs.items():
+        before = len(found)
+        net.get_submodule(part)(double.tensor(x))
+        found[before:] = [values for values in found[before:] if not same(values, x)]
+    return min(float(values[values > 0].min()) for values in found)
+
+
+def same(values, x):
+    return values.shape == x.shape and np.allclose(values.numpy(), np.abs(x))
