@@ -39,8 +39,11 @@ CONCEPTS = (
 )
 """What the full ones lack: biases, late ReLUs, scaled residuals, SAME pools, pre-activation, other orders, dilation."""
 
-REST = [name if name in CONCEPTS else pytest.param(name, marks=pytest.mark.nightly) for name in OTHERS]
-"""The networks that are tested at a quarter of their width, those that add nothing nightly."""
+
+def others(mark: pytest.MarkDecorator = pytest.mark.nightly) -> list[object]:
+    """The networks that are tested at a quarter of their width, with a mark on those that add nothing."""
+    return [name if name in CONCEPTS else pytest.param(name, marks=mark) for name in OTHERS]
+
 
 GRAPHS = (
     "googlenet",

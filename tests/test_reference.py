@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from support import FULL, REST, calibrated, narrow
+from support import FULL, calibrated, narrow, others
 
 import zoo
 from backends.reference import network as reference
@@ -204,7 +204,7 @@ def test_chain_and_concat():
     np.testing.assert_array_equal(y[:, 4:], net.run(Conv(5, 3), "node.1.branch1", first))
 
 
-@pytest.mark.parametrize("name", [*FULL, *REST])
+@pytest.mark.parametrize("name", [*FULL, *others()])
 def test_calibrated_weights_keep_activations_alive(name):
     """Units fire, magnitudes stay near 1, and two unlike images get unlike logits, through all the depth."""
     model = narrow(name)

@@ -14,7 +14,7 @@ import onnx
 import onnxruntime
 import pytest
 from PIL import Image
-from support import FULL, REST, SMALL, batch, calibrated, error, expected, narrow
+from support import FULL, SMALL, batch, calibrated, error, expected, narrow, others
 
 import weights
 import zoo
@@ -40,7 +40,7 @@ def run(proto, x):
     return dict(zip((output.name for output in session.get_outputs()), session.run(None, {"images": x}), strict=True))
 
 
-@pytest.mark.parametrize("name", [*FULL, *REST])
+@pytest.mark.parametrize("name", [*FULL, *others()])
 def test_every_network_s_graph_is_valid_and_equals_the_reference(name):
     """As it is, at its native size with all stages and heads; rewritten, for images of any size and number."""
     model = narrow(name)

@@ -7,7 +7,7 @@ from backends import get
 
 @pytest.fixture(scope="session")
 def framework(request):
-    """Its name: torch, mindspore or paddle."""
+    """Its name: torch, mindspore, paddle or jax."""
     return request.config.getoption("--framework")
 
 

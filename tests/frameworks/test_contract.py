@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from support import CONCEPTS, FULL, OTHERS, batch, calibrated, error, expected, narrow
+from support import CONCEPTS, FULL, batch, calibrated, error, expected, narrow, others
 
 import weights
 import zoo
@@ -53,11 +53,7 @@ def test_equals_the_reference(backend, make, name, shape):
         assert error(tape[stage], value) <= (LOGITS if stage == "logits" else FEATURES), stage
 
 
-REST = [
-    name if name in CONCEPTS else pytest.param(name, marks=pytest.mark.nightly_in("mindspore", "paddle", "jax"))
-    for name in OTHERS
-]
-"""The networks that are tested at a quarter of their width, those that add nothing nightly."""
+REST = others(pytest.mark.nightly_in("mindspore", "paddle", "jax"))
 
 
 @pytest.mark.parametrize("name", REST)

@@ -168,7 +168,7 @@ def smallest(model, arrays, inputs):
     """The smallest magnitude that any ReLU gets in training, but for what is 0 or an input of a stage."""
     net, found = double.double(model, arrays).train(), []
     for module in net.modules():
-        if isinstance(module, torch.nn.ReLU):
+        if isinstance(module, nn.ReLU):
             module.register_forward_pre_hook(lambda _, given: found.append(given[0].detach().abs()))
     for part, x in inputs.items():
         before = len(found)

@@ -27,7 +27,8 @@ from zoo.parity.bands import RUNS, Rounded, band, error
 
 NAMES = ("googlenet", "googlenet.mindcv", "inception_v3", "inception_v3.mindcv", "inception_v4")
 FILE = Path(__file__).with_name("stored_reference.safetensors")
-BUCKETS = 64
+BUCKET_BITS = 6
+BUCKETS = 1 << BUCKET_BITS
 Array = NDArray[Any]
 
 
@@ -41,7 +42,7 @@ def fingerprint(values: Array) -> Array:
     flat = np.ascontiguousarray(values, np.float64).ravel()
     hashed = _hash(len(flat))
     signed = np.where(hashed & np.uint64(1), flat, -flat)
-    sums = np.bincount((hashed >> np.uint64(58)).astype(np.int64), signed, BUCKETS)
+    sums = np.bincount((hashed >> np.uint64(64 - BUCKET_BITS)).astype(np.int64), signed, BUCKETS)
     return np.append(sums, np.linalg.norm(flat))
 
 
