@@ -22,7 +22,15 @@ from zoo.errors import BackendError
 
 Array = NDArray[np.float32]
 
-FILES = {".pt": "torch", ".pth": "torch", ".onnx": "onnx", ".json": "paddle", ".mindir": "mindspore", ".jax": "jax"}
+FILES = {
+    ".pt": "torch",
+    ".pth": "torch",
+    ".pt2": "torch",
+    ".onnx": "onnx",
+    ".json": "paddle",
+    ".mindir": "mindspore",
+    ".jax": "jax",
+}
 """Suffixes of files that hold a network with its graph, and the backend that runs them."""
 
 

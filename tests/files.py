@@ -1,5 +1,6 @@
 """Small files of every format, for tests of reading and writing."""
 
+import json
 import zipfile
 
 import numpy as np
@@ -31,7 +32,10 @@ def arrays():
 
 
 def write(path, format_):
-    """A good file; of Keras's archive only what holds the weights, as only Keras writes the rest."""
+    """A good file; of Keras's archive only what holds the weights, of an exported program all but the graph."""
+    if format_ == "torch-export":
+        write_zip(path, exported())
+        return
     if format_ != "keras-zip":
         FORMATS[format_].write(path, arrays(), {})
         return
@@ -41,6 +45,36 @@ def write(path, format_):
         archive.writestr("metadata.json", "{}")
         archive.write(inner, "model.weights.h5")
     inner.unlink()
+
+
+def write_zip(path, members, compress=zipfile.ZIP_STORED):
+    """An archive of members, compressed or not."""
+    with zipfile.ZipFile(path, "w", compress) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+
+
+def exported(nodes=(), **changes):
+    """The members of a .pt2 as torch.export.save writes them; `changes` are of the first tensor's description."""
+    found, described = {}, {}
+    for number, (name, array) in enumerate(arrays().items()):
+        sizes, strides = array.shape, [stride // 4 for stride in array.strides]
+        meta = {"dtype": 7, "storage_offset": {"as_int": 0}}
+        meta |= {key: [{"as_int": n} for n in value] for key, value in (("sizes", sizes), ("strides", strides))}
+        described[name] = {"path_name": f"weight_{number}", "use_pickle": False, "tensor_meta": meta}
+        found[f"f/data/weights/weight_{number}"] = array.tobytes()
+    next(iter(described.values())).update(changes)
+    image, logits = {"as_tensor": {"name": "x"}}, {"as_tensor": {"name": "y"}}
+    signature = {"input_specs": [{"user_input": {"arg": image}}], "output_specs": [{"user_output": {"arg": logits}}]}
+    program = {"schema_version": {"major": 8, "minor": 20}}
+    program["graph_module"] = {"graph": {"nodes": list(nodes)}, "signature": signature}
+    documents = {
+        "data/weights/model_weights_config.json": {"config": described},
+        "data/constants/model_constants_config.json": {"config": {}},
+        "models/model.json": program,
+    }
+    found |= {f"f/{name}": json.dumps(document) for name, document in documents.items()}
+    return found | {"f/archive_format": "pt2", "f/byteorder": "little"}
 
 
 def tensors(contents):

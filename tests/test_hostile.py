@@ -50,12 +50,6 @@ def attempt(path):
     return message
 
 
-def zipped(path, members, compress=zipfile.ZIP_STORED):
-    with zipfile.ZipFile(path, "w", compress) as archive:
-        for name, data in members.items():
-            archive.writestr(name, data)
-
-
 def legacy(value):
     return b"".join(pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})) + value
 
@@ -80,8 +74,8 @@ def test_nothing_in_a_pickle_is_run(tmp_path, protocol):
     bad = pickle.dumps({"a.weight": Runs(mark)}, protocol)
     (tmp_path / "a.pdparams").write_bytes(bad)
     (tmp_path / "a.bin").write_bytes(legacy(bad))
-    zipped(tmp_path / "a.pth", {"archive/data.pkl": bad, "archive/version": b"3\n"})
-    zipped(tmp_path / "deep.pth", {"archive/data.pkl": torch_pickle(), "archive/data/0": bad})
+    files.write_zip(tmp_path / "a.pth", {"archive/data.pkl": bad, "archive/version": b"3\n"})
+    files.write_zip(tmp_path / "deep.pth", {"archive/data.pkl": torch_pickle(), "archive/data/0": bad})
     for name in ("a.pdparams", "a.bin", "a.pth"):
         with pytest.raises(WeightsError, match=r"it would import posix\.system, which reading weights does not need"):
             formats.read(tmp_path / name)
@@ -145,26 +139,48 @@ ARCHIVES = {
 @pytest.mark.parametrize("case", ARCHIVES)
 def test_pytorch_archives(tmp_path, case):
     members, message = ARCHIVES[case]
-    zipped(tmp_path / "a.pth", members)
+    files.write_zip(tmp_path / "a.pth", members)
     with pytest.raises(WeightsError, match=message):
         read_everything(tmp_path / "a.pth")
 
 
+PROGRAMS = {
+    "a pickle": (files.exported(use_pickle=True), "'conv2d/kernel' is pickled, which is not read"),
+    "machine code": (files.exported() | {"f/data/aotinductor/m/a.so": b""}, "a package that AOTInductor has compiled"),
+    "no weights": (files.exported(path_name="weight_99"), "KeyError: 'f/data/weights/weight_99'"),
+    "no type": (files.exported(tensor_meta=None), "'conv2d/kernel' is pickled"),
+    "another file": ({"f/archive_format": b"pt2"}, "no member f/models/model.json"),
+    "another schema": (
+        files.exported() | {"f/models/model.json": '{"schema_version": {"major": 9}}'},
+        "an exported program of schema 9, expected 8",
+    ),
+    "a list": (files.exported() | {"f/models/model.json": "[]"}, "is no JSON object"),
+}
+
+
+@pytest.mark.parametrize("case", PROGRAMS)
+def test_exported_programs(tmp_path, case):
+    members, message = PROGRAMS[case]
+    files.write_zip(tmp_path / "a.pt2", members)
+    with pytest.raises(WeightsError, match=message):
+        read_everything(tmp_path / "a.pt2")
+
+
 def test_a_zip_bomb(tmp_path):
     """A compressed member of a gigabyte in a megabyte."""
-    zipped(tmp_path / "a.pth", archive(data=bytes(10**8), count=25 * 10**6), zipfile.ZIP_DEFLATED)
+    files.write_zip(tmp_path / "a.pth", archive(data=bytes(10**8), count=25 * 10**6), zipfile.ZIP_DEFLATED)
     assert (tmp_path / "a.pth").stat().st_size < 10**6
     with pytest.raises(WeightsError, match="is compressed or encrypted: PyTorch and Keras store weights uncompressed"):
         formats.read(tmp_path / "a.pth")
 
 
 def test_members_that_overlap_or_are_there_twice(tmp_path):
-    zipped(tmp_path / "twice.pth", archive())
+    files.write_zip(tmp_path / "twice.pth", archive())
     with zipfile.ZipFile(tmp_path / "twice.pth", "a") as out, pytest.warns(UserWarning, match="Duplicate name"):
         out.writestr("archive/data/0", bytes(16))
     with pytest.raises(WeightsError, match="member 'archive/data/0' is there twice"):
         formats.read(tmp_path / "twice.pth")
-    zipped(tmp_path / "a.pth", archive() | {"archive/data/1": bytes(16)})
+    files.write_zip(tmp_path / "a.pth", archive() | {"archive/data/1": bytes(16)})
     data = bytearray((tmp_path / "a.pth").read_bytes())
     first, second = (data.index(name, data.index(b"PK\1\2")) for name in (b"archive/data/0", b"archive/data/1"))
     data[second - 4 : second] = data[first - 4 : first]  # its header's offset
@@ -176,7 +192,7 @@ def test_members_that_overlap_or_are_there_twice(tmp_path):
 def test_many_tensors_of_one_storage_are_no_way_to_use_up_memory(tmp_path):
     one = torch_pickle(count=2**18, shape=(2**18,))[4:-2]
     many = b"\x80\x02}(" + b"".join(one.replace(b"a.weight", b"a.wei%03d" % i) for i in range(100)) + b"u."
-    zipped(tmp_path / "a.pth", {"archive/data.pkl": many, "archive/data/0": bytes(2**20)})
+    files.write_zip(tmp_path / "a.pth", {"archive/data.pkl": many, "archive/data/0": bytes(2**20)})
     with pytest.raises(WeightsError, match="its tensors would take 104,857,600 bytes, and the file has"):
         weights.read(tmp_path / "a.pth")
 
@@ -461,7 +477,7 @@ def test_a_refused_file_leaves_nothing_behind(tmp_path, capsys):
 
 def test_zip_without_a_directory(tmp_path):
     buffer = io.BytesIO()
-    zipped(buffer, archive())
+    files.write_zip(buffer, archive())
     (tmp_path / "a.pth").write_bytes(buffer.getvalue()[: buffer.getvalue().rindex(b"PK\1\2")])
     with pytest.raises(WeightsError, match=r"not a readable zip archive: .*; it may be cut short"):
         formats.read(tmp_path / "a.pth")
@@ -504,7 +520,7 @@ def test_small_pickles_of_great_effect(tmp_path, case):
 def test_sizes_beyond_reason(tmp_path):
     large = b"(" + LARGE + b"t"
     views = torch_pickle().replace(b"(K\x04tt", b"", 1)
-    zipped(tmp_path / "a.pth", archive() | {"archive/data.pkl": views.replace(b"(K\x04t", large)})
+    files.write_zip(tmp_path / "a.pth", archive() | {"archive/data.pkl": views.replace(b"(K\x04t", large)})
     assert isinstance(attempt(tmp_path / "a.pth"), str)
     (tmp_path / "a.ckpt").write_bytes(value(dims=(2**62,) * 20_000))
     begin = time.process_time()

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from backends.observed import Array, Observation, running
+from backends.torch import programs
 from backends.torch.network import modes_kept
 from zoo.errors import BackendError
 
@@ -118,10 +119,9 @@ def _key(tensor: Tensor) -> tuple[int, tuple[int, ...]]:
 
 
 def load(path: Path) -> Any:
-    """A TorchScript module. Raises BackendError for any other file.
-
-    Files of torch.export are not taken: `torch.export.load` unpickles what is in them, which may run any code.
-    """
+    """A TorchScript module, or the program of a .pt2. Raises BackendError and WeightsError for any other file."""
+    if path.suffix == ".pt2":
+        return programs.load(path)
     try:
         return torch.jit.load(str(path), map_location="cpu")
     except Exception as error:  # RuntimeError, ValueError and others, by the fault of the file

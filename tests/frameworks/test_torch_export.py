@@ -3,10 +3,11 @@
 import io
 import warnings
 
+import files
 import pytest
 import torch
 from publishers import import_torchvision
-from support import GRAPHS, batch, calibrated, error
+from support import GRAPHS, SMALL, batch, calibrated, error
 from test_torch import build
 from torch import nn
 from torch.ao import quantization
@@ -15,6 +16,8 @@ import weights
 import zoo
 from backends.predict import tape
 from backends.torch import network as backend
+from backends.torch import programs
+from zoo.errors import WeightsError
 from zoo.language.model import Model, Preprocess, configure, stages
 from zoo.language.nodes import Conv
 from zoo.models import MODELS
@@ -57,6 +60,51 @@ def test_export_with_a_dynamic_batch_size():
     larger = torch.from_numpy(batch(net.spec, 160, count=5))
     with torch.no_grad():
         assert error(program.module()(larger).numpy(), net(larger).numpy()) <= 1e-6
+
+
+def read_program(path, program, monkeypatch):
+    """A program as it comes back from a file, without PyTorch's reader."""
+    torch.export.save(program, path)
+    monkeypatch.setattr(torch.export, "load", lambda *_: pytest.fail("loaded"))
+    return programs.load(path)
+
+
+def test_a_saved_program_computes_its_borders(tmp_path, monkeypatch):
+    """SAME borders, at a size other than that of the export."""
+    net, x = variants("googlenet.mindcv")[0]
+    dynamic = torch.export.Dim.DYNAMIC
+    program = torch.export.export(net, (torch.cat([x, x]),), dynamic_shapes={"x": {0: dynamic, 2: dynamic, 3: dynamic}})
+    ours = read_program(tmp_path / "a.pt2", program, monkeypatch)
+    other = torch.from_numpy(batch(net.spec, 192, 176, count=3))
+    with torch.no_grad():
+        assert torch.equal(ours(other), net(other))
+
+
+def test_a_saved_program_of_core_aten(tmp_path, monkeypatch):
+    net, x = zoo.build(SMALL, "torch"), torch.rand(2, 3, 32, 32)
+    ours = read_program(tmp_path / "a.pt2", torch.export.export(net, (x,)).run_decompositions(), monkeypatch)
+    assert dict(ours.named_parameters()).keys() == dict(net.named_parameters()).keys()
+    with torch.no_grad():
+        assert torch.equal(ours(x), net(x))
+
+
+def test_a_saved_program_of_several_outputs(tmp_path, monkeypatch):
+    net, x = zoo.build(SMALL, "torch", features_only=True), torch.rand(2, 3, 32, 32)
+    run = read_program(tmp_path / "a.pt2", torch.export.export(net, (x,)), monkeypatch)
+    with torch.no_grad():
+        for ours, theirs in zip(run(x), net(x), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["torch.ops.aten.from_file.default", "torch.serialization.os.system", "_operator.methodcaller", "os.system"],
+)
+def test_a_saved_program_calls_operations_of_networks_only(tmp_path, target):
+    node = {"target": target, "inputs": [], "outputs": [{"as_tensor": {"name": "y"}}]}
+    files.write_zip(tmp_path / "a.pt2", files.exported([node]))
+    with pytest.raises(WeightsError, match=f"a.pt2: calls {target}, which is not run here"):
+        programs.load(tmp_path / "a.pt2")
 
 
 # As other tools see our networks

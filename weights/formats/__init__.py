@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from weights.formats import jax, keras, mindspore, paddle, safetensors, torch
+from weights.formats import exported, jax, keras, mindspore, paddle, safetensors, torch
 from weights.formats.tensors import Array, Contents, Mapped, Tensor
 from zoo.errors import WeightsError
 
@@ -38,6 +38,7 @@ FORMATS = {
         torch.read,
         torch.write,
     ),
+    "torch-export": Format((".pt2",), exported.claims, exported.read, None),
     "keras-zip": Format((".keras",), lambda f: f.bytes[:4] == ZIP, keras.read_archive, None),
     "keras": Format((".weights.h5",), lambda f: f.bytes[:8] == HDF5, keras.read, keras.write),
     "keras-legacy": Format((".h5", ".hdf5"), lambda f: False, keras.read, keras.write_legacy),
@@ -68,7 +69,7 @@ def read(path: str | Path) -> Contents:
             return contents
     raise WeightsError(
         f"{path}: not a checkpoint in a known format: it begins with {bytes(file.bytes[:8])!r}. Expected PyTorch's "
-        ".pth, .pt or .bin, safetensors, MindSpore's .ckpt, Paddle's .pdparams, Flax's .msgpack, or Keras's .h5, "
+        ".pth, .pt, .bin or .pt2, safetensors, MindSpore's .ckpt, Paddle's .pdparams, Flax's .msgpack, or Keras's .h5, "
         ".weights.h5 or .keras"
     )
 

@@ -328,11 +328,6 @@ def _backend(target: str, framework: str | None) -> str:
         if framework is not None and framework not in FRAMEWORKS:
             raise BackendError(f"--framework {framework}: expected one of {', '.join(FRAMEWORKS)}")
         return framework or "torch"
-    if suffix == ".pt2":
-        raise InputError(
-            f"{target}: not opened: torch.export.load unpickles what is in a file, which may run any code; if you "
-            "trust it, load it in a function and give package.module:function"
-        )
     if suffix not in FILES:
         raise InputError(f"{target}: expected package.module:function, or a file that ends in {', '.join(FILES)}")
     if not Path(target).is_file():
