@@ -8,6 +8,7 @@
 # make survival kill runs 20 times in every framework and go on, bit for bit; 2,000 steps in the same memory
 # make bench    what inference, training steps, the loader and checkpoints cost, beside the publishers'; docs/speed.md
 # make schema   docs/model.schema.json, from the code
+# make reference the float64 outputs that the package keeps: zoo/parity/stored_reference.safetensors
 # make cards    docs/models, a page and a picture for each network, and docs/published_tables.md
 # make docs     the documentation site, in English and Chinese: site/index.html
 # make lint     ruff, mypy, and import-linter: imports run downwards only
@@ -30,7 +31,7 @@ space := $(empty) $(empty)
 
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: parity test test-core test-torch test-mindspore test-paddle test-jax nightly demo peers fuzz survival bench schema cards docs lint env
+.PHONY: parity test test-core test-torch test-mindspore test-paddle test-jax nightly demo peers fuzz survival bench schema reference cards docs lint env
 
 parity: env
 	$(BIN)/zoo parity $(MODELS) --backends $(subst $(space),$(comma),$(strip $(BACKENDS))) $(ARGS)
@@ -78,6 +79,9 @@ bench: env
 schema: env
 	$(BIN)/python -c "import json; from zoo.language.document import schema; print(json.dumps(schema(), indent=2))" \
 		> docs/model.schema.json
+
+reference: env
+	$(BIN)/python -c "from zoo.parity import stored_reference; stored_reference.write()"
 
 cards: env
 	$(BIN)/python docs/cards.py

@@ -45,6 +45,9 @@ def others(mark: pytest.MarkDecorator = pytest.mark.nightly) -> list[object]:
     return [name if name in CONCEPTS else pytest.param(name, marks=mark) for name in OTHERS]
 
 
+in_one_framework = pytest.mark.nightly_in("mindspore", "paddle", "jax")
+"""Marks tests of code that does not depend on the framework: CI runs them in PyTorch, the nightly tests in all."""
+
 GRAPHS = (
     "googlenet",
     "googlenet.mindcv",

@@ -7,8 +7,8 @@ from support import FULL, batch, calibrated
 from backends import worker
 from zoo.models import MODELS
 
-SUITE = ("googlenet", "googlenet.mindcv")
-"""With batch norm and without; the others are run nightly."""
+SUITE = ("googlenet",)
+"""The others are run nightly."""
 
 
 @pytest.mark.parametrize(

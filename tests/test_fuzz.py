@@ -14,7 +14,7 @@ from test_hostile import attempt
 
 from weights.formats import FORMATS
 
-EXAMPLES = int(os.environ.get("ZOO_FUZZ_EXAMPLES", "500"))
+EXAMPLES = int(os.environ.get("ZOO_FUZZ_EXAMPLES", "300"))
 EDGES = [0, 1, 2, 127, 128, 255, 256, 2**15 - 1, 2**16 - 1, 2**31 - 1, 2**32 - 1, 2**63 - 1, 2**64 - 1]
 SECONDS = 2
 """Of processor time, for a file of a few kilobytes."""

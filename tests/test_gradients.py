@@ -26,30 +26,33 @@ KINDS = {"output", "input", "gradient", "statistic"}
 
 
 @pytest.mark.parametrize(
-    "models",
+    ("models", "width"),
     [
-        ("googlenet",),  # and a network with residual blocks in test_outside.py
+        ((str(SMALL),), 1),
         pytest.param(
-            ("inception_v4", "inception_v3", "inception_resnet_v2", "xception.mindcv", "xception41p"),
+            ("googlenet", "inception_v4", "inception_v3", "inception_resnet_v2", "xception.mindcv", "xception41p"),
+            0.25,
             marks=pytest.mark.nightly,
         ),
     ],
-    ids=", ".join,
+    ids=["small", "others"],
 )
-def test_every_stage_and_head_trains_alike_in_all_frameworks(tmp_path, capfd, models):
+def test_every_stage_and_head_trains_alike_in_all_frameworks(tmp_path, capfd, models, width):
     file = tmp_path / "gradients.json"
-    assert main(["parity", *models, "--gradients", "--width", "0.25", "--json", str(file)]) == 0
+    assert main(["parity", *models, "--gradients", "--width", str(width), "--json", str(file)]) == 0
     report = json.loads(file.read_text())
     jsonschema.validate(report, SCHEMA)
-    assert [result["model"] for result in report["models"]] == list(models)
+    assert [result["model"] for result in report["models"]] == [zoo.spec(name).name for name in models]
     for result in report["models"]:
         assert set(result["backends"]) == FRAMEWORKS.keys()
         for entry in result["backends"].values():
             assert set(entry["worst"]) == KINDS
-            assert all(0 < worst["error"] <= worst["band"] < 1e-4 for worst in entry["worst"].values())
+            assert all(0 < worst["error"] <= worst["band"] for worst in entry["worst"].values())
+            for kind in KINDS - {"statistic"}:  # one of small's means is 0 but for rounding
+                assert entry["worst"][kind]["band"] < 1e-4
             assert entry["loss_error"] <= entry["loss_band"] < 1e-3
             assert entry["outside"] == []
-    assert models[-1] in capfd.readouterr().out
+    assert zoo.spec(models[-1]).name in capfd.readouterr().out
 
 
 def test_a_network_without_batch_norm_and_biases():

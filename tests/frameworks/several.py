@@ -1,5 +1,5 @@
 """The script that test_processes.py runs in one process and in two: loss and gradients of a first step, and the weights
-after 20 steps.
+after 8 steps.
 
     LAUNCHER several.py FRAMEWORK FOLDER SPLIT GRAPH
 
@@ -29,7 +29,7 @@ from zoo.training.plan import Plan, groups
 from zoo.training.processes import Processes
 
 SMALL = Path(__file__).parents[1] / "small.json"
-BATCH, STEPS, RATE = 16, 20, 1e-4
+BATCH, STEPS, RATE = 16, 8, 1e-4
 
 
 def main(framework: str, folder: str, split: int, graph: bool) -> int:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from faults import narrow, noise, scored, verdict
-from support import SMALL, calibrated
+from support import SMALL, calibrated, in_one_framework
 
 import weights
 import zoo
@@ -20,16 +20,17 @@ from zoo.parity.alignment import align
 from zoo.parity.foreign import framework_of
 
 
-@pytest.mark.parametrize(
-    "name", [SMALL, pytest.param("inception_v3", marks=pytest.mark.nightly_in("mindspore", "paddle", "jax"))]
-)
+@pytest.mark.parametrize("name", [SMALL, pytest.param("inception_v3", marks=pytest.mark.nightly)])
 def test_every_planted_fault_is_detected_placed_named_and_proved(framework, name):
     found = list(scored(framework, (name,), 0))
     assert len(found) >= 6
     assert [(fault.cause, fault.path, score) for _, fault, score in found if not all(score.values())] == []
 
 
-@pytest.mark.parametrize("name", ["inception_v4", "xception41", "googlenet.mindcv"])
+@pytest.mark.parametrize(
+    "name",
+    ["googlenet.mindcv", *(pytest.param(name, marks=in_one_framework) for name in ("inception_v4", "xception41"))],
+)
 def test_a_network_without_a_fault_raises_no_alarm(framework, name):
     model = narrow(name)
     document = verdict(framework, model, model, calibrated(model), None, noise(model, 3))

@@ -164,11 +164,11 @@ def test_without_tensorstore(tmp_path, monkeypatch):
 
 
 def test_the_callers_network_keeps_its_mode_and_its_dropout():
-    net = zoo.build("googlenet", "jax", width=0.25, num_classes=10, drop_rate=0.4)
+    net = zoo.build(SMALL, "jax", drop_rate=0.4)
     dropout = net.head.dropout
     training = trainer("jax", net, Plan(Optimizer(), groups(net.spec), graph=True))
     training.seed(1)
-    training.step(batch(net.spec, 64, count=4), np.eye(10, dtype=np.float32)[:4], 0.1)
+    training.step(batch(net.spec, 32, count=4), np.eye(10, dtype=np.float32)[:4], 0.1)
     assert net.head.dropout is dropout
     assert not net.training
     assert dropout.deterministic
@@ -177,7 +177,7 @@ def test_the_callers_network_keeps_its_mode_and_its_dropout():
 def test_a_program_for_images_of_any_number_and_size(tmp_path):
     from jax import export as exporter
 
-    model = configure(zoo.spec("googlenet"), aux=False, width=0.25)
+    model = configure(zoo.spec(SMALL), aux=False)
     weights.write(tmp_path / "net.safetensors", calibrated(model), model)
     export(tmp_path / "net.safetensors", tmp_path / "net.jax", dynamic_size=True)
     program = exporter.deserialize(bytearray((tmp_path / "net.jax").read_bytes()))

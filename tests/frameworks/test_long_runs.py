@@ -15,7 +15,7 @@ import kills
 import numpy as np
 import pytest
 import spoilt
-from support import SMALL, files_up_to
+from support import SMALL, files_up_to, in_one_framework
 
 import zoo.files
 from zoo.data.images import read_image
@@ -66,14 +66,14 @@ def lines(errors):
     return [line for line in errors.splitlines() if line.startswith("train.py: ") and ": warning: " not in line]
 
 
-@pytest.mark.nightly_in("mindspore", "paddle", "jax")
+@in_one_framework
 def test_killed_at_random_moments_a_run_ends_as_the_undisturbed_one(framework, tmp_path):
     result = kills.ordeal(framework, tmp_path, kills=2, epochs=20, model=("small", f"--model {SMALL}"))
     assert result.kills == 2
     assert result.different == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=in_one_framework)])
 def test_a_signal_finishes_the_step_and_says_how_to_go_on(framework, tmp_path, number):
     run = script(*words(framework, tmp_path / "my run", "--epoch_size", "1000", flags=PROCESS))
     until((tmp_path / "my run" / "optim_small.ckpt").exists)
@@ -96,6 +96,7 @@ def test_a_signal_finishes_the_step_and_says_how_to_go_on(framework, tmp_path, n
         assert newest(tmp_path / "my run", "small").position == (position.epoch, 6)
 
 
+@in_one_framework
 def test_a_signal_in_validation_leaves_it_for_later(framework, tmp_path, monkeypatch, capsys):
     run = words(framework, tmp_path, "--epoch_size", "1", "--val_while_train", "--ckpt_save_interval", "5")
     real = train.evaluate
@@ -115,6 +116,7 @@ def test_a_signal_in_validation_leaves_it_for_later(framework, tmp_path, monkeyp
         train.main([*run, "--resume"])
 
 
+@in_one_framework
 def test_a_signal_is_heard_where_an_epoch_is_one_update(framework, tmp_path, monkeypatch):
     real = train.Trainer.update
 
@@ -127,6 +129,7 @@ def test_a_signal_is_heard_where_an_epoch_is_one_update(framework, tmp_path, mon
         train.main(words(framework, tmp_path, "--epoch_size", "9", "--gradient_accumulation_steps", "5"))
 
 
+@in_one_framework
 def test_every_batch_has_random_numbers_of_its_own(framework, tmp_path, monkeypatch):
     """Dropout differs from epoch to epoch too."""
     real, numbers = train.Trainer.seed, []
@@ -141,6 +144,7 @@ def test_every_batch_has_random_numbers_of_its_own(framework, tmp_path, monkeypa
     assert len(set(numbers[1:])) == len(numbers[1:]) == 4
 
 
+@in_one_framework
 def test_what_is_in_a_folder_where_another_run_goes_on_is_set_aside(framework, tmp_path):
     few = ("--num_samples", "16", "--epoch_size")
     assert train.main(words(framework, tmp_path / "a", *few, "1")) == 0
@@ -184,6 +188,7 @@ def folder(tmp_path):
     return spoilt.folder(tmp_path / "images")
 
 
+@in_one_framework
 def test_bad_images_are_left_out_and_listed(framework, folder, tmp_path, monkeypatch, capsys, caplog):
     """Exactly those that cannot be read; the odd ones are used, and a batch keeps its size."""
     read, real, seen = set(), inputs.training_loader, []
@@ -241,6 +246,7 @@ def spy(real, seen):
     return step
 
 
+@in_one_framework
 def test_a_loss_that_is_no_number_names_the_batch_and_the_last_checkpoint(framework, tmp_path):
     assert train.main(words(framework, tmp_path, "--epoch_size", "1")) == 0
     message = (
@@ -253,6 +259,7 @@ def test_a_loss_that_is_no_number_names_the_batch_and_the_last_checkpoint(framew
     assert newest(tmp_path, "small").position == (1, 3)
 
 
+@in_one_framework
 def test_a_disk_that_fills_loses_nothing(framework, tmp_path, monkeypatch):
     real, saved = train.Keeper.save_state, []
 
@@ -270,6 +277,7 @@ def test_a_disk_that_fills_loses_nothing(framework, tmp_path, monkeypatch):
     assert train.main(words(framework, tmp_path, "--epoch_size", "3", "--resume")) == 0
 
 
+@in_one_framework
 def test_a_folder_that_turns_read_only_loses_nothing(framework, tmp_path, monkeypatch):
     real, made = zoo.files.tempfile.mkstemp, []
 
@@ -286,6 +294,7 @@ def test_a_folder_that_turns_read_only_loses_nothing(framework, tmp_path, monkey
     assert newest(tmp_path, "small").position == (2, 1)
 
 
+@in_one_framework
 def test_of_two_runs_in_a_folder_the_second_waits_for_its_turn(framework, tmp_path):
     first = script(*words(framework, tmp_path, "--epoch_size", "1000", flags=PROCESS))
     until((tmp_path / "optim_small.ckpt").exists)
@@ -300,6 +309,7 @@ def test_of_two_runs_in_a_folder_the_second_waits_for_its_turn(framework, tmp_pa
     assert newest(tmp_path / "earlier-1", "small").position.epoch >= 1
 
 
+@in_one_framework
 @pytest.mark.parametrize("error", [SystemExit(3), MemoryError("no more"), KeyError("a fault of the program")])
 def test_a_worker_that_dies_ends_the_run_with_its_error(framework, tmp_path, monkeypatch, error):
     real, calls = inputs.Augment.__call__, []

@@ -20,10 +20,17 @@ from zoo.models import MODELS
 from zoo.training.optimizers import Optimizer
 from zoo.training.plan import Plan, groups
 
+DAILY = ("googlenet.mindcv", "xception41p")
+"""Whose graphs differ most: SAME borders and biases, sums and pre-activation."""
+
 
 @pytest.mark.parametrize(
     ("name", "taps"),
-    [*((name, ()) for name in GRAPHS), ("inception_v4", ("mixed_5b",)), ("xception41p", ("block2",))],
+    [
+        *((name, ()) if name in DAILY else pytest.param(name, (), marks=pytest.mark.nightly) for name in GRAPHS),
+        ("inception_v4", ("mixed_5b",)),
+        pytest.param("xception41p", ("block2",), marks=pytest.mark.nightly),
+    ],
     ids=lambda value: value if isinstance(value, str) else "features" if value else "logits",
 )
 def test_to_static_takes_the_network_whole(name, taps):
@@ -42,11 +49,8 @@ def test_to_static_takes_the_network_whole(name, taps):
         assert error(theirs.numpy(), ours.numpy()) <= 1e-6
 
 
-SAVED = ("inception_v3", "googlenet.mindcv", "inception_resnet_v1", "xception41p")
-
-
 @pytest.mark.parametrize(
-    "name", [name if name in SAVED else pytest.param(name, marks=pytest.mark.nightly) for name in GRAPHS]
+    "name", [name if name in DAILY else pytest.param(name, marks=pytest.mark.nightly) for name in GRAPHS]
 )
 def test_saved_graph_takes_any_batch_and_size(name, tmp_path):
     """`paddle.jit.save` with open dimensions: what a deployment loads computes what the network does."""

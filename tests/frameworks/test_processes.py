@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import SMALL
+from support import SMALL, in_one_framework
 
 from zoo.errors import TrainingError
 from zoo.frameworks import FRAMEWORKS
@@ -59,7 +59,7 @@ def said(logs):
 
 
 def test_two_processes_are_one_with_all_the_images(framework, tmp_path):
-    """With frozen batch norm: loss and gradients of the first step, weights after 20; two batches make an update."""
+    """With frozen batch norm: loss and gradients of the first step, weights after 8; two batches make an update."""
     graph = int(framework == "mindspore")
     words = (framework, tmp_path, 2, graph)
     several = launch(framework, tmp_path / "logs", SEVERAL, *words)
@@ -74,7 +74,7 @@ def test_two_processes_are_one_with_all_the_images(framework, tmp_path):
         assert np.abs(two[name] - array).max() <= tolerance * np.abs(array).max(), name
 
 
-@pytest.mark.nightly_in("mindspore", "jax")
+@in_one_framework
 def test_two_processes_train_and_judge_as_one_program(framework, tmp_path):
     """Rank 0 writes; a signal to the other stops both; one process goes on where two have stopped; validation counts
     every image once.
@@ -125,7 +125,7 @@ def test_two_processes_train_and_judge_as_one_program(framework, tmp_path):
     assert figures[2]["summary"]["loss"] == pytest.approx(figures[1]["summary"]["loss"], rel=1e-6)
 
 
-@pytest.mark.nightly_in("mindspore", "paddle", "jax")
+@in_one_framework
 def test_a_process_that_dies_ends_the_run(framework, tmp_path):
     more = f"--backend {framework} --ckpt_save_dir {tmp_path / 'run'}".split()
     more += ["--num_samples", "96", "--recovery_interval", "1"]

@@ -108,7 +108,9 @@ def test_files_are_short_formatted_linted_and_need_the_framework_only(framework,
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+@pytest.mark.parametrize(
+    "name", ["googlenet", pytest.param("inception_v3", marks=pytest.mark.nightly_in("mindspore", "jax"))]
+)
 def test_training_returns_the_auxiliary_logits_too(framework, backend, make, tmp_path, name):
     """As the built network does, with dropout off."""
     model = configure(narrow(name), drop_rate=0.0)
@@ -119,7 +121,13 @@ def test_training_returns_the_auxiliary_logits_too(framework, backend, make, tmp
         assert error(numpy(one), numpy(other)) <= 1e-6
 
 
-@pytest.mark.parametrize("name", ["googlenet", "inception_resnet_v1", "xception41p"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("googlenet", "xception41p"),
+        pytest.param("inception_resnet_v1", marks=pytest.mark.nightly_in("mindspore", "jax")),
+    ],
+)
 def test_rewritten_networks(framework, backend, make, tmp_path, name):
     """With batch norm and scales folded into convolutions."""
     original = configure(narrow(name), aux=False)

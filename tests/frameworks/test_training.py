@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support import SMALL
+from support import SMALL, in_one_framework
 
 import weights
 import zoo
@@ -60,6 +60,7 @@ def losses(out):
     return re.findall(r"loss: ([\d.]+), lr", out)
 
 
+@pytest.mark.nightly_in("mindspore", "jax")
 def test_a_run_leaves_what_mindcvs_users_look_for(run, tmp_path, framework):
     """Of a network of theirs."""
     more = ("--epoch_size", "2", "--val_while_train", "--ema", "--ema_decay", "0.5", "--tensorboard")
@@ -126,6 +127,7 @@ def test_validation_counts_what_the_reference_counts(run, framework, tmp_path, c
     assert figures["images"] == 60
 
 
+@in_one_framework
 def test_the_study_is_one_command(run, framework, tmp_path, capsys):
     run("a", "--epoch_size", "1")
     file = tmp_path / "a" / "small-1_2.ckpt"
@@ -172,6 +174,7 @@ def test_mixed_precision_is_near_single(framework, make, batch):
     assert np.linalg.norm(half_gradient - gradient) < 0.1 * np.linalg.norm(gradient)  # bfloat16 has eight bits
 
 
+@in_one_framework
 def test_a_loss_that_is_no_number_stops_the_run(framework, tmp_path):
     words = f"{FLAGS} --backend {framework} --ckpt_save_dir {tmp_path} --epoch_size 2 --lr 1e30".split()
     with pytest.raises(TrainingError, match=r"epoch 1, batch \d: the loss is (nan|inf): choose a smaller --lr"):
@@ -233,6 +236,7 @@ def tree(tmp_path):
     return tmp_path / "tree"
 
 
+@in_one_framework
 def test_classes_go_by_name_from_training_to_validation(framework, tree, tmp_path, capsys):
     flags = f"--model {SMALL} --image_resize 48 --data_dir"
     words = f"{flags} {tree} --width 2 --batch_size 6 --epoch_size 1 --mode 1 --ckpt_save_dir {tmp_path / 'a'}"
@@ -316,6 +320,7 @@ class Device:
         return value
 
 
+@in_one_framework
 def test_losses_are_read_only_when_they_are_due(run, monkeypatch, tmp_path):
     """At the first and the last step, every --log_interval, and before a state is saved: else the GPU would idle."""
     device = Device(monkeypatch, [1.0] * 32)
@@ -328,6 +333,7 @@ def test_losses_are_read_only_when_they_are_due(run, monkeypatch, tmp_path):
     assert len(read_state(tmp_path / "b" / "optim_small.ckpt").losses) == 32
 
 
+@in_one_framework
 def test_a_loss_that_is_not_finite_is_reported_with_its_own_step_and_nothing_is_saved_after_it(
     framework, monkeypatch, tmp_path
 ):
@@ -342,6 +348,7 @@ def test_a_loss_that_is_not_finite_is_reported_with_its_own_step_and_nothing_is_
     assert newest(tmp_path, "small").position == (1, 4)
 
 
+@in_one_framework
 def test_resume_in_a_folder_without_a_state_starts_from_the_beginning(run, tmp_path, caplog):
     """Launchers repeat one command after a preemption, also before the first state is written."""
     out = run("a", "--epoch_size", "1", "--resume")
@@ -354,6 +361,7 @@ def test_resume_in_a_folder_without_a_state_starts_from_the_beginning(run, tmp_p
     assert "from the beginning" not in caplog.text
 
 
+@in_one_framework
 def test_what_is_not_validated_has_no_time_and_is_said(run):
     out = run("a", "--epoch_size", "1")
     assert "no validation: --val_while_train validates on the split val after each epoch" in out
@@ -363,6 +371,7 @@ def test_what_is_not_validated_has_no_time_and_is_said(run):
     assert re.search(r"train: [\d.]+s, val: [\d.]+s$", out, re.M)
 
 
+@in_one_framework
 def test_the_figure_of_a_resumed_run_has_the_learning_rates_of_all_epochs(run, monkeypatch):
     drawn = []
     monkeypatch.setattr("zoo.training.report.draw", lambda figure, title, epochs, rates: drawn.append(rates))
@@ -381,7 +390,9 @@ MODEL = Model(
 LITTLE = "--dataset digits --num_samples 32 --batch_size 16 --warmup_epochs 0 --num_parallel_workers 2 --mode 1"
 
 
-@pytest.mark.parametrize("kind", ["module", "document", "checkpoint"])
+@pytest.mark.parametrize(
+    "kind", ["module", *(pytest.param(kind, marks=in_one_framework) for kind in ("document", "checkpoint"))]
+)
 def test_a_network_of_one_s_own_is_trained_resumed_and_evaluated(
     framework, tmp_path, monkeypatch, capsys, caplog, kind
 ):

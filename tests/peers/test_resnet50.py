@@ -39,7 +39,7 @@ def test_it_is_the_publishers_network(publisher, tmp_path, model):
         elif array.ndim == 1:
             array[:] = random.normal(0, 0.1, array.shape)
     weights.write(tmp_path / "ours.pth", given, model, to=publisher)
-    x = np.random.default_rng(5).uniform(-1, 1, (2, 3, 224, 224)).astype(np.float32)
+    x = np.random.default_rng(5).uniform(-1, 1, (2, 3, 96, 96)).astype(np.float32)
     np.save(tmp_path / "inputs.npy", x)
     command = [sys.executable, "-W", "ignore", ROOT / "tests" / "peers" / "publishers.py", publisher, "resnet50"]
     subprocess.run([*map(str, command), str(tmp_path)], check=True)

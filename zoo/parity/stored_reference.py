@@ -2,7 +2,7 @@
 
 With it, a machine that has one framework and a GPU is judged by the same numbers as every other. Logits are kept as
 they are, feature maps as fingerprints. They hold for exactly the inputs and weights they were computed from; others are
-refused. `python -m zoo.parity.stored_reference` computes them again.
+refused. `make reference` computes them again.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+import weights
 from zoo.errors import InputError
 from zoo.language.diff import same_network
 from zoo.language.interpreter import Interpreter
@@ -143,11 +144,9 @@ def compute(model: Model, arrays: Mapping[str, Array]) -> dict[str, Array]:
     }
 
 
-if __name__ == "__main__":
-    import weights
-
+def write() -> None:
+    """Write the file of the package anew: `make reference`, after a change to a network of `NAMES`."""
     tensors: dict[str, Array] = {}
     for name in NAMES:
         tensors |= compute(MODELS[name], weights.calibrated(MODELS[name]))
     save_file(tensors, FILE)
-    print(f"{FILE}: {len(NAMES)} models, {FILE.stat().st_size:,} bytes")
