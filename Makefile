@@ -42,7 +42,7 @@ test: env
 	@set -e; export ZOO_TEST_WEIGHTS=$$(mktemp -d); trap 'rm -rf "$$ZOO_TEST_WEIGHTS"' EXIT; \
 	processors=$$($(BIN)/python -c "import os; print(len(os.sched_getaffinity(0)))"); \
 	export OMP_NUM_THREADS=$$(( (processors + 1) / 2 )) OMP_WAIT_POLICY=passive; \
-	$(MAKE) --no-print-directory --keep-going -j2 $(SYNC) test-mindspore test-core test-jax test-paddle test-torch
+	$(MAKE) --no-print-directory --keep-going -j2 $(SYNC) test-core test-torch test-mindspore test-jax test-paddle
 
 test-core: env
 	$(BIN)/pytest tests
