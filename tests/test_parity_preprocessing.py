@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from xml.etree import ElementTree
 
 import jsonschema
 import pytest
@@ -113,6 +114,20 @@ def test_what_differs_is_named(folder, capsys, name, causes):
         assert "None of the usual ways" in out
 
 
+@pytest.mark.parametrize("name", ["right", "imagenet"])
+def test_reports(folder, name):
+    words = ["--html", str(folder / "p.html"), "--junit", str(folder / "p.xml")]
+    status = main(["parity", "inception_v3", "--preprocess", f"own_images:{name}", *words])
+    page = (folder / "p.html").read_text()
+    suite = ElementTree.parse(folder / "p.xml").find("testsuite")
+    assert (suite.get("name"), suite.get("tests"), suite.get("failures")) == ("inception_v3", "1", str(status))
+    assert page.startswith("<!doctype html>")
+    if name == "imagenet":
+        change = "Cause: normalisation: mean (0.485, 0.456, 0.406) and std (0.229, 0.224, 0.225) of pixels"
+        assert change in page
+        assert change in suite.find("testcase/failure").text
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -122,7 +137,7 @@ def test_what_differs_is_named(folder, capsys, name, causes):
         ("inception_v3 googlenet --preprocess own_images:right", "of one model: name one"),
         ("inception_v3 --preprocess own_images:right --against own:Own", "--preprocess and --against exclude"),
         ("inception_v3 --preprocess own_images:right --layers", "--layers does not go with --preprocess"),
-        ("inception_v3 --preprocess own_images:right --html a.html", "--html does not go with --preprocess"),
+        ("inception_v3 --preprocess own_images:right --size 99", "--size does not go with --preprocess"),
         ("inception_v3 --preprocess own_images:right --steps 2", "--steps does not go with --preprocess"),
         ("inception_v3 --preprocess own_images:right --image gone", "gone: cannot read the image"),
     ],

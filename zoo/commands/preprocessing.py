@@ -7,7 +7,7 @@ from typing import Any
 
 from zoo import console
 from zoo.commands import against
-from zoo.commands.common import refuse, report
+from zoo.commands.common import refuse, report, write_reports
 from zoo.errors import SpecError
 
 NOT_TAKEN = (
@@ -15,8 +15,6 @@ NOT_TAKEN = (
     "--checkpoint",
     "--size",
     "--batch",
-    "--html",
-    "--junit",
 )
 """Flags of `zoo parity` that have no meaning here."""
 
@@ -32,21 +30,11 @@ def run(options: argparse.Namespace) -> int:
             options.models[0], options.preprocess, images=options.image, timeout=options.timeout, progress=step
         )
     report(options.json, document, lambda: show(document))
+    write_reports(options, document)
     return 0 if document["ok"] else 1
 
 
 def show(document: dict[str, Any]) -> None:
-    own, model, error = document["preprocess"], document["model"], document["error"]
-    if document["ok"]:
-        print(f"{own} preprocesses images as the publisher of {model} does.")
-    else:
-        print(f"{own} does not preprocess images as the publisher of {model} does.")
-        for cause in document["causes"]:
-            print(f"Cause: {cause['cause']}: {cause['change']}.")
-        print(
-            "Proved: with this the arrays are equal."
-            if document["proved"]
-            else "None of the usual ways to resize, crop and normalise explains it."
-        )
-    if error is not None:
-        print(f"Largest difference: {error:.2g} steps of an 8-bit pixel.")
+    from zoo.parity.describe import describe_preprocessing
+
+    print("\n".join(describe_preprocessing(document)))

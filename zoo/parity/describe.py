@@ -1,4 +1,4 @@
-"""The verdict of `zoo parity --against` in words."""
+"""The verdicts of `zoo parity --against` and `--preprocess` in words."""
 
 from __future__ import annotations
 
@@ -81,3 +81,21 @@ def place(finding: dict[str, Any]) -> str:
     )
     detail = f"; {finding['detail']}" if finding["detail"] else ""
     return f"{what} {finding['path']}{named}{error}{detail}"
+
+
+def describe_preprocessing(document: dict[str, Any]) -> list[str]:
+    """The lines that `zoo parity --preprocess` prints, of its JSON document."""
+    own, model, error = document["preprocess"], document["model"], document["error"]
+    if document["ok"]:
+        lines = [f"{own} preprocesses images as the publisher of {model} does."]
+    else:
+        lines = [f"{own} does not preprocess images as the publisher of {model} does."]
+        lines += [f"Cause: {cause['cause']}: {cause['change']}." for cause in document["causes"]]
+        lines.append(
+            "Proved: with this the arrays are equal."
+            if document["proved"]
+            else "None of the usual ways to resize, crop and normalise explains it."
+        )
+    if error is not None:
+        lines.append(f"Largest difference: {error:.2g} steps of an 8-bit pixel.")
+    return lines

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree
 
-from zoo.parity.describe import describe
+from zoo.parity.describe import describe, describe_preprocessing
 from zoo.parity.training_report import Row, is_training, rows
 
 
@@ -17,6 +17,9 @@ def junit(document: Mapping[str, Any]) -> str:
     if "against" in document:
         failure = None if document["ok"] else "\n".join(describe(dict(document)))
         _suite(root, document["model"], {document["against"]: (failure, None, 0.0)})
+    elif "preprocess" in document:
+        failure = None if document["ok"] else "\n".join(describe_preprocessing(dict(document)))
+        _suite(root, document["model"], {document["preprocess"]: (failure, None, 0.0)})
     elif is_training(document):
         for model, of_model in itertools.groupby(rows(document), lambda row: row.model):
             _suite(root, model, {row.backend: _training_case(row) for row in of_model})

@@ -17,7 +17,7 @@ from typing import Any
 from zoo import drawing, html
 from zoo.language.document import from_json
 from zoo.parity import marks
-from zoo.parity.describe import place
+from zoo.parity.describe import describe_preprocessing, place
 from zoo.parity.training_report import columns, explanation, is_training, rows
 
 COLORS = ("#3b82f6", "#e0702e", "#2da44e", "#a371f7", "#8b949e")
@@ -40,6 +40,8 @@ def page(document: Mapping[str, Any]) -> str:
     """The HTML of any document of `zoo parity`."""
     if "against" in document:
         return _page(f"{document['against']} and {document['model']}", _against(document))
+    if "preprocess" in document:
+        return _page(f"{document['preprocess']} and {document['model']}", _preprocessing(document))
     if is_training(document):
         return _page("Parity in training", _training(document))
     return _page("Parity", _parity(document))
@@ -240,3 +242,12 @@ def _against(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"<h2>Differences that are left: {len(left)}</h2>\n"
         if left:
             yield "<ul>" + "".join(f"<li>{escape(place(finding))}</li>" for finding in left) + "</ul>\n"
+
+
+def _preprocessing(document: Mapping[str, Any]) -> Iterator[str]:
+    own, model = escape(document["preprocess"]), escape(document["model"])
+    yield f"<h1>{own}: {_verdict(document['ok'], f'as {model}', f'not as {model}')}</h1>\n"
+    yield from (f"<p>{escape(line)}</p>\n" for line in describe_preprocessing(dict(document)))
+    images = document["images"]
+    what = images if isinstance(images, str) else ", ".join(images)
+    yield f"<p>Images: {escape(what)}; the first array: {' x '.join(map(str, document['shape']))}.</p>\n"
