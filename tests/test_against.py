@@ -314,7 +314,8 @@ def test_a_cause_at_several_places_at_once(folder, capsys):
     assert np.isfinite(document["max_rel_error"])
 
 
-def test_the_fixture_of_the_pytest_plugin(folder):
+def test_the_fixture_of_the_pytest_plugin(folder, monkeypatch):
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     (folder / "test_own.py").write_text(
         "import own\n\n"
         f"def test_same(parity):\n    parity(own.Own(), {str(SMALL)!r})\n\n"
@@ -326,7 +327,8 @@ def test_the_fixture_of_the_pytest_plugin(folder):
     assert "Cause: count_include_pad, at mixed.branch2.0" in said
 
 
-def test_the_setting_of_the_pytest_plugin(folder):
+def test_the_setting_of_the_pytest_plugin(folder, monkeypatch):
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     lines = [
         f"own:Own {SMALL}",
         f"own:counted {SMALL} framework=torch training=true",
