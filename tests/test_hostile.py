@@ -155,6 +155,14 @@ PROGRAMS = {
         "an exported program of schema 9, expected 8",
     ),
     "a list": (files.exported() | {"f/models/model.json": "[]"}, "is no JSON object"),
+    "a text": (
+        files.exported() | {"f/data/weights/model_weights_config.json": '{"config": "weights"}'},
+        "damaged: ValueError",
+    ),
+    "nested": (
+        files.exported() | {"f/models/model.json": '{"a":' * 5000 + "1" + "}" * 5000},
+        "damaged: RecursionError",
+    ),
 }
 
 

@@ -103,7 +103,7 @@ def load(path: Path) -> ExportedProgram:
         return ExportedProgram(program(Mapped(path)))
     except WeightsError as error:
         raise WeightsError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise WeightsError(f"{path}: damaged: {type(error).__name__}: {str(error)[:200]}") from None
 
 

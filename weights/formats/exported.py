@@ -71,7 +71,7 @@ KINDS = ("weights", "constants")
 
 def _tensors(members: dict[str, memoryview], folder: str, config: str, order: str) -> dict[str, Tensor]:
     found = {}
-    for name, entry in _json(members, folder + config)["config"].items():
+    for name, entry in dict(_json(members, folder + config)["config"]).items():
         meta = entry["tensor_meta"]
         if entry["use_pickle"] or meta is None:
             raise WeightsError(f"{name!r} is pickled, which is not read: expected a plain tensor")
