@@ -11,7 +11,7 @@ import zoo
 from backends import get
 from backends.device import Device, parse
 from zoo.errors import BackendError, UnavailableError
-from zoo.frameworks import FRAMEWORKS, RUNTIMES, mkl_kernels
+from zoo.frameworks import FRAMEWORKS, RUNTIMES
 
 ROOT = Path(__file__).parents[1]
 
@@ -89,21 +89,3 @@ def python(code, path=ROOT):
     """Run `code` in an interpreter of its own, with `path` before everything else."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(path), str(ROOT)])}
     return subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, env=environment)
-
-
-@pytest.mark.parametrize(
-    ("vendor", "flags", "kernels"),
-    [
-        ("AuthenticAMD", "fma avx2 avx512f avx512dq avx512bw avx512vl avx512cd", "7"),
-        ("AuthenticAMD", "fma avx2 avx512f", "5"),
-        ("HygonGenuine", "fma avx2", "5"),
-        ("AuthenticAMD", "avx", None),
-        ("GenuineIntel", "fma avx2 avx512f avx512dq avx512bw avx512vl avx512cd", None),
-    ],
-)
-def test_the_kernels_that_paddles_mkl_is_told_to_take(tmp_path, vendor, flags, kernels):
-    (tmp_path / "cpuinfo").write_text(
-        f"processor : 0\nvendor_id\t: {vendor}\nflags\t\t: fpu {flags}\n\nprocessor : 1\n"
-    )
-    assert mkl_kernels(str(tmp_path / "cpuinfo")) == kernels
-    assert mkl_kernels(str(tmp_path / "none")) is None

@@ -55,9 +55,10 @@ def one_convolution(draw):
 def test_correct_sums_in_any_order_lie_within_the_band():
     """Of 1,000 convolutions, each summed one by one, backwards, in blocks, and with weights scaled first.
 
-    Without the floor, too, which would cover all of them; and most of the margin is needed.
+    Almost all would without the floor, too, however few products the kernels of this processor add at once; and half
+    of the margin is needed.
     """
-    largest = 0.0
+    ratios = []
     for draw in range(DRAWS):
         model, weight, x, expected = one_convolution(draw)
         arrays = {"only.conv.weight": weight}
@@ -69,8 +70,9 @@ def test_correct_sums_in_any_order_lie_within_the_band():
         others = (one_by_one(x, weight), one_by_one(x[:, ::-1], weight[:, ::-1]), blockwise(x, weight), folded)
         found = max(error(y, expected) for y in others)
         assert found <= band(errors)
-        largest = max(largest, found / max(errors))
-    assert MARGIN / 2 < largest <= MARGIN
+        ratios.append(found / max(errors))
+    assert np.quantile(ratios, 0.99) <= MARGIN
+    assert max(ratios) > MARGIN / 2
 
 
 def test_every_run_sums_in_an_order_of_its_own_and_a_seed_repeats_it():

@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import BackendError, InputError, SpecError, UnavailableError, WeightsError, ZooError
+from zoo.processor import prepare_numpy
 from zoo.version import __version__
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from zoo.fidelity import fid
     from zoo.language.document import from_json, to_json
     from zoo.prediction import predict
+
+prepare_numpy()
 
 _HOMES = {  # the module that a name is from, and its name there where that is another
     "build": "zoo.builder",

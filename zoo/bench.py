@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +18,7 @@ from backends.device import parse
 from backends.engine import available_threads
 from backends.timing import MODES, TimedProcess
 from weights import published
+from zoo import processor
 from zoo.arguments import integer
 from zoo.errors import BackendError, InputError, UnavailableError
 from zoo.frameworks import DTYPES, FRAMEWORKS, RUNTIMES
@@ -143,7 +142,7 @@ def measured(
         "ceiling": found["ceiling"],
         "threads": settings.threads or available_threads(),
         "device": settings.device or "cpu",
-        "processor": processor(),
+        "processor": processor.description(),
         "rounds": settings.rounds,
         "macs": {spec.name: macs},
         "top1": {spec.name: published.top1(spec)},
@@ -236,16 +235,6 @@ def _take_turns(ways: Sequence[Configuration], settings: Settings, progress: Cal
 def _resized(spec: Model, size: int) -> Model:
     InputCheck(spec)((1, spec.in_channels, size, size))
     return replace(spec, size=size)
-
-
-def processor() -> str:
-    """The processor's name and number of cores."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        name = platform.processor() or platform.machine()
-    return f"{name}, {os.cpu_count()} cores"
 
 
 def markdown(document: dict[str, Any]) -> str:

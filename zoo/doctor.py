@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from backends import installed, worker
 from backends.engine import available_threads
 from backends.timing import TimedProcess
-from zoo.bench import processor
+from zoo import processor
 from zoo.errors import BackendError, ZooError
 from zoo.frameworks import FRAMEWORKS, RUNTIMES, Runtime
 from zoo.language.interpreter import Interpreter
@@ -76,7 +76,7 @@ def examine(backends: Sequence[str] = (*FRAMEWORKS, *RUNTIMES), timeout: float =
     return {
         "ok": all(entry["status"] in ("ok", "slow", "not installed") for entry in entries),
         "version": __version__,
-        "processor": processor(),
+        "processor": processor.description(),
         "threads": available_threads(),
         "ceiling": described,
         "ceiling_gflops": ceiling / 1e9,

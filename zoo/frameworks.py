@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+from zoo.processor import mkl_kernels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -140,24 +141,6 @@ class Framework(Runtime):
     module: str
     safetensors_tag: str
     compiles_by_default: bool = False
-
-
-def mkl_kernels(cpuinfo: str = "/proc/cpuinfo") -> str | None:
-    """The value of MKL_DEBUG_CPU_TYPE for Paddle on a processor that is not Intel's: 7 (AVX-512), 5 (AVX2), None.
-
-    Paddle brings an old MKL that takes its slowest kernels there, at a quarter of the speed (benchmarks/training.py).
-    """
-    try:
-        lines = Path(cpuinfo).read_text().partition("\n\n")[0].splitlines()
-    except (OSError, ValueError):
-        return None
-    facts = {name.strip(): value.split() for name, _, value in (line.partition(":") for line in lines)}
-    flags = set(facts.get("flags", ()))
-    if facts.get("vendor_id") not in (["AuthenticAMD"], ["HygonGenuine"]):
-        return None
-    if flags >= {"avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512cd"}:
-        return "7"
-    return "5" if flags >= {"avx2", "fma"} else None
 
 
 def _paddle_environment() -> dict[str, str]:

@@ -20,6 +20,7 @@ from paddle import Tensor, inference
 from backends.device import require
 from backends.engine import Engine, EngineOptions
 from backends.paddle.network import Network, build, gpus, load, modes_kept, place, version
+from zoo import processor
 from zoo.errors import UnavailableError
 from zoo.language.model import Model
 from zoo.language.rewrites import deployable
@@ -70,7 +71,7 @@ def deploy(model: Model, arrays: Mapping[str, NDArray[np.generic]], options: Eng
     options.require("paddle", ("fp32", "fp16") if options.on_gpu else ("fp32", "bf16"))
     if options.device is not None:
         require(options.device, "paddle", version(), gpus)
-    if options.dtype == "bf16" and not _has_bfloat16():
+    if options.dtype == "bf16" and "avx512_bf16" not in processor.flags():
         raise UnavailableError("paddle: this processor has no bfloat16")
     clock = [time.perf_counter()]
     rewritten, folded = deployable(model, arrays)
@@ -109,14 +110,6 @@ def _config(folder: Path, options: EngineOptions) -> Any:
     if options.dtype == "bf16":
         config.enable_mkldnn_bfloat16()
     return config
-
-
-def _has_bfloat16(cpuinfo: str = "/proc/cpuinfo") -> bool:
-    """Whether the processor computes in bfloat16."""
-    try:
-        return "avx512_bf16" in Path(cpuinfo).read_text()
-    except OSError:
-        return False
 
 
 def save(net: Network, path: Path, size: int | None = None) -> None:
