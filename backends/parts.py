@@ -59,15 +59,15 @@ def without_dropout(model: Model) -> Model:
 def judge(model: Model, folder: Path, seed: int, runs: int) -> dict[str, Any]:
     """Compute every stage's and head's input and float64 results from `inputs.npy` and `weights`.
 
-    Biases in `weights` are shifted: see `double.clear_of_kinks`. The upstream gradients are noise of unit variance. The
-    gradients of the loss itself would not do: where a batch norm follows the part, they sum to 0 over the batch, so
-    that some results are 0 and have no relative error.
+    Biases in `weights` and the parts' inputs are moved away from kinks: see `backends.torch.kinks`. The upstream
+    gradients are noise of unit variance. The gradients of the loss itself would not do: where a batch norm follows the
+    part, they sum to 0 over the batch, so that some results are 0 and have no relative error.
 
     Returns the "loss" of the whole network, and the errors of so many `runs` in float32 that sum in random orders: of
     the loss ("loss_rounding") and of every array ("rounding").
     """
     from backends import get
-    from backends.torch import double
+    from backends.torch import double, kinks
     from backends.torch.shuffled import Shuffled
 
     model = without_dropout(model)
@@ -75,8 +75,10 @@ def judge(model: Model, folder: Path, seed: int, runs: int) -> dict[str, Any]:
     net = double.double(model, arrays)
     images = np.load(folder / "inputs.npy")
     part_inputs = double.inputs(net, list(model.parts), lambda: net(double.tensor(images)))
-    arrays = double.clear_of_kinks(model, arrays, {part: x for part, (x, _) in part_inputs.items()})
+    arrays = kinks.shift_biases(model, arrays, {part: x for part, (x, _) in part_inputs.items()})
     save_file(arrays, folder / "weights.safetensors")
+    net = double.double(model, arrays).train()
+    part_inputs = {part: (kinks.move_input(net, part, x), shape) for part, (x, shape) in part_inputs.items()}
     _give(folder, part_inputs, seed)
     targets = np.eye(model.num_classes)[np.arange(len(images)) % model.num_classes]
     np.save(folder / "targets.npy", targets)

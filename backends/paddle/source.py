@@ -22,22 +22,30 @@ def convolution(uses: Uses) -> list[str]:
 
 
 BATCH_NORM = '''class BatchNorm(nn.BatchNorm2D):
-    """Batch norm with an unbiased running variance; Paddle's own is biased."""
+    """Batch norm with an unbiased running variance; Paddle's own is biased.
+
+    Paddle computes the weight of a new batch, 1 - DECAY, from a float32:
+    `correction` is the right weight over Paddle's.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, momentum=DECAY, epsilon=EPS)
+        decay = paddle.to_tensor(DECAY, "float32").item()
+        self.correction = (1 - DECAY) / (1 - decay)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        biased = self._variance.clone()
-        y = F.batch_norm(
-            x, self._mean, biased, self.weight, self.bias, True, DECAY, EPS
-        )
+        mean, variance = self._mean.clone(), self._variance.clone()
+        y = F.batch_norm(x, mean, variance, self.weight, self.bias, True, DECAY, EPS)
         with paddle.no_grad():
-            added = biased - DECAY * self._variance
-            count = x.shape[0] * x.shape[2] * x.shape[3]
-            paddle.assign(biased + added / max(count - 1, 1), self._variance)
+            freedom = max(x.shape[0] * x.shape[2] * x.shape[3] - 1, 1)
+            more = self.correction - 1
+            new_mean = mean + (mean - DECAY * self._mean) * more
+            added = variance - DECAY * self._variance
+            new_variance = variance + added * (more + self.correction / freedom)
+            paddle.assign(new_mean, self._mean)
+            paddle.assign(new_variance, self._variance)
         return y'''
 
 

@@ -9,16 +9,17 @@ from torch import nn
 import weights
 import zoo
 from backends.predict import tape
-from backends.torch import double
+from backends.torch import double, kinks
 from backends.torch import network as backend
 from zoo.errors import SpecError
 from zoo.language.geometry import receptive_fields
-from zoo.language.model import Model, configure, stages
+from zoo.language.model import Model, Preprocess, configure, stages
 from zoo.language.nodes import (
     AdaptiveAvgPool,
     AvgPool,
     Conv,
     Depthwise,
+    Head,
     MaxPool,
     NormRelu,
     Relu,
@@ -159,9 +160,39 @@ def test_inputs_of_relus_are_moved_away_from_0(name):
     x = double.tensor(batch(model, 96, count=2))
     recorded = double.inputs(net, list(model.parts), lambda: net(x))
     inputs = {part: given for part, (given, _) in recorded.items()}
-    shifted = double.clear_of_kinks(model, arrays, inputs)
+    shifted = kinks.shift_biases(model, arrays, inputs)
     assert smallest(model, arrays, inputs) < 3e-5
     assert smallest(model, shifted, inputs) > 10 * smallest(model, arrays, inputs)
+
+
+@pytest.mark.parametrize(
+    ("padding", "size", "before"), [("valid", 10, 0), ("half", 10, 1), ("ceil", 10, 0), ("same", 9, 1)]
+)
+def test_what_biases_cannot_move_is_moved_by_inputs(padding, size, before):
+    """ReLUs behind a convolution without a bias, and windows of a max pool whose largest values are nearly equal."""
+    stage = Conv(4, norm=False) >> MaxPool(3, 2, padding)
+    model = Model("one", stages(stage=stage), Head(), Preprocess(size), norm=None, size=size)
+    arrays = weights.initial(model)
+    x = np.random.default_rng(0).standard_normal((2, 3, size, size)).astype(np.float32)
+    x[0, :, 4, 4] = 9
+    x[0, :, 4, 5] = np.nextafter(x[0, :, 4, 4], np.float32(np.inf))  # a window's largest values
+    x[1, :, 3, 3] -= (x[1, :, 3, 3] @ (w := arrays["stage.0.conv.weight"][0, :, 0, 0])) / (w @ w) * w  # 0 for a channel
+    net = double.double(model, arrays).train()
+    moved = kinks.move_input(net, "stage", x)
+    assert 0 < error(moved, x) < 1e-4
+    for given, clear in ((x, False), (moved, True)):
+        z = np.einsum("oi,nihw->nohw", arrays["stage.0.conv.weight"][:, :, 0, 0].astype(np.float64), given)
+        y = net.get_submodule("stage")(double.tensor(given)).numpy(force=True)
+        leads = []
+        for i, j in np.ndindex(y.shape[2:]):
+            rows, columns = (slice(max(2 * k - before, 0), 2 * k - before + 3) for k in (i, j))
+            window = np.sort(np.maximum(z[:, :, rows, columns], 0).reshape(2, 4, -1), -1)
+            assert np.allclose(window[..., -1], y[:, :, i, j])
+            leads.append(window[..., -1] - window[..., -2])
+        after_relu = np.array(leads)
+        scales = np.sqrt(np.square(z).mean()), np.sqrt(np.square(np.maximum(z, 0)).mean())
+        assert (np.abs(z).min() >= kinks.MARGIN * scales[0]) == clear
+        assert (after_relu[after_relu > 0].min() >= kinks.MARGIN * scales[1]) == clear
 
 
 def smallest(model, arrays, inputs):

@@ -283,6 +283,19 @@ def test_dropout_s_masks_are_rows_of_their_position(framework, make):
     assert all(np.array_equal(mask, whole[path][16:48]) for path, mask in training.masks(32).items())
 
 
+def test_the_loss_of_a_mistake_has_no_limit(framework, make, batch):
+    """Paddle's own losses, on a CPU, count a logit that is more than 64 below the largest as 64 below it."""
+    model = Model("tiny", stages(stem=Conv(8, 3)), Head(), Preprocess(48), size=48, num_classes=10)
+    arrays = weights.initial(model, 0)
+    arrays["head.fc.weight"][:] = 0
+    arrays["head.fc.bias"][:] = logits = np.arange(10, dtype=np.float32) * 50
+    training = trainer(framework, make(model, arrays), Plan(Optimizer(), groups(model)))
+    targets = np.eye(10, dtype=np.float32)[:4]
+    expected = np.logaddexp.reduce(logits.astype(np.float64)) - logits[:4].mean()
+    assert float(training.backward(batch[0][:4], targets, 1.0)) == pytest.approx(expected, rel=1e-6)
+    assert training.gradients()["head.fc.bias"] == pytest.approx([-0.25] * 4 + [0] * 5 + [1])
+
+
 def test_dropout_follows_the_seed_compiled_too(framework, make, batch):
     """torch.compile takes a minute here: eager for PyTorch."""
     model = Model("tiny", stages(stem=Conv(8, 3)), Head(dropout=0.5), Preprocess(48), size=48, num_classes=10)
