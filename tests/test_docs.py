@@ -43,7 +43,7 @@ PAGES = (
     "../README.md",
 )
 
-EVERY_DAY = ("exporting.md", "source.md")
+EVERY_DAY = ("exporting.md",)
 """The others take minutes: `make nightly`."""
 
 RUN_ELSEWHERE = {

@@ -71,6 +71,7 @@ def test_three_frameworks_run_it_alike(run):
     assert report["ok"]
 
 
+@pytest.mark.nightly  # tests/test_gradients.py trains networks that are not built-in
 def test_three_frameworks_train_it_alike(run):
     report = zoo(run, "parity", "outside", "--gradients")
     assert set(report["models"][0]["backends"]) == set(FRAMEWORKS)

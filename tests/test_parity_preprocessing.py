@@ -86,17 +86,21 @@ def folder(tmp_path_factory):
     ("name", "causes"),
     [
         ("right", {}),
-        ("batch", {}),
+        pytest.param("batch", {}, marks=pytest.mark.nightly),
         ("reversed_channels", {"channel_order": "BGR where the publisher has RGB"}),
         ("imagenet", {"normalisation": "mean (0.485, 0.456, 0.406) and std (0.229, 0.224, 0.225) of pixels"}),
-        ("other_scale", {"normalisation": "mean (0.4, 0.4, 0.4) and std (0.3, 0.3, 0.3) of pixels"}),
+        pytest.param(
+            "other_scale",
+            {"normalisation": "mean (0.4, 0.4, 0.4) and std (0.3, 0.3, 0.3) of pixels"},
+            marks=pytest.mark.nightly,
+        ),
         (
             "small",
             {"size": "224 x 224 pixels where", "resize": "bicubic interpolation where the publisher has bilinear"},
         ),
         ("whole", {"resize": "the whole image resized to the square where the publisher has shorter side 342"}),
         ("noise", None),
-        ("constant", None),
+        pytest.param("constant", None, marks=pytest.mark.nightly),
     ],
 )
 def test_what_differs_is_named(folder, capsys, name, causes):

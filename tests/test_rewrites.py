@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support import batch, calibrated, error, narrow
+from support import FULL, batch, calibrated, error, narrow, others
 
 from zoo.errors import SpecError
 from zoo.language import rewrites
@@ -12,7 +12,6 @@ from zoo.language.interpreter import Interpreter
 from zoo.language.model import Model, Norm, Preprocess, stages
 from zoo.language.nodes import AvgPool, Chain, Conv, Depthwise, Head, NormRelu, Relu, Residual, concat, leaves
 from zoo.language.trace import parameters
-from zoo.models import MODELS
 
 
 def run(model, arrays, x):
@@ -20,11 +19,11 @@ def run(model, arrays, x):
     return Interpreter(model, {name: array.astype(np.float64) for name, array in arrays.items()}).tape(x)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [*FULL, *others()])
 def test_every_step_keeps_every_stage(name):
     model, arrays = rewrites.for_inference(narrow(name), calibrated(narrow(name)))
     double = {key: array.astype(np.float64) for key, array in arrays.items()}
-    x = batch(model, 192)
+    x = batch(model, 128)
     expected = run(model, double, x)
 
     def check(spec, arrays, tolerance):

@@ -27,7 +27,7 @@ def wrong():
 """
 
 
-@pytest.mark.parametrize("name", ["right", "wrong"])
+@pytest.mark.parametrize("name", [pytest.param("right", marks=pytest.mark.nightly), "wrong"])
 def test_the_command_of_the_reusable_workflow(tmp_path, name):
     workflow = yaml.safe_load((WORKFLOWS / "parity.yml").read_text())
     (step,) = (step for step in workflow["jobs"]["parity"]["steps"] if "zoo parity" in step.get("run", ""))

@@ -26,13 +26,16 @@ NARROW = configure(MODELS["inception_v3"], width=0.25, num_classes=10)
 
 SHAPES = ("native", "288x331", "160x160", "least")
 DAILY = {("googlenet.mindcv", "native"), ("googlenet", "288x331"), ("inception_v3", "least")}
-"""In MindSpore and JAX, which compile each of them; `make parity` runs three networks at their native size."""
+IN_PYTORCH = {("inception_v4", "160x160"), ("inception_v3.mindcv", "288x331"), ("inception_v4", "least")}
+"""The others are nightly: CI runs three networks at their native size by `make parity`."""
 
 
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
-        pair if pair in DAILY else pytest.param(*pair, marks=pytest.mark.nightly_in("mindspore", "jax"))
+        pair
+        if pair in DAILY
+        else pytest.param(*pair, marks=in_one_framework if pair in IN_PYTORCH else pytest.mark.nightly)
         for pair in product(FULL, SHAPES)
     ],
 )

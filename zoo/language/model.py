@@ -6,7 +6,7 @@ import keyword
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 from zoo.arguments import integer, within
@@ -251,6 +251,7 @@ def configure(
     return model
 
 
+@lru_cache(maxsize=256)
 def _widen(model: Model, width: float) -> Model:
     def channels(count: int) -> int:
         return max(8, int(count * width / 8 + 0.5) * 8)
