@@ -24,7 +24,7 @@ Array = NDArray[Any]
 Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor | None]
 
 CLEARANCE = 0.02
-"""How far from 0 to look for a gap between a channel's values, whose standard deviation is about 1."""
+"""How far from 0 to search for a gap between a channel's values, whose standard deviation is about 1."""
 
 
 def double(model: Model, arrays: Mapping[str, Array]) -> Network:
@@ -41,7 +41,7 @@ def tensor(array: Array) -> Tensor:
 
 @torch.no_grad()
 def inputs(net: Network, parts: Iterable[str], run: Callable[[], Any]) -> dict[str, tuple[Array, tuple[int, ...]]]:
-    """Call `run` with the network in training mode; returns each part's input as float32, and its output's shape."""
+    """Call `run` with the network in training mode; returns each part's input, as float32, and its output's shape."""
     net.train()
     recorded: dict[str, tuple[Array, tuple[int, ...]]] = {}
 
@@ -94,7 +94,7 @@ def _before_relus(net: Network) -> Iterator[nn.Module]:
 
 
 def _ends(module: nn.Module) -> Iterator[nn.Module]:
-    """The layers whose outputs are a module's output, or its channels."""
+    """The layers whose outputs are a module's output, or some of its channels."""
     if isinstance(module, ConvNormAct) and not isinstance(module.act, nn.ReLU):
         yield _last_layer(module)
     elif isinstance(module, nn.Sequential):
@@ -133,9 +133,10 @@ def _shift_last_bias(last: nn.Module) -> Hook:
 
 
 def _shift(layer: nn.Module, values: Tensor, scale: float) -> Tensor:
-    """Shift the layer's bias, which is added to `values` [N, C, H, W] times `scale`; returns their shift, [C].
+    """Shift the layer's bias; returns the resulting shift of `values`, [C].
 
-    A layer without a bias, as mindcv's GoogLeNet has them, stays as it is.
+    `values` [N, C, H, W] contain the bias multiplied by `scale`. A layer without a bias, as in mindcv's GoogLeNet, is
+    left as it is.
     """
     bias = layer.bias
     if not isinstance(bias, Tensor):

@@ -105,10 +105,10 @@ def test_the_number_of_threads(framework, monkeypatch):
         torch.set_num_threads(before)
     if framework == "mindspore":
         zoo.build(SMALL, framework, mode="deploy", threads=1)(x)
-        with pytest.raises(BackendError, match="already runs kernels on 1 threads: start another one for 2"):
+        with pytest.raises(BackendError, match="already runs kernels on 1 threads: start another process for 2"):
             zoo.build(SMALL, framework, mode="deploy", threads=2)
     if framework == "jax":
-        with pytest.raises(BackendError, match=f"already runs on {count} threads: start another one for {count + 1}"):
+        with pytest.raises(BackendError, match=f"runs on {count} threads: start another process for {count + 1}"):
             zoo.build(SMALL, framework, mode="deploy", threads=count + 1)
     assert engine(x).shape == (1, 10)
 

@@ -159,7 +159,7 @@ def test_every_device_reaches_mindspore_or_is_refused(two_gpus):
     backend.set_device(Device("gpu", 0))
     assert two_gpus == []
     for device, call in ((Device("gpu", 1), ("GPU", 1)), (Device("cpu"), ("CPU", 0))):
-        with pytest.raises(BackendError, match=f"device {device} asked for, but this process already runs on gpu:0"):
+        with pytest.raises(BackendError, match=f"{device} was requested, but this process already runs on gpu:0"):
             backend.build(MODELS["googlenet"], device)
         assert two_gpus.pop() == call
     with pytest.raises(UnavailableError, match=r"no device gpu:2: .* sees 2 GPUs"):
