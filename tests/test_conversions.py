@@ -169,7 +169,7 @@ def test_what_no_weights_can_make_up_for(tmp_path, first, second, reason):
         WeightsError, match=f"{first} cannot become {second}, whatever the weights: .*{reason}"
     ) as caught:
         weights.read(path, model=second)
-    assert str(caught.value).endswith(f"Every framework runs it as what it is: zoo.build('{first}', ...)")
+    assert str(caught.value).endswith(f"Every framework can run {first} itself: zoo.build('{first}', ...)")
 
 
 @pytest.mark.parametrize(

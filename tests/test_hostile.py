@@ -154,7 +154,7 @@ PROGRAMS = {
         files.exported() | {"f/models/model.json": '{"schema_version": {"major": 9}}'},
         "an exported program of schema 9, expected 8",
     ),
-    "a list": (files.exported() | {"f/models/model.json": "[]"}, "is no JSON object"),
+    "a list": (files.exported() | {"f/models/model.json": "[]"}, "is not a JSON object"),
     "a text": (
         files.exported() | {"f/data/weights/model_weights_config.json": '{"config": "weights"}'},
         "damaged: ValueError",
