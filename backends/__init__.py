@@ -6,9 +6,11 @@
     training.py   `Trainer` (backends.training)
     processes.py  `Processes` (zoo.training.processes)
     source.py     `DIALECT` (zoo.source.dialect), which imports no framework
+    observe.py    the functions of `Observes` (backends.observed)
+    explain.py    gradients of a logit, for Grad-CAM
 
-ONNX Runtime and OpenVINO have only the first three, the NumPy reference only network.py. Importing this package
-imports no framework.
+ONNX Runtime and OpenVINO have the first three, ONNX Runtime observe.py too, and the NumPy reference only network.py.
+Importing this package imports no framework.
 """
 
 from __future__ import annotations
