@@ -282,7 +282,7 @@ def test_auxiliary_logits_in_the_wrong_order():
 
 
 def test_a_table_of_names(folder, capsys):
-    """Two convolutions that the table takes for each other differ where the alignment alone finds the same network."""
+    """A table that swaps two convolutions makes them differ; without it the alignment finds the same network."""
     net = zoo.build(SMALL, "torch", seed=1)
     first, second = "mixed.branch0.conv", "mixed.branch1.0.conv"
     assert compare_network(net, SMALL, rename={first: first, f"{second}.weight": f"{second}.weight"})["ok"]

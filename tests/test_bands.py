@@ -53,9 +53,9 @@ def one_convolution(draw):
 
 
 def test_correct_sums_in_any_order_lie_within_the_band():
-    """Of 1,000 convolutions, each summed one by one, backwards, in blocks, and with weights scaled first.
+    """1,000 convolutions, each summed one by one, backwards, in blocks, and with weights scaled first.
 
-    Without the floor, too, which would cover all of them; and most of the margin is needed.
+    They lie within the band even without its floor, which alone would cover them all; most of the margin is needed.
     """
     largest = 0.0
     for draw in range(DRAWS):

@@ -33,7 +33,7 @@ from zoo.scripts import validate
 def test_an_engine_equals_the_reference_and_itself(framework, name):
     """Repeated, image by image, and after another input size.
 
-    Of pre-activation, heads that need a size, SAME borders and scaled residuals.
+    The networks have pre-activation, heads that need a fixed size, SAME padding and scaled residuals.
     """
     model = narrow(name)
     arrays = calibrated(model)
@@ -88,7 +88,7 @@ def test_verify(framework):
 
 
 def test_the_number_of_threads(framework, monkeypatch):
-    """PyTorch puts the process's number back; MindSpore keeps the first one that it is given, JAX its first of all."""
+    """PyTorch restores the process's number; MindSpore keeps the first that it is given, JAX that of its start."""
     count = available_threads() if framework == "jax" else 1
     engine = zoo.build(SMALL, framework, mode="deploy", threads=count)
     x = batch(engine.spec, 32)
@@ -136,7 +136,7 @@ def test_every_format_of_the_frameworks_has_a_reader():
 
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.nightly)])
 def test_exported_files_run_without_this_project(framework, tmp_path, compiled):
-    """Each format that this framework writes; those for which a C++ compiler runs are nightly."""
+    """Every format that this framework writes; those that need a C++ compiler are tested nightly."""
     for form in (name for name in READERS if FORMATS[name].backend == framework):
         if (form == "aotinductor") == compiled:
             (tmp_path / form).mkdir()

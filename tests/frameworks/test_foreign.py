@@ -1,4 +1,4 @@
-"""Networks that are not ours, in the framework under test: planted faults are found, placed, named and proved."""
+"""Users' own networks in the framework under test: planted faults are detected, placed, named and proved."""
 
 from dataclasses import replace
 

@@ -142,7 +142,7 @@ def test_inference_leaves_the_mode_of_every_cell(make):
 
 @pytest.fixture
 def two_gpus(monkeypatch):
-    """A process on gpu:0 of two, whose device MindSpore refuses to change; gives the devices asked for."""
+    """A process on gpu:0 of two, whose device MindSpore refuses to change; gives the devices that were requested."""
     asked = []
 
     def set_device(target, index):
@@ -180,7 +180,7 @@ def test_several_processes_set_their_device_before_they_meet(two_gpus, monkeypat
 
 @pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE])
 def test_comparing_a_network_keeps_the_mode_of_the_process(mode):
-    """Hooks need PyNative mode, which is the whole process's."""
+    """Hooks need PyNative mode, which is a setting of the whole process."""
     before = ms.get_context("mode")
     try:
         ms.set_context(mode=mode)
