@@ -64,7 +64,8 @@ class Runs(Protocol):
     def predict(self, net: Any, x: Float32, tape: bool = False) -> dict[str, NDArray[np.floating[Any]]]:
         """Run a batch [N, C, H, W] in eval mode: {"logits": [N, classes]}, or each tap's feature map by stage name.
 
-        With `tape`: every stage's output, "logits", and every auxiliary head's logits.
+        With `tape`: every stage's output, "logits", and every auxiliary head's logits. Arrays are float32, those of the
+        NumPy reference float64. Without `tape`, raises InputError for images that the network cannot take.
         """
 
 

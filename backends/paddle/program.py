@@ -55,7 +55,7 @@ def _static() -> Any:
 def load(path: Path) -> Program:
     """Open the program FILE.json at `path` and FILE.pdiparams beside it.
 
-    Raises BackendError when either cannot be read, or when the program has more than one input.
+    Raises BackendError when either cannot be read, or unless the program has exactly one input.
     """
     if not path.with_suffix(".pdiparams").is_file():
         raise BackendError(f"{path}: expected its weights beside it, in {path.with_suffix('.pdiparams').name}")

@@ -101,8 +101,8 @@ def positions(model: str, named: Table) -> Table:
 def layers(node: Node, path: str, after: int) -> Iterator[tuple[int, str]]:
     """Each of Keras's layers as its distance from the output and one of its tensors, or "" if it has none.
 
-    `after` is the distance of the layer that follows.
-    A depthwise and a pointwise convolution are one layer; a norm, an activation, an addition are one each.
+    `after` is the distance of the layer that follows. A depthwise and a pointwise convolution are one layer; a norm, an
+    activation, an addition are one each.
     """
     match node:
         case Chain(nodes):
