@@ -2,8 +2,8 @@
 
     net = torch.hub.load("path/to/checkout", "inception_v3.mindcv", source="local", num_classes=10)
 
-Entries are the names of `zoo list` and of published weights (`zoo list --pretrained`); those of weights are downloaded.
-Arguments are those of `zoo.build`, but for the backend.
+Entries are the names of networks (`zoo list`) and of published weights (`zoo list --pretrained`), which are downloaded.
+Arguments are those of `zoo.build`, except for the backend.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""What runs a model: one folder a framework, with the same file names in each.
+"""What runs a model: one folder per framework, with the same file names in each.
 
     network.py    native modules, and the functions of `Runs`
     engines.py    the functions of `Deploys`
@@ -6,9 +6,11 @@
     training.py   `Trainer` (backends.training)
     processes.py  `Processes` (zoo.training.processes)
     source.py     `DIALECT` (zoo.source.dialect), which imports no framework
+    observe.py    the functions of `Observes` (backends.observed)
+    explain.py    gradients of a logit, for Grad-CAM
 
-ONNX Runtime and OpenVINO have the first three, the NumPy reference has network.py only. Importing this package imports
-no framework.
+ONNX Runtime and OpenVINO have the first three, ONNX Runtime observe.py too, and the NumPy reference only network.py.
+Importing this package imports no framework.
 """
 
 from __future__ import annotations
@@ -62,7 +64,8 @@ class Runs(Protocol):
     def predict(self, net: Any, x: Float32, tape: bool = False) -> dict[str, NDArray[np.floating[Any]]]:
         """Run a batch [N, C, H, W] in eval mode: {"logits": [N, classes]}, or each tap's feature map by stage name.
 
-        With `tape`: every stage's output, "logits", and every auxiliary head's logits.
+        With `tape`: every stage's output, "logits", and every auxiliary head's logits. Arrays are float32, those of the
+        NumPy reference float64. Without `tape`, raises InputError for images that the network cannot take.
         """
 
 
@@ -70,17 +73,18 @@ class Deploys(Protocol):
     """Runs networks fast in inference."""
 
     def deploy(self, model: Model, arrays: Mapping[str, Array], options: EngineOptions) -> Engine:
-        """The fastest way to run a network, made by `zoo.build(..., mode="deploy")`.
+        """An engine that runs the network the fastest way; `zoo.build(..., mode="deploy")` calls this.
 
-        `arrays` are its canonical weights, float32. Raises UnavailableError when the device is missing, and
-        BackendError for options that the backend does not have.
+        `arrays` are its canonical weights, float32. Raises UnavailableError when the device, or the dtype on this
+        device, is not available, and BackendError for other options that the backend does not have.
         """
 
     def classifier(self, net: Any, graph: bool = False, half: bool = False) -> Callable[[Float32], Float32]:
-        """A function from a batch [N, C, H, W] to its logits [N, classes], in eval mode.
+        """A function from a batch, float32 [N, C, H, W], to its logits, float32 [N, classes], in eval mode.
 
-        `graph` compiles it. With `half`, convolutions and matrix products run in half precision, as the framework's
-        automatic mixed precision does. Raises UnavailableError where the device has no half precision.
+        `graph` compiles it. With `half`, convolutions and matrix products run in half precision, as in the framework's
+        automatic mixed precision. Raises UnavailableError where the device has no half precision, and BackendError
+        where the backend has no mixed precision.
         """
 
 
@@ -88,10 +92,10 @@ class Exports(Protocol):
     """Writes networks as files that the framework's own tools run, without this project."""
 
     def export(self, model: Model, arrays: Mapping[str, Array], path: Path, options: ExportOptions) -> None:
-        """Write the files of `options.format`: `path` with each of the suffixes of `zoo.exporting.FORMATS`.
+        """Write the files of `options.format`: `path` with each of the format's suffixes in `zoo.exporting.FORMATS`.
 
-        The network maps float32 images [N, C, H, W], any N, to logits. `model` is rewritten for inference already.
-        Raises SpecError for a network that cannot take images of any size, where that is asked for.
+        The network maps float32 images [N, C, H, W], any N, to logits. `model` and `arrays` have already been rewritten
+        for inference. Raises BackendError for a dtype that the backend does not write.
         """
 
 
@@ -134,7 +138,7 @@ def _has(name: str, module: str) -> bool:
 
 
 def installed(package: str) -> bool:
-    """Whether a package is there to be imported."""
+    """Whether a package is installed; it is not imported."""
     return package in sys.modules or importlib.util.find_spec(package) is not None
 
 

@@ -1,4 +1,4 @@
-"""From a model to a framework's modules: the walk over the spec, which calls a framework's constructors."""
+"""Build a framework's modules from a model: a walk over the spec that calls the framework's constructors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Module = TypeVar("Module")
 
 @dataclass(frozen=True)
 class Kit(Generic[Module]):
-    """A framework's constructors; all else about a network is decided before they are called.
+    """A framework's constructors; everything else about a network is decided before they are called.
 
     box                convolution, norm and ReLU, from a `Conv` or `Depthwise`, the numbers of input channels, output
                        channels and groups, and the model's norm
@@ -42,7 +42,7 @@ class Kit(Generic[Module]):
     classifier         from a `Head`, the number of features and the number of classes
     chain              modules one after another
     concat             modules side by side, by name, joined along the channels
-    residual           from its node and its children, "body" and perhaps "shortcut"
+    residual           from its node and its children by name, "body" and, if there is one, "shortcut"
     """
 
     box: Callable[[Box, int, int, int, Norm | None], Module]
@@ -60,7 +60,8 @@ class Kit(Generic[Module]):
 def assemble(model: Model, kit: Kit[Module], network: Any) -> dict[str, Module]:
     """The modules of `model` by name: its stages, its head, its auxiliary heads.
 
-    `network` is the module that they will be attributes of. Raises SpecError when it has one of that name already.
+    `network` is the module whose attributes they will become. Raises SpecError when it already has an attribute of the
+    same name, and for a model with neither a head nor taps.
     """
     if model.head is None and not model.taps:
         raise SpecError(f"{model.name}: without a head it needs taps: the stages whose outputs it returns")

@@ -1,4 +1,4 @@
-"""Devices: "cpu", "gpu" or "gpu:1", the same words for every framework."""
+"""Devices: "cpu", "gpu" or "gpu:1", the same names for every framework."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Device:
 
 
 def parse(name: str | None) -> Device | None:
-    """The device called `name`; None, the framework's own default, stays None. Raises BackendError for other names."""
+    """The device called `name`; None, the framework's default, stays None. Raises BackendError for unknown names."""
     if name is None:
         return None
     if name == "cpu":

@@ -25,14 +25,14 @@ Float32 = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How to run a network.
+    """How to run a network. Raises BackendError for an unknown dtype, and for `calibration` without int8.
 
     dtype        what convolutions and matrix products compute in; images and outputs are float32
-    device       None: the CPU
-    threads      on the CPU; by default $OMP_NUM_THREADS, or the number of processors that this process may use
-                 (MindSpore: its own choice)
-    compiler     which of the framework's ways to compile ("" is its default: see each engines.py)
-    calibration  for int8: images as the network takes them, float32 [N, C, H, W], to measure activations on
+    device       None means the CPU
+    threads      the number of threads on the CPU; by default $OMP_NUM_THREADS, or the number of processors that this
+                 process may use (MindSpore chooses its own default)
+    compiler     one of the framework's compilers; "" is its default (see each engines.py)
+    calibration  for int8: preprocessed images, float32 [N, C, H, W], on which the ranges of activations are measured
     """
 
     dtype: Dtype = "fp32"
@@ -55,11 +55,11 @@ class EngineOptions:
 
     @property
     def thread_count(self) -> int:
-        """The number of threads, defaults filled in."""
+        """The number of threads, with the default filled in."""
         return available_threads() if self.threads is None else self.threads
 
     def images_to_calibrate(self, model: Model) -> Float32:
-        """The images of `calibration`. Raises BackendError when there are none, InputError for other shapes."""
+        """The images of `calibration`. Raises BackendError if there are none, InputError for a wrong dtype or shape."""
         if self.calibration is None or not len(self.calibration):
             raise BackendError("int8: give calibration, images to measure the ranges of activations on")
         images = float32(self.calibration)
@@ -79,13 +79,13 @@ class EngineOptions:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """How to write a network for another program.
+    """How to write a network into a file for other programs.
 
     format        a key of `zoo.exporting.FORMATS`
     dtype         what weights are stored in
     size          side of the images in pixels, by default the native one
-    dynamic_size  for images of any size
-    metadata      texts to store in the file by name (ONNX, torch.export, OpenVINO)
+    dynamic_size  write a network that takes images of any size
+    metadata      strings to store in the file, by name (ONNX, torch.export, OpenVINO)
     """
 
     format: str
@@ -95,7 +95,7 @@ class ExportOptions:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def require(self, backend: str, dtypes: Sequence[str]) -> None:
-        """Raise BackendError unless the dtype is among those that the backend writes."""
+        """Raise BackendError unless the backend can write the dtype."""
         if self.dtype not in dtypes:
             raise BackendError(f"{backend}: writes no {self.dtype}: expected {' or '.join(dtypes)}")
 
@@ -118,7 +118,7 @@ class Engine:
     spec         the Model that it was made from
     description  the framework, its version, and how it runs the network
     options      as they were given
-    seconds      what making it took, by step: "rewrite", then "build", "compile" or both
+    seconds      the time it took to make, by step: "rewrite", then "build", "compile" or both
     """
 
     def __init__(

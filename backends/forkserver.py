@@ -1,9 +1,10 @@
-"""Workers without the wait: a process that has imported a framework, and forks for every job.
+"""Workers that start at once: a server process imports a framework and forks for every job.
 
-Importing a framework takes longer than most jobs. Here it is done once: `python -m backends.forkserver BACKEND IN OUT`
-imports it, then reads the name of a job's folder from the file descriptor IN for each job, forks, and writes the fork's
-process number and then its exit status to OUT. A job still has a process of its own, so what it does, or dies of,
-concerns no other job. The server ends when IN is closed, at the latest with the process that started it.
+Importing a framework takes longer than most jobs, so it is done once. `python -m backends.forkserver BACKEND IN OUT`
+imports the framework. For every job it reads the name of the job's folder from the file descriptor IN, forks, and
+writes the fork's process number and later its exit status to OUT. Each job still has a process of its own, so a job
+that crashes does not affect the others. The server ends when IN is closed, at the latest with the process that started
+it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from backends import get, jobs
 
 
 class Server:
-    """The server of a backend; started by the first job, and again after it has died or for another environment.
+    """A backend's server process.
+
+    The first job starts it. A later job restarts it if it has died or if the job's environment is a different one.
 
     `run` may be called from several threads: their jobs run one after another.
     """
@@ -37,10 +40,10 @@ class Server:
         self._in = self._out = -1
 
     def run(self, folder: Path, timeout: float, environment: Mapping[str, str]) -> int | None:
-        """Do the job of a folder; returns its process's exit status, negative for a signal as in subprocess.
+        """Run the job in a folder; returns its exit status, negative for a signal as in `subprocess`.
 
-        None if it did not finish within `timeout` seconds, and was killed. What it prints, and what importing the
-        framework for it prints, is left in the folder's file "stderr".
+        Returns None if the job did not finish within `timeout` seconds and was killed. The file "stderr" in the folder
+        gets what the job prints and, if this call starts the server, what importing the framework prints.
         """
         with self._lock:
             wanted = {name: value for name, value in environment.items() if not name.startswith("PYTEST_")}
@@ -87,7 +90,7 @@ class Server:
         os.close(theirs_out)
 
     def _read(self, deadline: float | None) -> int | None:
-        """The next number from the server, or None if none comes in time. Raises EOFError when the server ends."""
+        """The next number from the server; None if none arrives in time. Raises EOFError when the server has ended."""
         seconds = None if deadline is None else max(0, deadline - time.monotonic())
         if not select.select([self._out], [], [], seconds)[0]:
             return None
@@ -107,7 +110,7 @@ class Server:
             return None
 
     def _kill(self, job: int | None) -> None:
-        """Kill a job; or the server, if it has none yet, with whatever it has started."""
+        """Kill a job or, if the server has not reported one yet, the server and whatever it has started."""
         assert self._process is not None
         with contextlib.suppress(ProcessLookupError):
             os.killpg(job or self._process.pid, signal.SIGKILL)
@@ -123,7 +126,7 @@ _starting = threading.Lock()
 
 
 def server(backend: str) -> Server:
-    """The server of a backend in this process."""
+    """The server that this process uses for a backend; it is not started here."""
     with _starting:
         if not _servers:
             atexit.register(_close)
@@ -137,7 +140,11 @@ def _close() -> None:
 
 
 def serve(backend: str, folders: int, reports: int) -> None:
-    """Fork for every folder that is written to `folders`, until it is closed."""
+    """Fork for every folder name that arrives on the file descriptor `folders`, until that is closed.
+
+    `reports` is the file descriptor for process numbers and exit statuses. If the framework cannot be imported, this
+    process runs the first job itself, which reports the error.
+    """
     for end in (folders, reports):
         os.set_inheritable(end, False)
     start = time.perf_counter()
@@ -163,7 +170,7 @@ def serve(backend: str, folders: int, reports: int) -> None:
 
 
 def _work(folder: Path) -> None:
-    """In the fork: do the job, and end the process."""
+    """Run the job in the forked process, and end the process."""
     log = os.open(folder / "stderr", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)

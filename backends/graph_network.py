@@ -1,4 +1,4 @@
-"""A network that a runtime runs from an ONNX graph: what ONNX Runtime's and OpenVINO's folders share."""
+"""Networks that a runtime runs from an ONNX graph: what the backends of ONNX Runtime and OpenVINO share."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ Array = NDArray[np.generic]
 Float32 = NDArray[np.float32]
 Run: TypeAlias = Callable[[Float32], Sequence[NDArray[Any]]]
 Compile: TypeAlias = Callable[[bytes, EngineOptions], Run]
-"""A runtime's way from the bytes of an ONNX model to a function of the images."""
+"""A runtime's compiler: from the bytes of an ONNX model to a function of the images."""
 
 
 KEPT = 8
-"""Sizes of images for which compiled graphs are kept."""
+"""The number of image sizes for which compiled graphs are kept."""
 
 
 class Graph:
-    """A network compiled for images of any size; where a part of it needs a fixed size, once for each size it meets."""
+    """A network compiled once for images of any size or, if a part needs a fixed size, once for each image size."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Graph:
 
 
 class GraphNetwork:
-    """A network and its weights, called on images float32 [N, C, H, W]; it is compiled when it is first called."""
+    """A network and its weights, called on images, float32 [N, C, H, W], and compiled at the first call."""
 
     def __init__(self, model: Model, compile: Compile, options: EngineOptions) -> None:
         self.spec, self.compile, self.options = model, compile, options
@@ -125,7 +125,10 @@ def predict(net: GraphNetwork, x: Float32, tape: bool = False) -> dict[str, NDAr
 
 
 def classifier(net: GraphNetwork, graph: bool = False, half: bool = False) -> Callable[[Float32], Float32]:
-    """A function from a batch [N, C, H, W] to its logits: see `backends.Deploys.classifier`. Graphs are all it has."""
+    """A function from a batch [N, C, H, W] to its logits: see `backends.Deploys.classifier`.
+
+    A runtime always runs a graph, so `graph` has no effect. Raises BackendError for `half`.
+    """
     if half:
         raise BackendError('mixed precision is for frameworks: an engine takes dtype="fp16" or "bf16" instead')
     return net

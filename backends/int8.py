@@ -19,9 +19,10 @@ Float32 = NDArray[np.float32]
 
 
 def quantised(proto: onnx.ModelProto, images: Float32) -> bytes:
-    """The graph with int8 weights, one scale a channel, and uint8 activations, whose ranges are measured on `images`.
+    """The graph with int8 weights, one scale per channel, and uint8 activations, their ranges measured on `images`.
 
-    `images` are float32 [N, C, H, W], as the network takes them; some hundred of the data it will see are usual.
+    `images` are preprocessed, float32 [N, C, H, W]; a few hundred images like those the network will see are usual.
+    Returns the serialised ONNX model.
     """
     with tempfile.TemporaryDirectory(prefix="zoo-int8-") as folder, _no_advice():
         path = Path(folder) / "int8.onnx"
@@ -39,7 +40,7 @@ def quantised(proto: onnx.ModelProto, images: Float32) -> bytes:
 
 @contextmanager
 def _no_advice() -> Iterator[None]:
-    """Drop the tool's advice to fold batch norms first, which the graph has none of; it goes to the root logger."""
+    """Drop the tool's advice, sent to the root logger, to fold batch norms first: the graph has none."""
 
     def keep(record: logging.LogRecord) -> bool:
         return "pre-processing" not in record.getMessage()
@@ -52,7 +53,7 @@ def _no_advice() -> Iterator[None]:
 
 
 class _Images(CalibrationDataReader):
-    """Gives the images one by one."""
+    """Yields the images one by one."""
 
     def __init__(self, images: Float32) -> None:
         self.images: Iterator[Float32] = iter(images)

@@ -1,4 +1,4 @@
-"""What a worker does: the job in a folder, in this process. `python -m backends.jobs FOLDER`.
+"""What a worker does: `python -m backends.jobs FOLDER` runs the job in a folder, in this process.
 
 The folder holds job.json, model.json (the model's document) and the arrays that the job needs; `backends.worker` puts
 them there. The job adds its arrays and, last, result.json.
@@ -34,7 +34,7 @@ Array = NDArray[Any]
 Predict: TypeAlias = Callable[..., Mapping[str, Array]]
 
 BATCH = 16
-"""The largest batch that a network is given: of 299 x 299 pixels it takes about a gigabyte."""
+"""The largest batch given to a network: with images of 299 x 299 pixels it takes about a gigabyte of memory."""
 
 imported = 0.0
 """Seconds that importing the framework took before this process was forked."""
@@ -77,7 +77,7 @@ def _predict(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, An
 
 
 def _predict_by(engine: Engine) -> Predict:
-    """An engine called as a network is: `Runs.predict` without the network."""
+    """`Runs.predict` for an engine: a function from a batch to {"logits": [N, classes]}."""
 
     def predict(x: Array) -> dict[str, Array]:
         return {"logits": engine(x)}
@@ -92,7 +92,7 @@ def _in_batches(predict: Predict, inputs: Array) -> dict[str, Array]:
 
 
 def _steady(predict: Predict, inputs: Array, outputs: Mapping[str, Array], repeat: int) -> dict[str, float]:
-    """Whether a network gives the same logits again, and for the images one by one."""
+    """How much the logits change when the network runs again, and when images run one by one: see `worker.run`."""
     if repeat < 2 or "logits" not in outputs:
         return {}
     first = outputs["logits"]
@@ -117,7 +117,7 @@ def _judge_operations(model: Model, folder: Path, job: Mapping[str, Any]) -> dic
 
 
 def _differentiate(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, Any]:
-    """Differentiate the stages and heads or, where `job` has some, operations."""
+    """Differentiate the operations that `job` names or, if it names none, all stages and heads."""
     backend = get(job["backend"])
     from backends import parts
 
@@ -163,7 +163,7 @@ def _examine(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, An
 
 
 def _observe(model: Model, folder: Path, job: Mapping[str, Any]) -> dict[str, Any]:
-    """Run a network that is not ours: see `zoo.parity.foreign`."""
+    """Run a user's own network and record its operations: see `zoo.parity.foreign`."""
     version = get(job["backend"]).version()
     observer: Observes = load(job["backend"], "observe")
     target = job["target"]
@@ -248,7 +248,7 @@ def main(folder: Path) -> None:
 
 
 def work(folder: Path) -> NoReturn:
-    """Do the job of a folder, and end the process."""
+    """Run the job in a folder, and end the process."""
     status = 1
     try:
         main(folder)
@@ -257,7 +257,7 @@ def work(folder: Path) -> NoReturn:
         traceback.print_exc()
     finally:
         sys.stderr.flush()
-        os._exit(status)  # MindSpore 2.8 prints an ignored exception a cell when the interpreter takes it apart
+        os._exit(status)  # at a normal exit MindSpore 2.8 prints an ignored exception for every cell
 
 
 if __name__ == "__main__":

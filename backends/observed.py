@@ -1,4 +1,4 @@
-"""What a network that is not ours computes, operation by operation: the neutral form in which frameworks report it.
+"""What a user's own network computes, operation by operation, in a form that is the same for all frameworks.
 
 `observe(net, x)` of a framework's observe.py runs a network once and records every convolution, linear layer and batch
 norm: its parameters, its settings, its input and its output. `zoo.parity.foreign` compares these with a spec.
@@ -44,9 +44,9 @@ class Operation:
                 "new_var", the running statistics afterwards. Convolutions are [outputs, inputs (of a group), height,
                 width], linear layers [outputs, inputs]
     names       the network's own names of the parameters, by role
-    settings    of a convolution: stride, padding, dilation, groups; of a norm: eps, and act: "relu" where one follows
-                before the output
-    spec_name   the spec's name of it, e.g. "stem.conv", where it is known from a table of names
+    settings    of a convolution: stride, padding, dilation, groups; of a norm: eps, and act, which is "relu" if the
+                output is that of a ReLU after the norm
+    spec_name   its name in the spec, e.g. "stem.conv", if a table of names gives it
     """
 
     kind: Literal["conv", "linear", "norm"]
@@ -61,12 +61,12 @@ class Operation:
 
 @dataclass(frozen=True)
 class Step:
-    """An operation of a saved graph that is to be recorded.
+    """An operation of a saved graph that will be recorded when the graph runs.
 
     x, y        its input and output, as the framework refers to values of the graph
     names       the graph's names of its parameters, by role
     settings    as in `Operation`
-    transposed  of a linear layer, whether its weight is [outputs, inputs]
+    transposed  whether a linear layer's weight is [outputs, inputs]
     """
 
     kind: Literal["conv", "linear", "norm"]
@@ -78,7 +78,7 @@ class Step:
 
 
 def digest(array: Array) -> str:
-    """What equal arrays share."""
+    """A hash of the shape and the bytes: equal for equal arrays."""
     shape = ",".join(map(str, array.shape)).encode()
     return hashlib.blake2b(np.ascontiguousarray(array).tobytes() + shape, digest_size=12).hexdigest()
 
@@ -88,10 +88,10 @@ class Observation:
     """What a network has computed.
 
     operations  in order of execution
-    arrays      that they refer to, by key
+    arrays      the arrays that they refer to, by key
     output      the logits [N, classes]
-    returned    keys of all logits that the network has returned, those of auxiliary heads included: in their order,
-                or of a named tuple, after the first, in the order of the names
+    returned    keys of all logits that the network has returned, including those of auxiliary heads, in their order;
+                the fields of a named tuple after the first are sorted by name
     """
 
     operations: list[Operation] = field(default_factory=list)
@@ -130,8 +130,8 @@ class Observation:
     ) -> None:
         """Record an operation of a saved graph, which has run.
 
-        array  the value of a parameter
-        short  a parameter's name as the user knows it
+        array  maps a parameter's name to its value
+        short  maps a parameter's name to the name that the user knows
         """
         arrays = {role: array(name) for role, name in step.names.items()}
         if not step.transposed:
@@ -140,16 +140,16 @@ class Observation:
         self.add(step.kind, names["weight"].rpartition(".")[0], x, y, arrays, names, **step.settings)
 
     def finish(self, output: Any, images: int, array: Callable[[Any], NDArray[Any]]) -> None:
-        """Take the logits from what the network has returned: the first of several outputs, or its `logits`.
+        """Take the logits from what the network has returned: the first of several outputs, or the attribute `logits`.
 
-        `array` turns the framework's tensor into NumPy. Raises BackendError unless they are [images, classes].
+        `array` converts the framework's tensors to NumPy. Raises BackendError unless the logits are [images, classes].
         """
         first = output[0] if isinstance(output, tuple | list) and output else output
         first = getattr(first, "logits", first)
         shape = list(getattr(first, "shape", ()))
         if len(shape) != 2 or shape[0] != images:
             raise BackendError(
-                f"expected logits [{images}, classes] of the network, not {shape or type(first).__name__}"
+                f"expected the network to return logits [{images}, classes], not {shape or type(first).__name__}"
             )
         self.output = np.ascontiguousarray(array(first), np.float32)
         each = list(output) if isinstance(output, tuple | list) else [output]
@@ -174,7 +174,7 @@ class Observation:
 
 @contextmanager
 def running(training: bool = False) -> Iterator[None]:
-    """Turn any error of a network that is not ours into BackendError."""
+    """Turn any error that a user's own network raises into BackendError."""
     try:
         yield
     except Exception as error:
@@ -192,7 +192,7 @@ class Observes(Protocol):
         """Set parameters and buffers by the network's own names."""
 
     def observe(self, net: Any, x: Array, training: bool = False) -> Observation:
-        """Run the network once, in eval or training mode, on a batch [N, C, H, W]; afterwards it is as it was before.
+        """Run the network once on a batch, float32 [N, C, H, W], in eval or training mode; then restore its state.
 
         Raises BackendError when the network fails, or when its output is not [N, classes].
         """

@@ -1,6 +1,6 @@
 """A Model and its weights as an ONNX graph, written node by node from the spec: no framework, no tracing.
 
-Tensors have their canonical names, and each node's output the path of its node in the spec.
+Tensors have their canonical names. The name of a node's output begins with the path of its node in the spec.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from zoo.language.trace import Op, trace
 from zoo.version import __version__
 
 OPSET, IR_VERSION = 20, 9
-"""The operator set, of ONNX 1.15; ONNX Runtime takes it from 1.17, OpenVINO from 2024.0."""
+"""The operator set of ONNX 1.15, which ONNX Runtime supports from 1.17 on and OpenVINO from 2024.0 on."""
 
 INPUT = "images"
 Array = NDArray[Any]
@@ -87,14 +87,14 @@ def graph(
 
 
 def checked(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with the shapes of all values, checked by ONNX's own checker: for files."""
+    """The model with the shapes of all values, checked by ONNX's own checker; for models that are written to files."""
     proto = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
     onnx.checker.check_model(proto, full_check=True)
     return proto
 
 
 class _Writer:
-    """Collects nodes and initializers. `ops` are the operations for a fixed input size, None for an open one."""
+    """Collects nodes and initializers. `ops` are the operations at a fixed input size; None leaves the size open."""
 
     def __init__(self, model: Model, arrays: Mapping[str, Array], dtype: Dtype, ops: Sequence[Op] | None) -> None:
         self.model, self.arrays = model, arrays
@@ -229,7 +229,7 @@ class _Writer:
         return self.add("Relu", [x], f"{x}.relu")
 
     def tensor(self, name: str) -> str:
-        """An initializer with a canonical array."""
+        """Add a canonical array as an initializer; returns its name."""
         self._initializer(name, np.ascontiguousarray(self.arrays[name], self.numpy))
         return name
 
@@ -252,5 +252,5 @@ class _Writer:
 
 
 def _windows(n: int, size: int) -> list[tuple[int, int]]:
-    """The `size` windows of an adaptive pool over n pixels, each from its first pixel up to its end."""
+    """The `size` windows of an adaptive pool over n pixels, each as (first pixel, end)."""
     return [(i * n // size, -(-(i + 1) * n // size)) for i in range(size)]

@@ -1,4 +1,4 @@
-"""The tasks of a worker in `zoo parity --gradients`: compute the float64 reference, and the same in a framework.
+"""A worker's tasks in `zoo parity --gradients`: compute results in float64, the reference, and in a framework.
 
 A part is a stage, a head, or an operation of one of them; its name is its path. The tasks exchange safetensors files in
 one folder:
@@ -63,8 +63,8 @@ def judge(model: Model, folder: Path, seed: int, runs: int) -> dict[str, Any]:
     gradients are noise of unit variance. The gradients of the loss itself would not do: where a batch norm follows the
     part, they sum to 0 over the batch, so that some results are 0 and have no relative error.
 
-    Returns the "loss" of the whole network, and the errors of so many `runs` in float32 that sum in random orders: of
-    the loss ("loss_rounding") and of every array ("rounding").
+    Returns the "loss" of the whole network in float64, and the largest errors over `runs` runs in float32 that sum in
+    random orders: of the loss ("loss_rounding") and of every array ("rounding").
     """
     from backends import get
     from backends.torch import double, kinks
@@ -98,7 +98,10 @@ def judge(model: Model, folder: Path, seed: int, runs: int) -> dict[str, Any]:
 def judge_operations(
     model: Model, folder: Path, operations: Mapping[str, Sequence[str]], seed: int, runs: int
 ) -> Rounding:
-    """After `judge`, the same for operations: paths by the stage or head that they are in; returns their errors."""
+    """After `judge`, do the same for operations, given as paths by the stage or head that contains them.
+
+    Returns their largest errors over `runs` runs in float32.
+    """
     from backends.torch import double
 
     model = without_dropout(model)
@@ -113,14 +116,14 @@ def judge_operations(
 
 
 def _give(folder: Path, part_inputs: Mapping[str, tuple[Array, tuple[int, ...]]], seed: int) -> None:
-    """Write every part's input, and noise for the gradient of its output."""
+    """Write every part's input, and noise as the gradient with respect to its output."""
     random = np.random.default_rng(seed)
     for part, (x, shape) in part_inputs.items():
         _save(folder, "given", part, {"x": x, "upstream": random.standard_normal(shape).astype(np.float32)})
 
 
 def _judge_parts(model: Model, arrays: Mapping[str, Array], folder: Path, parts: Sequence[str], runs: int) -> Rounding:
-    """Write the float64 results of parts; returns the errors of so many runs in float32."""
+    """Write the float64 results of parts; returns their largest errors over `runs` runs in float32."""
     from backends import get
     from backends.torch import double
     from backends.torch.shuffled import Shuffled
@@ -141,7 +144,7 @@ def _judge_parts(model: Model, arrays: Mapping[str, Array], folder: Path, parts:
 def differentiate(name: str, net: Any, folder: Path, graph: bool) -> float:
     """Compute every stage's and head's results in the framework `name`; returns the loss of the whole network.
 
-    `net` has the weights that `judge` has written.
+    `net` must have the weights that `judge` has written.
     """
     training = trainer(name, net, plan(net.spec, graph))
     _differentiate_parts(training, folder, name, list(net.spec.parts))
@@ -150,16 +153,16 @@ def differentiate(name: str, net: Any, folder: Path, graph: bool) -> float:
 
 
 def differentiate_operations(name: str, net: Any, folder: Path, graph: bool, operations: Sequence[str]) -> None:
-    """The same for the operations that `judge_operations` has prepared."""
+    """Compute the results of the operations that `judge_operations` has prepared."""
     _differentiate_parts(trainer(name, net, plan(net.spec, graph)), folder, name, operations)
 
 
 def errors(folder: Path, name: str, part: str) -> dict[str, float]:
-    """The error of every array of a part: |y - reference| / |reference|, Frobenius; infinite where it is not finite.
+    """The error of every array of a part: |y - reference| / |reference|, Frobenius norms; infinite if it is not finite.
 
-    An array that is 0 but for rounding, such as the gradient of a bias before a batch norm, has no relative error:
-    |reference| counts as at least `LEAST` times the largest of the same kind in the part. Raises BackendError when the
-    arrays are not the reference's.
+    An array that is 0 but for rounding, such as the gradient of a bias before a batch norm, has no relative error.
+    |reference| therefore counts as at least `LEAST` times the largest norm of the same kind in the part. Raises
+    BackendError when the names of the arrays are not the reference's.
     """
     expected = load_file(folder / "reference" / f"{part}.safetensors")
     came = load_file(folder / name / f"{part}.safetensors")

@@ -1,4 +1,4 @@
-"""What `predict` does alike in all backends."""
+"""What `predict` does in the same way in all backends."""
 
 from __future__ import annotations
 

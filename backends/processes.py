@@ -50,12 +50,12 @@ def join(backend: str, distribute: bool, gpu: bool = False, script: str = "train
             else "no processes were started"
         )
         command = f"{launch(backend, 2, gpu)} {script} --distribute ..."
-        raise TrainingError(f"--distribute: {what}; {backend}'s own are started by `{command}`")
+        raise TrainingError(f"--distribute: {what}; start {backend}'s with `{command}`")
     try:
         processes: Processes = load(backend, "processes").Processes(gpu)
         return processes
     except (OSError, RuntimeError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise TrainingError(
-            f"--distribute: the {started} processes do not find, or have lost, one another: {reason[:300]}"
+            f"--distribute: the {started} processes cannot connect, or have lost the connection: {reason[:300]}"
         ) from None

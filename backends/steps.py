@@ -1,7 +1,7 @@
-"""The tasks of a worker in `zoo parity --steps`: some training steps in float64 and float32, and in a framework.
+"""A worker's tasks in `zoo parity --steps`: a few training steps in float64, in float32 and in a framework.
 
 The tasks exchange files in one folder: inputs.npy, the images of each step [K, N, C, H, W]; targets.npy, their soft
-targets [N, classes]; weights.safetensors, the weights to begin with. Results are safetensors files with "loss", [K],
+targets [N, classes]; weights.safetensors, the initial weights. Results are safetensors files with "loss", [K],
 and the weights after the last step.
 """
 
@@ -26,7 +26,7 @@ WEIGHT_DECAY = 4e-5
 
 
 def judge(model: Model, folder: Path, seed: int, runs: int) -> None:
-    """Train in float64 ("reference"), and several times in float32 with sums in random orders ("rounded0", ...)."""
+    """Train in float64 ("reference"), and `runs` times in float32 with sums in random orders ("rounded0", ...)."""
     from backends.torch import double
     from backends.torch.shuffled import Shuffled
 
@@ -40,7 +40,7 @@ def judge(model: Model, folder: Path, seed: int, runs: int) -> None:
 
 
 def train(name: str, net: Any, folder: Path, seed: int, graph: bool) -> None:
-    """Train in the framework `name`; `net` has the weights to begin with."""
+    """Train in the framework `name`; `net` must have the initial weights."""
     _train(trainer(name, net, plan(net.spec, graph)), folder, name, seed)
 
 

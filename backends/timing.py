@@ -1,9 +1,9 @@
 """A network timed in a process of its own: `python -m backends.timing`, and `TimedProcess`, which starts it.
 
-The process gets its job as a line of JSON on standard input, builds the network, and answers with a line of facts. From
-then on it answers every line {"batch": N} with the seconds of one run on N images, which comes after one that is not
-timed. So several of them can take turns, and other load on the machine slows all of them alike. Answers are lines of
-standard output that begin with `ANSWER`.
+The process gets its job as a line of JSON on standard input, builds the network, and answers with a line of facts. Then
+it answers every line {"batch": N} with the seconds of one run on N images, after a run that is not timed. Several such
+processes can thus take turns, so that other load on the machine slows all of them alike. Answers are lines of standard
+output that begin with `ANSWER`.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ TIMEOUT = 1800
 class TimedProcess:
     """A process that runs a network on request.
 
-    `job` goes to `command`, by default this module's worker; `facts` is its first answer. Raises UnavailableError when
-    the backend has no such mode or device, BackendError when the process fails.
+    `job` is sent to `command`, by default this module; `facts` is its first answer. Raises UnavailableError when the
+    backend has no such mode or device, BackendError when the process fails.
     """
 
     def __init__(self, name: str, job: dict[str, Any], command: Sequence[str] = (), threads: int | None = None) -> None:
@@ -113,7 +113,7 @@ class TimedProcess:
 
 
 def serve(make: Callable[[dict[str, Any]], tuple[Call, dict[str, Any], tuple[int, int, int]]]) -> None:
-    """Answer questions on standard input. `make` gives the function to time, facts, and the shape of an image."""
+    """Answer questions on standard input. `make` returns the function to time, facts, and the shape of an image."""
     begin = time.perf_counter()
     try:
         call, facts, shape = make(json.loads(sys.stdin.readline()))
@@ -130,11 +130,11 @@ def serve(make: Callable[[dict[str, Any]], tuple[Call, dict[str, Any], tuple[int
         batch = question["batch"]
         if batch not in inputs:
             inputs[batch] = np.random.default_rng(0).uniform(-1, 1, (batch, *shape)).astype(np.float32)
-        call(inputs[batch])  # after a wait, a run would time cold caches and threads that wake up
+        call(inputs[batch])  # after a wait, the first run would also time cold caches and threads waking up
         start = time.perf_counter()
         call(inputs[batch])
         _answer({"seconds": time.perf_counter() - start})
-    os._exit(0)  # MindSpore 2.8 prints an ignored exception a cell when the interpreter takes it apart
+    os._exit(0)  # at a normal exit MindSpore 2.8 prints an ignored exception for every cell
 
 
 def _answer(document: dict[str, Any]) -> None:
@@ -210,8 +210,8 @@ MODES = {"eager": _module(False), "graph": _module(True), "deploy": _deploy, "tr
 def _ceiling() -> tuple[Call, dict[str, Any], tuple[int, int, int]]:
     """A float32 matrix product, by ONNX Runtime, PyTorch or NumPy, whichever is installed first in this order.
 
-    ONNX Runtime's own kernels reach the processor's limit. PyTorch's and NumPy's products are those of their BLAS: MKL
-    on an AMD processor and OpenBLAS reached a half and a quarter of it.
+    ONNX Runtime's own kernels reach the processor's limit. PyTorch and NumPy call a BLAS: on an AMD processor MKL
+    reached a half of the limit, OpenBLAS a quarter.
     """
     side = CEILING_SIDE
     array = np.random.default_rng(0).uniform(-1, 1, (side, side)).astype(np.float32)

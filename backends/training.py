@@ -96,8 +96,8 @@ class Trainer(ABC):
         of its images; batch norm normalises by each process's own images; running statistics are averaged over the
         processes.
 
-        Returns the loss of this process's images before the update, as a scalar of the framework. It may still be
-        being computed: float() waits for the device, and so do gradient clipping and the checks for overflow.
+        Returns the loss of this process's images before the update, as a scalar of the framework, which the device may
+        not have computed yet: float() waits for it, and so do gradient clipping and the checks for overflow.
         """
         size = self.processes.size  # gradients are averaged over processes, however many images each has
         weight = size if self.plan.reduction == "sum" else size * len(images) / (total or size * len(images))
@@ -192,7 +192,7 @@ class Trainer(ABC):
         return [n for n in parameters(self.spec) if n.endswith(STATISTICS) and n.rpartition(".")[0] not in frozen]
 
     def frozen_norms(self) -> list[str]:
-        """Paths of the batch norms whose gamma or beta is not trained: they normalise by their running statistics."""
+        """Paths of the batch norms whose gamma or beta is not trained; they normalise by their running statistics."""
         weights = [name for name in parameters(self.spec) if name.endswith((".bn.weight", ".bn.bias"))]
         return sorted({name.rpartition(".")[0] for name in weights if name not in self.plan.groups})
 
@@ -246,7 +246,7 @@ class Trainer(ABC):
 
 
 def _dropouts(model: Model) -> dict[str, tuple[int, float]]:
-    """The number of features that dropout sees, and its rate, by the path of each classifier that has dropout."""
+    """The number of input features of dropout, and its rate, by the path of each classifier that has dropout."""
     found = {}
     for op in trace(model).ops:
         if isinstance(op.node, Head) and op.node.dropout:

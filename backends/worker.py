@@ -2,8 +2,8 @@
 
 On Linux the process is forked from one that has imported the framework (`backends.forkserver`), unless it is for a GPU.
 
-Arrays cross by file. The folder holds job.json, model.json (the model's document), weights.safetensors and inputs.npy;
-the worker adds outputs.safetensors (and dump.safetensors, its weights read back) and, last, result.json.
+Arrays are passed in files. The folder holds job.json, model.json (the model's document), weights.safetensors and
+inputs.npy; the worker adds outputs.safetensors (and dump.safetensors, its weights read back) and, last, result.json.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from zoo.language.model import Model
 Array = NDArray[Any]
 
 STDERR_LINES = 5
-"""The number of a failed worker's last lines that its error shows."""
+"""The number of lines, the last ones of a failed worker's standard error, that the error message shows."""
 
 
 @dataclass(frozen=True)
@@ -76,18 +76,20 @@ def run(
 ) -> Result:
     """Build `model` in its own process, load `weights` (arrays or a safetensors file), run `inputs` [N, C, H, W].
 
-    inputs of more than `jobs.BATCH` images run in several batches
+    More than `jobs.BATCH` images run in several batches.
 
-    tape     return every stage's output and every auxiliary head's logits too
-    dump     read the weights back from the network
-    observe  run it once more and record every operation; the frameworks can, the runtimes and the reference cannot
-    repeat   how often to run it; from 2 on, `steady` has the largest differences of the logits: between the runs
-             ("repeated"), and between the images in the batch and one by one ("single"), each max |y - z| / max |z|
-    deploy   run the backend's engine (`backends.engine`) instead of its module, in `dtype`; it has the logits only
-    environment  variables to add to this process's
+    device       as in `backends.device.parse`
+    tape         also return every stage's output and every auxiliary head's logits
+    dump         read the weights back from the network
+    observe      run it once more and record every operation; frameworks can, runtimes and the reference cannot
+    repeat       how often to run it; from 2 on, `steady` has the largest differences of the logits: between the runs
+                 ("repeated"), and between images in a batch and one by one ("single"), each max |y - z| / max |z|
+    deploy       run the backend's engine (`backends.engine`) in `dtype` instead of its module; it returns only logits
+    timeout      in seconds
+    environment  environment variables to add to those of this process
 
-    Raises UnavailableError when the framework or device is missing, BackendError when the worker dies or takes
-    longer than `timeout` seconds (its last lines of standard error are in the message), and whatever ZooError it met.
+    Raises UnavailableError when the framework or device is missing, BackendError when the worker dies or takes longer
+    than `timeout` (the message has its last lines of standard error), and any ZooError that the worker raises.
     """
     with tempfile.TemporaryDirectory(prefix="zoo-worker-") as name:
         folder = Path(name)
@@ -130,7 +132,7 @@ def call(
 ) -> dict[str, Any]:
     """Run one of `jobs.TASKS` in a worker, on the files in `folder`; returns its report. Raises as `run` does.
 
-    `environment` is added to this process's. What the worker prints is left in the file "stderr".
+    `environment` is added to the environment of this process. The file "stderr" gets what the worker prints.
     """
     (folder / "result.json").unlink(missing_ok=True)
     (folder / "model.json").write_text(to_json(model))
@@ -143,7 +145,7 @@ def call(
 
 
 def _start(backend: str, folder: Path, timeout: float, more: Mapping[str, str], on_cpu: bool) -> None:
-    """Start the worker and wait for its result. Raises BackendError when it leaves none."""
+    """Start the worker and wait for its result. Raises BackendError when it writes none."""
     environment = {"OMP_NUM_THREADS": str(os.cpu_count() or 1), **os.environ, "NVIDIA_TF32_OVERRIDE": "0", **more}
     paths = [*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), str(Path(__file__).parents[1])]
     environment["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, paths))
@@ -159,7 +161,7 @@ def _start(backend: str, folder: Path, timeout: float, more: Mapping[str, str], 
 
 
 def _execute(folder: Path, timeout: float, environment: Mapping[str, str]) -> int | None:
-    """Do the job in a new process; returns its exit status, or None if it was killed after `timeout` seconds."""
+    """Run the job in a new process; returns its exit status, or None if it was killed after `timeout` seconds."""
     with (folder / "stderr").open("w") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-m", "backends.jobs", str(folder)],

@@ -1,9 +1,9 @@
-"""How long `zoo.build` takes beside timm's `create_model`, in one process, taking turns.
+"""How long `zoo.build` takes compared with timm's `create_model`, in one process, taking turns.
 
     python benchmarks/building.py [--models inception_v4,xception65] [--rounds 15]
 
-Both make a PyTorch network with random weights; neither is counted the first time, which imports modules. Exit status 1
-if a network takes more than 1.2 times as long as timm's.
+Both make a PyTorch network with random weights. The first call of each is not counted, because it imports modules. The
+exit status is 1 if a network takes more than 1.2 times as long as timm's.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def seconds(action: Callable[[], object]) -> float:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", default="inception_v4,inception_v3,xception65", help="names that timm has too")
+    parser.add_argument("--models", default="inception_v4,inception_v3,xception65", help="networks that timm has too")
     parser.add_argument("--rounds", type=int, default=15)
     args = parser.parse_args()
-    import_torchvision()  # which timm imports
+    import_torchvision()  # timm imports it
     import timm
 
     table = console.new("model", ">zoo.build ms", ">timm.create_model ms", ">ratio")

@@ -66,7 +66,7 @@ def reading(folder, rounds):
     good = True
     for name, (model, source, file) in FILES.items():
         setup = f"import weights; load = lambda f: weights.read(f, model={model!r})"
-        (folder / file).read_bytes()  # into the system's cache
+        (folder / file).read_bytes()  # puts it into the system's cache
         runs = [(timed(setup, folder / file), timed(LOADERS[name], folder / file)) for _ in range(rounds)]
         ours, theirs = (statistics.median(run[i][0] for run in runs) for i in (0, 1))
         size = (folder / file).stat().st_size

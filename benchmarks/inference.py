@@ -1,12 +1,12 @@
-"""How fast networks run, beside their publishers' own: each in a process of its own, all taking turns.
+"""How fast our networks run, beside the publishers' own: each in a process of its own, all taking turns.
 
     python benchmarks/inference.py [--models inception_v4,inception_v3] [--batches 1,8] [--rounds 15] [--device gpu]
                                    [--compiled inception_v4] [--out docs/speed.md]
 
-The publishers' networks, with random weights at its native size: timm (torchvision for GoogLeNet) in PyTorch, eager,
-channels-last, traced and frozen, and with --compiled `torch.compile` with freezing, which takes minutes to compile;
-mindcv in MindSpore, PyNative and GRAPH; PaddleClas in dygraph and exported to Paddle Inference with oneDNN; timm's
-network exported to ONNX, in ONNX Runtime and OpenVINO. `zoo bench` measures ours alone.
+The publishers' networks have random weights and their native size. They are timm's (torchvision's for GoogLeNet) in
+PyTorch, eager, channels-last, traced and frozen, and with --compiled in `torch.compile` with freezing, which takes
+minutes to compile; mindcv's in MindSpore, PyNative and GRAPH; PaddleClas's in dygraph, and exported to Paddle Inference
+with oneDNN; and timm's exported to ONNX, in ONNX Runtime and OpenVINO. `zoo bench` measures only ours.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def paddle_network(model: str) -> Any:
 
     from backends import get
 
-    get("paddle")  # its environment variables: threads, MKL's kernels
+    get("paddle")  # sets its environment variables: threads, MKL's kernels
     module, name = PADDLECLAS[model]
     net = getattr(importlib.import_module(f"{import_paddleclas()}.{module}"), name)()
     net.eval()
@@ -214,7 +214,8 @@ TARGETS = (
     ("openvino deploy int8", ("openvino deploy fp32",), 2.5),
     ("onnx deploy int8", ("onnx deploy fp32",), 2.5),
 )
-"""Ours, the publishers' of which the fastest counts, and how many times as fast ours should be (Inception-v4)."""
+"""A way that we run a network, those that it is compared with (the fastest counts), and how many times as fast it
+should be (for Inception-v4)."""
 
 
 def has(peer: str, model: str) -> bool:
@@ -224,7 +225,7 @@ def has(peer: str, model: str) -> bool:
 
 
 def ways(model: str, settings: bench.Settings, compiled: bool) -> list[Any]:
-    """Ours and the publishers' ways to run the model: what is reported of each, and how it is started."""
+    """Our ways and the publishers' to run the model: the fields that identify each, and the function that starts it."""
     found: list[Any] = []
     gpu = settings.device is not None and settings.device.startswith("gpu")
     for backend, mode, dtype in OURS_ON_GPU if gpu else OURS:

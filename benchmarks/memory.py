@@ -2,8 +2,8 @@
 
     python benchmarks/memory.py [--backends torch,mindspore,paddle,jax]
 
-The run validates and writes a checkpoint after every epoch of 100 steps. Exit status 1 if the memory at the end is more
-than 5% above that at step 200.
+The run validates and writes a checkpoint after every epoch of 100 steps. The exit status is 1 if the memory at the end
+is more than 5% above that at step 200.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
 A seed determines the initial weights, the order of the images and their augmentation, the same in every framework;
 after that, rounding makes runs differ. Frameworks train alike if their accuracies differ by no more than those of
-seeds.
+different seeds do.
 
     python benchmarks/seeds.py [--seeds 5] [--backends torch,mindspore,paddle,jax] [--recipe configs/digits.yaml]
 
-About 25 minutes on two cores. Exit status 1 if the ranges of two frameworks do not overlap.
+This takes about 25 minutes on two cores. The exit status is 1 if the ranges of two frameworks do not overlap.
 """
 
 from __future__ import annotations

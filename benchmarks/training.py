@@ -1,8 +1,8 @@
 """The cost of a training step relative to each publisher's own: Inception-v4 at 299 pixels, batch 8.
 
-Ours and the publisher's run in a process each and take turns, step by step, so that other load on the machine slows
+Ours and the publisher's run in two processes and take turns, step by step, so that other load on the machine slows
 both. The publisher's is its class with the plain training step of its framework's documentation: cross-entropy, SGD
-with momentum 0.9. JAX has no publisher: there it is our network in such a step. A second table has the loader alone.
+with momentum 0.9. JAX has no publisher, so our own network takes such a step. A second table has the loader alone.
 
     python benchmarks/training.py [--size 299] [--batch 8] [--rounds 5] [--pairs torch,mindspore,paddle,jax]
 """

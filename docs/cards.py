@@ -1,10 +1,10 @@
-"""Writes docs/models: a page for each network, with its picture, and their index: `make cards`.
+"""Write docs/models: a page for each network, with its picture, and their index: `make cards`.
 
     python docs/cards.py [--parity FILE]
 
 Measured figures come from the documents that measured them, docs/speed.md and docs/peers.md, and from the result of
 `zoo parity '*' --json FILE`. They are kept in zoo/cards/measured.json, where `zoo info` finds them; without --parity,
-those of the last time stay.
+the errors that are there are kept.
 """
 
 from __future__ import annotations

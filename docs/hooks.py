@@ -1,6 +1,6 @@
 """What MkDocs does not do by itself for the site: see mkdocs.yml.
 
-- Pages that stand for files in the root of the repository, README.md for one, get their text.
+- Pages that stand for files in the root of the repository, such as README.md, get the text of these files.
 - Links to files outside docs/ become links into the repository, if mkdocs.yml knows its address, and plain text if not.
 - commands.md is made from the commands' own --help, and the pages of notebooks/ from the notebooks, with their results.
 """

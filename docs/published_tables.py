@@ -1,10 +1,10 @@
-"""Writes docs/published_tables.md: tables that publishers print, beside what this project computes and measures.
+"""Write docs/published_tables.md: tables that publishers print, beside what this project computes and measures.
 
     python docs/published_tables.py [--bench FILE]
 
 Published figures are below, each with its source. Ours are computed from the specs, or come from the result of
-`zoo bench NETWORKS --backends paddle --mode deploy --batch 1,4,8 --json FILE`; without --bench, the times that the page
-has stay. `make cards` runs this.
+`zoo bench NETWORKS --backends paddle --mode deploy --batch 1,4,8 --json FILE`; without --bench, the page
+keeps its times. `make cards` runs this.
 """
 
 import argparse
@@ -347,7 +347,7 @@ def page(times: dict[str, list[str]], machine: str) -> str:
 
 
 def measured() -> tuple[dict[str, list[str]], str]:
-    """The times that the page has, and the machine."""
+    """The times that are in the page now, and the machine."""
     text = PAGE.read_text(encoding="utf-8")
     by_name = dict(re.findall(r"^\| (\w+) \|(?: [\d.]+ / [\d.]+ / [\d.]+ \|){3} (.+) \|$", text, re.M))
     found = re.search(r"engine of this project,\s+([^:]+):", text)

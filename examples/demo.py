@@ -1,10 +1,11 @@
-"""Train a quarter of Inception-v4 on scikit-learn's digits in one framework, and evaluate the file in all.
+"""Train Inception-v4 at a quarter of its width on scikit-learn's digits in one framework, and evaluate the file in all.
 
     python examples/demo.py [--backend torch|mindspore|paddle|jax] [--out demo]
 
-It needs no network and no GPU, and takes two to four minutes on two cores. Each step is a command of train.py or
-validate.py, which is printed. It writes OUT/demo.png and the files of the run. Exit status 1 if fewer than 97% of the
-held-out third are classified correctly, or if two frameworks differ in the prediction for any image.
+It needs no internet connection and no GPU, and takes two to four minutes on two cores. Each step is a command of
+train.py or validate.py, which is printed. It writes OUT/demo.png and the files of the run. The exit status is 1 if
+fewer than 97% of the held-out third are classified correctly, or if two frameworks differ in the prediction for any
+image.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def evaluate(backend: str, checkpoint: Path, out: Path) -> tuple[dict[str, Any],
 
 
 def picture(path: Path, run: Path, rows: dict[str, Rows]) -> None:
-    """Draw the run's curves, and the 15 digits with the largest loss with the predictions of the frameworks."""
+    """Draw the run's curves, and the 15 digits with the largest loss, each with the frameworks' predictions."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 6.5), layout="constrained")

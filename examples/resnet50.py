@@ -2,9 +2,9 @@
 
     python examples/resnet50.py resnet50.pth image.jpg --backend mindspore
 
-classifies images in any framework with torchvision's or timm's weights. He et al. 2015, "Deep Residual Learning for
-Image Recognition", https://arxiv.org/abs/1512.03385, table 1. As in torchvision and timm, the 3x3 convolution of a
-block has the stride ("v1.5").
+This command classifies images with torchvision's or timm's weights, in any framework. The network is that of He et al.
+2015, "Deep Residual Learning for Image Recognition", https://arxiv.org/abs/1512.03385, table 1. As in torchvision and
+timm, the 3x3 convolution of a block has the stride ("v1.5").
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Two kinds of tests: of what needs no framework, and `tests/frameworks`, which runs once a framework.
+"""Two kinds of tests: those that need no framework, and `tests/frameworks`, which runs once for each framework.
 
 `pytest tests` runs the first, `pytest tests/frameworks --framework torch` (mindspore, paddle, jax) the second: the
-frameworks do not all live in one process.
+frameworks cannot all be imported into one process.
 """
 
 import os
@@ -16,7 +16,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    """Let XLA compile quickly rather than well: tests wait for its compiler, not for what it compiles."""
+    """Let XLA compile quickly rather than well: tests wait for the compiler more than for the compiled programs."""
     os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 

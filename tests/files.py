@@ -9,7 +9,7 @@ from weights.formats import FORMATS
 from weights.wrappers import unwrap
 
 PROCESSES = ("keras", "keras-legacy", "keras-zip")
-"""Read in a process of their own each, a tenth of a second: spoilt files of theirs are tried less often."""
+"""Formats whose files are each read in a separate process, for a tenth of a second: fewer spoilt files are tried."""
 
 
 def arrays():
@@ -32,7 +32,7 @@ def arrays():
 
 
 def write(path, format_):
-    """A good file; of Keras's archive only what holds the weights, of an exported program all but the graph."""
+    """Write a good file: a Keras archive with only the weights, an exported program without its graph."""
     if format_ == "torch-export":
         write_zip(path, exported())
         return
@@ -55,7 +55,7 @@ def write_zip(path, members, compress=zipfile.ZIP_STORED):
 
 
 def exported(nodes=(), **changes):
-    """The members of a .pt2 as torch.export.save writes them; `changes` are of the first tensor's description."""
+    """The members of a .pt2 as torch.export.save writes them; `changes` alter the first tensor's description."""
     found, described = {}, {}
     for number, (name, array) in enumerate(arrays().items()):
         sizes, strides = array.shape, [stride // 4 for stride in array.strides]

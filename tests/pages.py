@@ -1,6 +1,6 @@
 """Runs a page of the documentation: writes its files, executes its commands, and compares what they print.
 
-What a block of code is for is said by its fence:
+The fence of a block of code says what it is for:
 
     ```python    a file, if the first line is "# NAME.py"; otherwise a program that is run
     ```console   commands after "$ ", and what they print; "..." stands for any text. A command that ends in "# refused"
@@ -37,7 +37,7 @@ def blocks(page: Path) -> list[Block]:
 
 
 def commands(block: Block) -> Iterator[tuple[str, str | None]]:
-    """The commands of a block and what each prints; None where that is not said."""
+    """The commands of a block and what each should print; None if the block does not say."""
     if block.kind == "console":
         for command in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
             line, _, output = command.partition("\n")
@@ -49,7 +49,7 @@ def commands(block: Block) -> Iterator[tuple[str, str | None]]:
 
 
 def follow(page: Path, folder: Path, **environment: str) -> int:
-    """Do in `folder` what the page says; returns the number of commands and programs that were run."""
+    """Follow the page in `folder`; returns the number of commands and programs that were run."""
     done = 0
     for block in blocks(page):
         if not block.run or block.kind not in ("python", "console", "bash"):
@@ -96,6 +96,6 @@ def execute(line: str, output: str | None, folder: Path, environment: dict[str, 
 
 
 def _plain(text: str) -> str:
-    """Without the blanks at the ends of lines, empty lines, and the lengths of rules."""
+    """A text without trailing blanks, empty lines and the lengths of rules, for comparison."""
     lines = (re.sub("─+", "─", line.rstrip()) for line in text.splitlines())
     return "\n".join(line for line in lines if line)

@@ -1,4 +1,4 @@
-"""Files that the pages of the documentation take for granted: images, datasets, publishers' checkpoints, a mirror.
+"""Files that the pages of the documentation assume to exist: images, datasets, publishers' checkpoints, a mirror.
 
 Checkpoints have initial weights, under the names and in the format of their publisher.
 """

@@ -1,4 +1,4 @@
-"""A folder of images as one finds them: most are whole, some odd but readable, some cannot be read."""
+"""A realistic folder of images: most are whole, some are odd but readable, some cannot be read."""
 
 import io
 import struct
@@ -13,7 +13,7 @@ CLASSES = "abcdef"
 
 
 class Folder(NamedTuple):
-    """Names below the split's folder; `vanishing` is there, and to be removed while a run goes on."""
+    """Names below the split's folder; `vanishing` exists and is to be removed during a run."""
 
     root: Path
     unreadable: set[str]
@@ -74,7 +74,7 @@ ODD = {
 
 
 def folder(root: Path, images: int = 300, spoilt: int = 40) -> Folder:
-    """ROOT/train and ROOT/val, which is a copy of its first images: so many in all, so many of them not as usual."""
+    """Make ROOT/train, with `images` images of which `spoilt` are unusual, and ROOT/val, a copy of the first few."""
     random = np.random.default_rng(0)
     makers = {**UNREADABLE, **ODD}
     found = Folder(root, set(), set(), set())

@@ -1,4 +1,4 @@
-"""What several tests need: weights, inputs, the reference's answer, and the error between two arrays."""
+"""Helpers of several tests: weights, inputs, the reference's outputs, and the error between two arrays."""
 
 import hashlib
 import os
@@ -21,7 +21,7 @@ from zoo.models import MODELS
 from zoo.parity import stored_reference
 
 SMALL = Path(__file__).with_name("small.json")
-"""A network of a second's work, with everything that a run keeps: norm, dropout, an auxiliary head. Its name: small."""
+"""A network that takes a second, with all that a state holds: norm, dropout, an auxiliary head. Its name: small."""
 
 FULL = stored_reference.NAMES
 """Tested at their published width; the others at a quarter of it, and at full width against their publishers."""
@@ -37,11 +37,12 @@ CONCEPTS = (
     "xception71.paddleclas",
     "xception41.paddleclas_deeplab",
 )
-"""What the full ones lack: biases, late ReLUs, scaled residuals, SAME pools, pre-activation, other orders, dilation."""
+"""Networks with features that the full ones lack: biases, late ReLUs, scaled residuals, SAME pools, pre-activation,
+other orders, dilation."""
 
 
 def others(mark: pytest.MarkDecorator = pytest.mark.nightly) -> list[object]:
-    """The networks that are tested at a quarter of their width, with a mark on those that add nothing."""
+    """The networks that are tested at a quarter of their width; `mark` marks those that cover nothing new."""
     return [name if name in CONCEPTS else pytest.param(name, marks=mark) for name in OTHERS]
 
 
@@ -84,9 +85,9 @@ def batch(model: Model, height: int, width: int | None = None, count: int = 1) -
 
 @contextmanager
 def files_up_to(size: int) -> Iterator[None]:
-    """Files may not grow beyond so many bytes: as on a full disk, where no file system can be mounted.
+    """Limit files to `size` bytes, which stands for a full disk where no file system can be mounted.
 
-    Those of pytest may not either: for a few lines at a time.
+    The limit also applies to pytest's own files, so use it for only a few lines at a time.
     """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
@@ -133,7 +134,7 @@ SUFFIX = {
     "keras": ".weights.h5",
     "zoo": ".safetensors",
 }
-"""Of the files of each framework, and of canonical ones."""
+"""The suffix of the files of each framework, and of canonical ones."""
 
 
 def logits(model: Model, arrays: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:

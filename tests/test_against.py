@@ -189,7 +189,7 @@ def test_a_network_of_another_shape(folder, capsys):
         ("own", "own: expected package.module:function, or a file that ends in .pt, .pth, .pt2, .onnx, .json, .mindir"),
         ("gone.onnx", "gone.onnx: there is no such file"),
         ("text.onnx", "text.onnx: not a valid ONNX model"),
-        ("text.pt", "text.pt: expected a TorchScript file, and PyTorch says:"),
+        ("text.pt", "text.pt: expected a TorchScript file, but PyTorch says:"),
         ("text.json", "text.json: expected its weights beside it, in text.pdiparams"),
         ("text.mindir", "text.mindir: not a MindIR file"),
         ("own:Own --rename gone.json", "gone.json: cannot read the table of names: No such file or directory"),
@@ -282,7 +282,7 @@ def test_auxiliary_logits_in_the_wrong_order():
 
 
 def test_a_table_of_names(folder, capsys):
-    """Two convolutions that the table takes for each other differ where the alignment alone finds the same network."""
+    """A table that swaps two convolutions makes them differ; without it the alignment finds the same network."""
     net = zoo.build(SMALL, "torch", seed=1)
     first, second = "mixed.branch0.conv", "mixed.branch1.0.conv"
     assert compare_network(net, SMALL, rename={first: first, f"{second}.weight": f"{second}.weight"})["ok"]

@@ -1,4 +1,4 @@
-"""Weights of any Model: what a file says of its network, and what conversion keeps or refuses."""
+"""Weights of any Model: what a file says about its network, and what conversion keeps or refuses."""
 
 import json
 import os

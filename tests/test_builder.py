@@ -1,4 +1,4 @@
-"""`zoo.build` and `zoo.register` in the reference backend: what names a network, and what a checkpoint brings along."""
+"""`zoo.build` and `zoo.register` in the reference backend: what names a network, and what a checkpoint decides."""
 
 from dataclasses import replace
 
@@ -30,7 +30,7 @@ def logits(net, x):
 
 @pytest.fixture
 def registry(monkeypatch):
-    """What a test registers is gone after it."""
+    """Undo what a test registers."""
     monkeypatch.setattr("zoo.catalogue._registered", dict(MODELS))
 
 

@@ -148,7 +148,7 @@ def test_the_page_is_whole_and_needs_no_network(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_picture_has_every_layer(name):
-    """But blocks that are repeated, which are drawn once."""
+    """Except that repeated blocks are drawn once."""
     model = MODELS[name]
     root = ElementTree.fromstring(figure(model))
     boxes = root.findall(".//{*}rect[@class='conv']")

@@ -156,7 +156,7 @@ def test_canonical_metadata_and_tensors_must_agree(tmp_path):
 
 
 def metadata_without_spec(model):
-    """Of canonical files written before metadata had the spec."""
+    """The metadata of canonical files written before metadata had the spec."""
     return {
         "format": "zoo",
         "model": model.name,
@@ -262,7 +262,7 @@ def test_other_classes_and_auxiliary_heads_are_made_anew(tmp_path):
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 7])
 def test_input_channels_are_adapted_as_timm_does(channels):
-    """A grey image gives what it gives as three equal channels; equal channels give what three give."""
+    """A grey image gives the same output as three equal channels did; several equal channels give the same as three."""
     weight = np.random.default_rng(0).standard_normal((8, 3, 5, 5)).astype(np.float32)
     adapted = adapt_channels(weight, channels)
     assert adapted.shape == (8, channels, 5, 5)

@@ -46,7 +46,7 @@ def targets(second, name):
 
 
 DAILY = {(first, second, bool(targets(second, name))): (first, second, name) for first, second, name in PAIRS}.values()
-"""For each two sources, one network that can become the second's and one that cannot; the others are nightly."""
+"""For each pair of sources, one network that can become the second's and one that cannot; the others run nightly."""
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ DAILY = {(first, second, bool(targets(second, name))): (first, second, name) for
     [pair if pair in DAILY else pytest.param(*pair, marks=pytest.mark.nightly) for pair in PAIRS],
 )
 def test_from_each_source_to_each_other(tmp_path, first, second, name):
-    """The same bits where that is a matter of names, the same logits where it takes arithmetic, or a reason."""
+    """The same bits where only names change, the same logits where arithmetic is needed, or a reason."""
     model = narrow(name)
     start = save(tmp_path, first, model, name="first")
     possible = targets(second, name)
@@ -135,7 +135,7 @@ def test_an_epsilon_moves_even_where_the_variance_is_smaller(old, new):
 
 
 def test_gammas_go_into_convolutions(tmp_path):
-    """Keras's Inception-v3 has none; of either sign, and 0."""
+    """Keras's Inception-v3 has no gammas. Those folded here have either sign, or are 0."""
     model = replace(narrow("inception_v3.mindcv"), aux=())
     arrays = dict(calibrated(model))
     arrays["mixed_5b.branch0.bn.weight"] = np.linspace(-1, 1, 16).astype(np.float32)
@@ -169,7 +169,7 @@ def test_what_no_weights_can_make_up_for(tmp_path, first, second, reason):
         WeightsError, match=f"{first} cannot become {second}, whatever the weights: .*{reason}"
     ) as caught:
         weights.read(path, model=second)
-    assert str(caught.value).endswith(f"Every framework runs it as what it is: zoo.build('{first}', ...)")
+    assert str(caught.value).endswith(f"Every framework can run {first} itself: zoo.build('{first}', ...)")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ RNG = np.random.default_rng(3)
 
 
 def grow(folder, *paths):
-    """Write a small image of its own colour at each path."""
+    """Write a small image at each path, each of another colour."""
     for number, path in enumerate(paths):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (4, 3), (number, 10, 20)).save(folder / path, "PNG")

@@ -140,6 +140,6 @@ def test_nothing_is_cut_from_the_table(capsys, monkeypatch):
 
 
 def test_networks_of_other_widths_are_refused_at_once():
-    """Once each block had multiplied the length of the order of channels."""
+    """A past fault: each block multiplied the length of the order of channels."""
     with pytest.raises(WeightsError, match="cannot become inception_v4"):
         pair(configure(MODELS["inception_v4"], width=0.25), MODELS["inception_v4"])

@@ -54,7 +54,7 @@ RUN_ELSEWHERE = {
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory):
-    """Keeps the files that pages take for granted."""
+    """A folder that keeps the files that pages assume to exist."""
     return tmp_path_factory.mktemp("prepared")
 
 
@@ -70,7 +70,7 @@ def test_page(page, tmp_path, store):
 
 
 def test_every_page_with_code_is_run():
-    """Also those that are not in the list yet."""
+    """Also pages that are not in the list yet."""
     with_code = {
         page.name
         for page in DOCS.glob("*.md")
@@ -82,7 +82,7 @@ def test_every_page_with_code_is_run():
 
 @pytest.mark.parametrize("page", [*sorted(page.name for page in DOCS.glob("*.md")), "../README.md"])
 def test_commands_have_flags_that_exist(page):
-    """Of blocks that are not run, too."""
+    """Also in blocks that are not run."""
     fences = re.findall("^```", (DOCS / page).read_text(), re.MULTILINE)
     assert len(fences) == 2 * len(blocks(DOCS / page))
     for block in blocks(DOCS / page):
@@ -158,7 +158,7 @@ def test_a_new_framework_is_built_by_its_name(arrays, capsys):
 @pytest.mark.nightly
 @pytest.mark.parametrize("notebook", sorted((DOCS / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
 def test_notebook(notebook, tmp_path, monkeypatch):
-    """It runs, and its stored results are those of the cells that it has."""
+    """The notebook runs, and its stored results are those of its current cells."""
     import nbformat
     from nbclient import NotebookClient
 

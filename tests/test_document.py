@@ -1,4 +1,4 @@
-"""A model as JSON: there and back equal, and what is refused, with the place."""
+"""A model as JSON: it is equal when read back, and errors name the place in the document."""
 
 import json
 from dataclasses import replace

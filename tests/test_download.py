@@ -1,4 +1,4 @@
-"""Downloads from a server of our own: checksums, going on after a break, and what is said when there is nothing."""
+"""Downloads from a server of our own: checksums, resuming after a break, and errors for missing files."""
 
 import contextlib
 import hashlib
@@ -144,7 +144,7 @@ def test_a_part_that_is_whole_already(server, tmp_path):
 
 @pytest.mark.parametrize("part", [DATA + b"beyond", b"another" + DATA[7:1000]], ids=["beyond the end", "of another"])
 def test_a_spoilt_part_is_not_kept(server, tmp_path, part):
-    """It may cost one attempt, never all of them."""
+    """A spoilt part may cost one attempt, never all of them."""
     (tmp_path / f"{FILE}.part").write_bytes(part)
     try:
         download.fetch("numbers", tmp_path)
@@ -244,7 +244,7 @@ def test_a_damaged_file_is_fetched_again(server, tmp_path):
 
 
 def packed(members):
-    """A .tar.gz of names and contents; of a TarInfo, itself."""
+    """A .tar.gz of names and contents; a TarInfo is added as it is."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w:gz") as archive:
         for member, content in members:

@@ -1,4 +1,4 @@
-"""Weights around the circle of frameworks, each in its own process, come home bit for bit."""
+"""Weights pass through all frameworks, each in its own process, and come back bit for bit."""
 
 import numpy as np
 import pytest

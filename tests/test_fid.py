@@ -17,7 +17,7 @@ RANDOM = np.random.default_rng(3)
 
 
 def features(count=40, dimensions=12, shift=0.0):
-    """Correlated features, far from 0, where a sum of squares would cancel."""
+    """Correlated features, so far from 0 that a difference of sums of squares would cancel."""
     mix = RANDOM.normal(size=(dimensions, dimensions))
     return (RANDOM.normal(size=(count, dimensions)) @ mix + 1000 + shift).astype(np.float32)
 

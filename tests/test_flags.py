@@ -1,4 +1,4 @@
-"""The flags: mindcv's defaults, what is read as what, what is refused with which words, and the way out and back."""
+"""The flags: mindcv's defaults, how values are read, which are refused and how, and saving and reading them."""
 
 import ast
 import copy
@@ -75,12 +75,12 @@ def test_a_name_is_in_the_table_once():
 
 def test_defaults_are_what_their_types_read():
     for row in FLAGS.values():
-        if row.name != "model":  # which has no default
+        if row.name != "model":  # it has no default
             assert row.type.read(row.default) == row.default, row.name
 
 
 def test_values_are_of_the_types_that_the_fields_declare():
-    """What mypy reads is what the flag types make."""
+    """The annotated types are those that the flags' parsers return."""
     declared = get_type_hints(Arguments)
     for words in ([V4], [V4, *ALL.split()]):
         arguments = parse(words, "validate")
@@ -463,7 +463,7 @@ def test_the_project_s_recipes(path, script, warnings):
 
 
 def test_the_project_s_recipes_have_names(tmp_path, monkeypatch):
-    """From any folder; a file of that name goes before them."""
+    """From any folder; a file of the same name takes precedence."""
     monkeypatch.chdir(tmp_path)
     assert parse(["-c", "digits"]).dataset == "digits"
     assert parse(["-c", "inception_v3.keras"]).model == "inception_v3.keras"
@@ -474,7 +474,7 @@ def test_the_project_s_recipes_have_names(tmp_path, monkeypatch):
 
 
 def test_every_network_has_a_recipe():
-    """But for the one that measures images: nobody trains it."""
+    """Except for the one that compares sets of images, which nobody trains."""
     assert set(list_models()) - {"inception_v3.fid"} <= {path.stem for path in CONFIGS}
 
 
@@ -489,7 +489,7 @@ def test_the_project_s_recipes_hold_nothing_in_vain(path):
     [("--epoch_size 8", 2), ("--epoch_size 90", 3), ("--epoch_size 2", 0), ("--scheduler one_cycle", 0)],
 )
 def test_the_warm_up_that_is_not_given_is_resolved_once(tmp_path, words, epochs):
-    """So that a run that goes on by its own recipe has its own schedule."""
+    """So a run that resumes from its own recipe keeps its schedule."""
     first = parse(f"--model googlenet {words}".split())
     save_yaml(first, tmp_path / "a.yaml")
     again = parse(["-c", str(tmp_path / "a.yaml")])

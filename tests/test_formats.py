@@ -49,7 +49,7 @@ def test_every_type_of_element(tmp_path, format_, dtype):
 
 @pytest.mark.parametrize("format_", [name for name in WRITTEN if not name.startswith("keras")])
 def test_numbers_and_views(tmp_path, format_):
-    """Shapes without axes or elements, arrays that lie otherwise than they read, big-endian ones."""
+    """Shapes without axes or elements, arrays that are not contiguous, big-endian ones."""
     arrays = {
         "a.number": np.float32(3).reshape(()),
         "a.turned": np.arange(6, dtype=np.float32).reshape(2, 3).T,
@@ -75,7 +75,7 @@ def test_bfloat16_becomes_float32_exactly(tmp_path):
 
 
 def test_mindspores_dimensions_may_be_packed(tmp_path):
-    """As protobuf's version 3 writes repeated integers; every reader must take both forms."""
+    """Protobuf 3 writes repeated integers packed; every reader must accept both forms."""
     tensor = b"\x0a\x02\x02\x03" + b"\x12\x05Int16" + b"\x1a\x0c" + np.arange(6, dtype="<i2").tobytes()
     value = b"\x0a\x03a.b" + b"\x12" + bytes([len(tensor)]) + tensor
     (tmp_path / "a.ckpt").write_bytes(b"\x0a" + bytes([len(value)]) + value)

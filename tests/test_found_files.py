@@ -1,4 +1,4 @@
-"""Files as people have them: parts of larger modules, hub folders, shards, other classifiers, moving averages."""
+"""Files as users have them: parts of larger modules, hub folders, shards, other classifiers, moving averages."""
 
 import json
 import pickle

@@ -17,7 +17,7 @@ from weights.formats import FORMATS
 EXAMPLES = int(os.environ.get("ZOO_FUZZ_EXAMPLES", "300"))
 EDGES = [0, 1, 2, 127, 128, 255, 256, 2**15 - 1, 2**16 - 1, 2**31 - 1, 2**32 - 1, 2**63 - 1, 2**64 - 1]
 SECONDS = 2
-"""Of processor time, for a file of a few kilobytes."""
+"""The most seconds of processor time for a file of a few kilobytes."""
 
 RENAMED = [("set", -300, b"dat_.pkl")]
 ENDLESS_INDEX = [
@@ -107,7 +107,7 @@ def test_spoilt_files(seeds, format_):
 
 
 def test_the_mutations_do_spoil(seeds):
-    """Of files changed at random, most are refused and some are not: neither all harmless nor all hopeless."""
+    """Most of the changed files are refused and some are not: the changes are neither all harmless nor all fatal."""
     good, path = seeds
     refused = []
 

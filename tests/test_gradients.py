@@ -1,4 +1,4 @@
-"""`zoo parity --gradients` and `--steps` on narrow networks, and that they see what they are for."""
+"""`zoo parity --gradients` and `--steps` on narrow networks, with and without faults."""
 
 import json
 from dataclasses import replace
@@ -93,7 +93,7 @@ def test_an_error_of_any_kind_is_found_and_placed(monkeypatch):
         assert entry["worst"][kind]["where"] == (name.partition("/")[2] or part)
     assert entry["loss_error"] == pytest.approx(1e-4, rel=0.5)
     assert entry["outside"] == ["conv2d_1a_7x7", "mixed_3c", "mixed_4b", "head"]
-    assert entry["operations"]["outside"] == ["conv2d_1a_7x7", "head"]  # the others' operations are right by themselves
+    assert entry["operations"]["outside"] == ["conv2d_1a_7x7", "head"]  # the operations of the other stages are right
 
 
 def test_an_array_that_is_0_is_judged_by_the_size_of_the_others(tmp_path):

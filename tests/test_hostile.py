@@ -1,4 +1,4 @@
-"""Files that mean harm or are broken: one clear line within a second, little memory, nothing run, nothing left."""
+"""Malicious and broken files: one clear line within a second, little memory, nothing run, nothing left behind."""
 
 import io
 import json
@@ -55,7 +55,7 @@ def legacy(value):
 
 
 def torch_pickle(*, key="0", count=4, offset=0, shape=(4,), strides=(1,), kind="FloatStorage"):
-    """data.pkl of one tensor, as strange as one likes."""
+    """data.pkl of one tensor, whose fields can be replaced."""
     from weights.formats.pickles import emit, emit_global
 
     storage = b"(" + emit("storage") + emit_global("torch", kind) + emit(key) + emit("cpu") + emit(count) + b"tQ"
@@ -154,7 +154,7 @@ PROGRAMS = {
         files.exported() | {"f/models/model.json": '{"schema_version": {"major": 9}}'},
         "an exported program of schema 9, expected 8",
     ),
-    "a list": (files.exported() | {"f/models/model.json": "[]"}, "is no JSON object"),
+    "a list": (files.exported() | {"f/models/model.json": "[]"}, "is not a JSON object"),
     "a text": (
         files.exported() | {"f/data/weights/model_weights_config.json": '{"config": "weights"}'},
         "damaged: ValueError",
@@ -206,7 +206,7 @@ def test_many_tensors_of_one_storage_are_no_way_to_use_up_memory(tmp_path):
 
 
 def test_dictionaries_within_dictionaries_are_not_walked(tmp_path):
-    """A hundred thousand names a level, five levels: ten to the twenty-five leaves, were they all looked at."""
+    """99 names at each of five levels: 10^10 leaves, if all were visited."""
     level = b"}"
     for _ in range(5):
         level = (
@@ -496,7 +496,7 @@ def small(*parts):
 
 
 DOUBLING = b"N" + b"2\x86" * 40
-"""A tuple of a tuple and itself, forty deep: to write it out, or to hash it, would take for ever."""
+"""Tuples that hold the next one twice, forty deep: printing or hashing them would take for ever."""
 
 NESTED = b")" + b"\x85" * 5000
 LARGE = b"\x8b" + struct.pack("<I", 60_000) + b"\x7f" * 60_000
@@ -513,7 +513,7 @@ SMALL = {
 
 @pytest.mark.parametrize("case", SMALL)
 def test_small_pickles_of_great_effect(tmp_path, case):
-    """Also where a legacy PyTorch file has its version, or its list of storages."""
+    """Also in place of a legacy PyTorch file's version, or of its list of storages."""
     for name, data in {
         "a.pdparams": SMALL[case],
         "version.pth": pickle.dumps(0x1950A86A20F9469CFC6C, 2) + SMALL[case],

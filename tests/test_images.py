@@ -123,7 +123,7 @@ def test_sixteen_bits_become_eight_by_their_range(tmp_path):
 
 @pytest.mark.parametrize("side", [(4000, 3), (3, 4000), (4000, 1)])
 def test_slender_images_need_no_memory_and_look_alike(side, monkeypatch):
-    """What is resized in part is what would be seen of the whole."""
+    """Resizing only the visible part gives the same as resizing the whole image."""
     random = np.random.default_rng(0)
     image = Image.fromarray(random.integers(0, 256, (side[1], side[0], 3), np.uint8))
     model = MODELS["googlenet"]

@@ -43,7 +43,7 @@ def test_a_backend_imports_its_own_framework_only(framework):
 
 
 def test_no_file_imports_itself_through_others():
-    """import-linter holds the floors (make lint); this is within them."""
+    """import-linter checks imports between layers (make lint); this checks those within a layer."""
     graph = grimp.build_graph("backends", "weights", "zoo", cache_dir=None)
     order = TopologicalSorter({name: graph.find_modules_directly_imported_by(name) for name in graph.modules})
     order.prepare()

@@ -23,7 +23,7 @@ def toy(count=COUNT, size=12):
 
 
 def view(image, random, plain=False):
-    """The pixels; of a view that is not plain, plus a random number between 0 and 1."""
+    """The pixels; if the view is not plain, plus a random number between 0 and 1."""
     pixels = np.asarray(image, np.float32).transpose(2, 0, 1)
     return pixels if plain else pixels + np.float32(random.random())
 
@@ -254,7 +254,7 @@ def test_epochs_may_be_read_side_by_side():
 N, SIDE = 6, 16
 LABELS = np.array([0, 1, 2, 3, 0, 2])
 FLAT = np.broadcast_to(np.arange(1, N + 1, dtype=np.float32)[:, None, None, None], (N, 3, SIDE, SIDE)).copy()
-"""Images of one value each, so that what was mixed can be read off them."""
+"""Images of a single value each, from which the mixing can be read."""
 
 
 def smoothed(labels, smoothing):

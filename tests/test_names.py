@@ -30,7 +30,7 @@ def test_braces_expand_in_step():
 
 
 def test_braces_out_of_step():
-    with pytest.raises(WeightsError, match="do not go in step"):
+    with pytest.raises(WeightsError, match="have different lengths"):
         list(expand(("f.{6..8}", "mixed_5{b..c}")))
 
 

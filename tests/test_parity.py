@@ -1,4 +1,4 @@
-"""The main job on narrow networks: its document, its verdicts, and what makes it fail."""
+"""`zoo parity` on narrow networks: its document, its verdicts, and what makes it fail."""
 
 import json
 import re
@@ -73,7 +73,7 @@ def test_all_frameworks_and_two_models(tmp_path, capfd):
 
 
 def wrong(change):
-    """A worker whose logits are not what they should be."""
+    """A worker that returns wrong logits."""
     run = worker.run
 
     def spoilt(backend, *arguments, **options):

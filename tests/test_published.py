@@ -213,7 +213,7 @@ def test_folders_by_address(mirror, tmp_path, monkeypatch):
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """Answers as the hub does, from `files`, by path; `asked` are the paths asked for, but for the library's own."""
+    """Answers as the hub does, from `files` by path; `asked` are the requested paths, except the library's own."""
 
     files: ClassVar[dict[str, bytes]] = {}
     asked: ClassVar[list[str]] = []

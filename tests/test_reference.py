@@ -1,4 +1,4 @@
-"""The judge judged: each kind of node against loops written out by hand."""
+"""The reference itself: each kind of node against loops written out by hand."""
 
 import itertools
 
@@ -237,7 +237,7 @@ def test_input_is_checked():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_feature_maps_of_every_network(name):
-    """The last of each reduction, halving the picture five times; the shapes are those the spec says."""
+    """The last stage at each reduction, from 2 to 32; the shapes are those in the spec."""
     model = configure(MODELS[name], width=0.25)
     net = zoo.build(name, "reference", width=0.25, features_only=True)
     maps = net(np.zeros((1, 3, model.size, model.size)))

@@ -15,7 +15,7 @@ from zoo.training.report import COLUMNS, Epoch, Reporter, validation_table
 
 
 def run(folder, epochs=range(1, 4), steps=5, validated=True, **options):
-    """A run of three epochs, of which `epochs` are gone through now."""
+    """A run of three epochs, of which `epochs` are done now."""
     options = {"mode": "none", "log_interval": 2, "start_epoch": epochs.start - 1, **options}
     with Reporter(folder, "googlenet", 3, steps, **options) as reporter:
         for epoch in epochs:

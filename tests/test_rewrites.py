@@ -84,7 +84,7 @@ def test_pre_activation_is_folded_into_a_convolution_right_before_it_only():
         (AvgPool(3, 2, "valid"), Conv(4, bias=True, norm=False), True),
         (AvgPool(3, 2, "valid", True), Conv(4, bias=True, norm=False), True),
         (AvgPool(count_include_pad=True), Conv(4, norm=False), True),
-        (AvgPool(count_include_pad=True), Conv(4, bias=True, norm=False), False),  # the border's zeros have no bias
+        (AvgPool(count_include_pad=True), Conv(4, bias=True, norm=False), False),  # padded zeros would lack the bias
         (AvgPool(), Conv(16, bias=True, norm=False), False),  # more channels to pool, not fewer
         (AvgPool(), Conv(4, 3, bias=True, norm=False), False),
         (AvgPool(), Conv(4, 1, 2, bias=True, norm=False), False),

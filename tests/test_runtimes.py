@@ -42,7 +42,7 @@ def run(proto, x):
 
 @pytest.mark.parametrize("name", [*FULL, *others()])
 def test_every_network_s_graph_is_valid_and_equals_the_reference(name):
-    """As it is, at its native size with all stages and heads; rewritten, for images of any size and number."""
+    """Unchanged, at the native size with all stages and heads; and rewritten, for any size and number of images."""
     model = narrow(name)
     arrays, x = calibrated(model), batch(model, model.size, count=2)
     reference = expected(model, arrays, x)

@@ -1,4 +1,4 @@
-"""Which checkpoints a run keeps, what goes on from which, and that none is lost: damage, full disks, other runs."""
+"""Which checkpoints a run keeps, which it resumes from, and that none is lost: damage, full disks, other runs."""
 
 import logging
 import multiprocessing

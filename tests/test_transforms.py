@@ -197,7 +197,7 @@ def test_a_policy_replaces_colour_jitter_and_a_plain_view_has_neither():
 
 
 def erased(size=60, seeds=400, re_prob=1.0, **options):
-    """Of each draw: the image, and where it was erased (None: nowhere)."""
+    """For each draw, the image and where it was erased (None if nowhere)."""
     image = Image.new("RGB", (size, size), (90, 90, 90))
     still = Augment(size, **STILL)(image, rng())
     for seed in range(seeds):
@@ -341,7 +341,7 @@ def test_an_operation_is_timm_s_of_that_name(timm, table, name):
 
 
 def outcomes(timm, operations):
-    """Image to probability, of (name, probability, level) one after another; each sign is as likely."""
+    """The probability of each image after a chain of (name, probability, level); both signs are equally likely."""
     images = {IMAGE.tobytes(): 1.0}
     for name, probability, level in operations:
         after = Counter()
@@ -363,7 +363,7 @@ def mean_of(distributions):
 
 
 def check(text, expected, draws=4000):
-    """What a policy makes of an image, and how often, is as expected: within five standard deviations."""
+    """Assert that a policy makes the expected images with the expected frequencies, within five standard deviations."""
     assert sum(expected.values()) == pytest.approx(1)
     policy, random = parse(text, FILL), rng()
     came = Counter(policy(IMAGE, random).tobytes() for _ in range(draws))
@@ -450,7 +450,7 @@ def test_augmix_draws_from_timm_s_operations(timm):
 
 
 def half_mixed(options, draws=300):
-    """What augmix makes of an image, mixed half and half with its chains, which are as heavy each."""
+    """The results of augmix, with the image and its equally weighted chains mixed half and half."""
     policy, random = parse(f"augmix-m8-a100000000000000-{options}", FILL), rng()
     return [policy(IMAGE, random).tobytes() for _ in range(draws)]
 

@@ -1,7 +1,7 @@
 """Where publishers of one name differ: each difference is in the spec, and ignoring it changes the outputs.
 
-A row undoes one of them. If a model file ignored it, undoing it would change nothing, and the row would go red; that
-the spec's side of it is the publisher's is what `make peers` proves.
+A row undoes one difference. If a model file ignored it, undoing it would change nothing, and the row would fail.
+`make peers` proves that the spec has the publisher's side of each.
 """
 
 from dataclasses import replace
@@ -177,7 +177,7 @@ def test_max_pools_of_googlenet_are_valid_in_paddleclas():
     ],
 )
 def test_paddleclas_dropout_scales_in_inference(name, scale):
-    """A checkpoint's classifier is worth 1 - p of what it says; its bias is not scaled."""
+    """The weights of a checkpoint's classifier are multiplied by 1 - p on reading; its bias is not scaled."""
     model = configure(MODELS[name], width=0.25)
     arrays = calibrated(model)
     written = SOURCES["paddleclas"].naming(model).write(arrays)

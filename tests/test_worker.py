@@ -1,4 +1,4 @@
-"""Workers: what they bring back, and how they fail."""
+"""Workers: what they return, and how they fail."""
 
 import os
 import signal
@@ -146,7 +146,7 @@ def _runs(stat: Path) -> bool:
 
 
 def test_a_job_that_hangs_or_dies_takes_no_other_with_it(tmp_path):
-    """Its own processes end with it; the server goes on."""
+    """The job's own processes end with it; the server continues."""
     (tmp_path / "mine.py").write_text(
         "import os, subprocess, time\n\n\n"
         "def hang(path):\n"

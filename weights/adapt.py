@@ -73,7 +73,8 @@ def adapt_channels(weight: Array, channels: int) -> Array:
     """The first convolution's weight [out, 3, height, width] for other input channels, as timm's adapt_input_conv.
 
     For one channel the three are summed: a grey image then gives the same output as its three equal channels did. For
-    other numbers they are repeated in turn and scaled by 3 / channels. Raises WeightsError when there are not three.
+    other numbers they are repeated in turn and scaled by 3 / channels. Raises WeightsError for
+    several channels where there are not three now.
     """
     held = weight.shape[1]
     if channels == 1:

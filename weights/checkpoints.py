@@ -1,4 +1,4 @@
-"""Opening checkpoints of any source: what they hold, which network it is, and its weights under canonical names."""
+"""Open checkpoints of any source: recognise the network, and read its weights under canonical names."""
 
 from __future__ import annotations
 
@@ -39,18 +39,17 @@ class Checkpoint:
 
     path             as it was given: a file or a folder
     format           a key of `FORMATS`
-    tensors          of the network, under the file's names
-    metadata         of the file, or of the .json beside it
-    removed          what else was in the file, a line each
-    notes            what else the user should know, a line each
-    candidates       all that it may be
-    chosen           what it is; None while names alone cannot tell
-    wanted           the network that it is read for, where that is another flavour
-    preprocess_from  what says how the network is fed: "the file", "config.json", the name of the .json beside it, or
-                     that of a row of `weights.published`; "" where nothing does and the publisher's preprocessing is
-                     assumed
+    tensors          the network's tensors, under the file's names
+    metadata         those of the file, or of the .json beside it
+    removed          a line for each thing that was in the file besides the network
+    notes            a line for each other thing that the user should know
+    candidates       every source and network that it may be
+    chosen           the candidate that it is; None if names alone cannot tell
+    wanted           the network that it is read for, if that is another flavour
+    preprocess_from  where the preprocessing comes from: "the file", "config.json", the name of the .json beside it, or
+                     the name of a row of `weights.published`; "" if nothing gives it and the publisher's is assumed
     has_average      whether it also holds a moving average of the weights
-    done             what was done to the arrays when they were read
+    done             a line for each thing that was done to the arrays when they were read
     """
 
     path: Path
@@ -68,7 +67,7 @@ class Checkpoint:
 
     @property
     def model(self) -> Model:
-        """The variant that `arrays` are for. Raises WeightsError while names alone cannot tell which it is."""
+        """The variant that `arrays` are for. Raises WeightsError if names alone cannot tell which it is."""
         return self.wanted or self._choice().model
 
     @property
@@ -106,7 +105,7 @@ class Checkpoint:
         return arrays
 
     def arrays_for(self, wanted: Model, seed: int = 0) -> tuple[dict[str, Array], list[str]]:
-        """The arrays for a variant of `model`, and what was done to them, as `adapt` does it."""
+        """The arrays for a variant of `model`, and a line for each thing that was done to them; see `adapt`."""
         arrays = self.arrays(seed)
         try:
             adapted, done = adapt(arrays, self.model, wanted, seed)
@@ -208,10 +207,10 @@ def read(
 def resolve(model: str | Path | Model) -> Model:
     """The network that `model` names.
 
-    model   all that `zoo.catalogue.spec` takes; the name of published weights, which stands for their network and its
-            preprocessing and downloads nothing; or a checkpoint as `open_checkpoint` takes it
+    model   anything that `zoo.catalogue.spec` takes; the name of published weights, which stands for their network and
+            preprocessing (nothing is downloaded); or a checkpoint as `open_checkpoint` takes it
 
-    Raises SpecError for what names no network, WeightsError for a file that does not say which it is.
+    Raises SpecError for an unknown name, WeightsError for a file that is not recognised or may be several networks.
     """
     if isinstance(model, Model):
         return model
@@ -222,7 +221,7 @@ def resolve(model: str | Path | Model) -> Model:
 
 
 def is_checkpoint(model: str | Path) -> bool:
-    """Whether it is a checkpoint, rather than a name or a .json document: a file, or a folder of the hub."""
+    """Whether `model` is a checkpoint, a file or a folder of the hub, and not a name or a .json document."""
     if str(model) in models() or str(model) in ALIASES:
         return False
     if remote.is_address(model):
@@ -232,7 +231,9 @@ def is_checkpoint(model: str | Path) -> bool:
 
 
 def counterpart(model: Model, other: Model) -> Model:
-    """`other` in the variant that `model` is, fed as `model` is: preprocessing belongs to the weights."""
+    """`other` with the classes, input channels, width and auxiliary heads of `model`, and with its input size and
+    preprocessing, which belong to the weights.
+    """
     width = model.width / other.width
     heads = set(model.aux) >= set(configure(other, width=width).aux)
     result = configure(
@@ -258,7 +259,7 @@ def _of_state(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sidecar(paths: tuple[Path, ...], tensors: Mapping[str, Tensor], notes: list[str]) -> dict[str, str]:
-    """The metadata in the .json beside a weight file; none, with a note, where it does not belong to these weights."""
+    """The metadata in the .json beside a weight file; none, with a note, if it does not belong to these weights."""
     if len(paths) != 1:
         return {}
     try:
@@ -269,7 +270,7 @@ def _sidecar(paths: tuple[Path, ...], tensors: Mapping[str, Tensor], notes: list
 
 
 def _described(metadata: Mapping[str, str], tensors: Mapping[str, Tensor], source: str | None) -> Candidate:
-    """What the metadata say that the file is. Raises WeightsError where its tensors do not agree."""
+    """The candidate that the metadata describe. Raises WeightsError if the tensors do not fit it."""
     names = metadata.get("names", store.FORMAT)
     if names not in all_sources():
         raise WeightsError(
@@ -291,7 +292,7 @@ def _described(metadata: Mapping[str, str], tensors: Mapping[str, Tensor], sourc
 def _with_row(
     row: Published, candidates: list[Candidate], metadata: dict[str, str]
 ) -> tuple[list[Candidate], dict[str, str]]:
-    """The candidates fed as a row of `weights.published` says, the metadata with its source and licence."""
+    """The candidates with the preprocessing of a published row, and the metadata with its source and licence."""
     fed = [one.of(replace(one.model, size=row.size, preprocess=row.preprocess)) for one in candidates]
     return fed, {**metadata, "source": row.name, "licence": row.licence}
 
@@ -299,7 +300,10 @@ def _with_row(
 def _with_config(
     path: Path | None, candidates: list[Candidate], metadata: dict[str, str], notes: list[str]
 ) -> tuple[list[Candidate], dict[str, str], str]:
-    """The candidates fed as a hub folder's config.json says, the metadata with its class names, and its name."""
+    """The candidates with the preprocessing of a hub folder's config.json, and the metadata with its class names.
+
+    The third result is "config.json" if that file gives any preprocessing, otherwise "".
+    """
     if path is None:
         return candidates, metadata, ""
     try:
@@ -335,7 +339,7 @@ def _of_network(tensors: dict[str, Tensor], one: Candidate, removed: list[str]) 
 
 
 def _read_for(opened: Checkpoint, wanted: Model) -> None:
-    """Choose what the file is, and what it is read for, so that `opened.model` is `wanted` in the file's variant."""
+    """Set `opened.chosen` and `opened.wanted` so that `opened.model` is `wanted` in the file's variant."""
     fits = (c for c in opened.candidates if same_network(c.model, counterpart(c.model, wanted)))
     opened.chosen = next(fits, opened.chosen)
     own = opened._choice()
@@ -354,7 +358,7 @@ def _read_for(opened: Checkpoint, wanted: Model) -> None:
 
 
 def _renamed(opened: Checkpoint, own: Candidate, wanted: Model) -> Candidate:
-    """The candidate under another name of the same network; its preprocessing is the file's where that is known."""
+    """The candidate under another name of the same network; its preprocessing is the file's if that is known."""
     naming = all_sources()[own.source].naming(wanted)
     model = counterpart(own.model, wanted) if own.trunk else variant(opened.tensors, naming).model
     fed = own.model if opened.described or opened.preprocess_from else wanted

@@ -21,17 +21,16 @@ def question(candidates: Sequence[Candidate]) -> str:
 
 
 def flavours(candidates: Sequence[Candidate]) -> list[Model]:
-    """The networks among them, each once."""
+    """The networks of the candidates, each once."""
     return list({candidate.model.name: candidate.model for candidate in candidates}.values())
 
 
 def describe(opened: Any) -> dict[str, Any]:
     """What is known of the file of a `weights.Checkpoint`, and of the arrays that are read from it.
 
-    `model` is the network that the arrays are for, `converted_from` the file's own where that is another flavour, and
-    `possible` are the other flavours that its names fit. `preprocess_of` is what the preprocessing is from: "the file",
-    "config.json" or the .json beside it; or, where `preprocess_known` is false, the publisher whose preprocessing is
-    assumed.
+    `model` is the network that the arrays are for, `converted_from` the file's own network if that is another flavour,
+    and `possible` are the other flavours that its names fit. `preprocess_of` says where the preprocessing comes from
+    (`Checkpoint.preprocess_from`) or, if `preprocess_known` is false, whose preprocessing is assumed.
     """
     chosen = opened.chosen.model if opened.chosen else None
     all_flavours = flavours(opened.candidates)

@@ -1,8 +1,8 @@
 """Converting weights from one flavour of a network to another with the same outputs in inference.
 
 The two specs are walked side by side. Tensors are renamed; where branches are concatenated in another order, the input
-channels of the next layers are permuted; an epsilon of batch norm moves into the variances. No weights make up for any
-other difference (padding, kernels, dilation, the position of a ReLU): then the reasons are given.
+channels of the next layers are permuted; an epsilon of batch norm moves into the variances. No weights can make up for
+other differences (padding, kernels, dilation, the position of a ReLU): the error then lists them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def pair(first: Model, second: Model) -> _Walk:
         more = f"; and {len(reasons) - SHOWN} more (`zoo diff {first.name} {second.name}`)" * (len(reasons) > SHOWN)
         raise WeightsError(
             f"{first.name} cannot become {second.name}, whatever the weights: {'; '.join(reasons[:SHOWN])}{more}. "
-            f"Every framework runs it as what it is: zoo.build({first.name!r}, ...)"
+            f"Every framework can run {first.name} itself: zoo.build({first.name!r}, ...)"
         )
     return walk
 
@@ -68,7 +68,7 @@ class _Walk:
     """A walk over two networks that matches their tensors.
 
     tensors   for each tensor's name in the second network, its name in the first and an index that permutes it, or None
-    reasons   why weights cannot be converted, and the places where that is so
+    reasons   why weights cannot be converted, and the paths where that is so
     permuted  number of tensors whose input channels are permuted
     """
 

@@ -1,4 +1,4 @@
-"""Folders: the Hugging Face hub's, weights in one file or in shards beside timm's config.json, and Orbax's.
+"""Folders with weights: those of the Hugging Face hub, with timm's config.json, and those of Orbax.
 
 A folder of the hub has `model.safetensors`, or `model.safetensors.index.json` and the shards that it lists; or the same
 with `pytorch_model.bin`. config.json says how the network is fed and what its classes are called, in `pretrained_cfg`
@@ -24,24 +24,24 @@ from zoo.language.trace import trace
 
 INDEX = ".index.json"
 FILES = ("model.safetensors", f"model.safetensors{INDEX}", "pytorch_model.bin", f"pytorch_model.bin{INDEX}")
-"""What a folder may keep its weights in, first choice first."""
+"""The files that a folder may keep its weights in, in order of preference."""
 
 CONFIG = "config.json"
 SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}(\.safetensors|\.bin)")
 LARGEST_JSON = 16 << 20
-"""Bytes of a config.json or an index; names of 20,000 classes take 1 MB."""
+"""The most bytes of a config.json or an index; the names of 20,000 classes take 1 MB."""
 
 MOST_SHARDS = 1000
 
 COMPRESSION = 16
-"""The most that Zarr's compression may have saved; of trained weights it saves a tenth."""
+"""The largest ratio of compression that is accepted for Zarr; trained weights become a tenth smaller."""
 
 
 @dataclass(frozen=True)
 class Files:
-    """What was found at a path: the contents, the files they are from, and the config.json that belongs to them.
+    """What was found at a path: the contents, the files that they come from, and the config.json beside these.
 
-    packed  how many times as large as the files the contents may be: above 1 for files that are compressed
+    packed  how many times as large as the files the contents may be; above 1 for compressed files
     """
 
     contents: Contents
@@ -132,7 +132,7 @@ class Config:
         return bool(self.size or self.crop_pct or self.preprocess)
 
     def applied(self, model: Model) -> Model:
-        """The model with the size and preprocessing of the file. Raises SpecError for values that cannot be."""
+        """The model with the size and preprocessing of the file. Raises SpecError for impossible values."""
         size = self.size or model.size
         resize = model.preprocess.resize * size // model.size
         if self.crop_pct:
@@ -144,7 +144,7 @@ class Config:
 
 
 def read_config(path: Path) -> Config:
-    """What a config.json says. Raises WeightsError when it is not one; values of no use are noted."""
+    """What a config.json says. Raises WeightsError when it is not one; values that cannot be used are noted."""
     document = _read_json(path)
     nested = document.get("pretrained_cfg")
     given = {**document, **(nested if isinstance(nested, dict) else {})}
@@ -265,7 +265,7 @@ def config(
 ) -> dict[str, Any]:
     """A config.json for the network, as timm writes it: `read_config` reads it, and so does timm.
 
-    `keys` has the names of tensors in the weight file by canonical names, where those are others.
+    `keys` maps canonical names to the names of tensors in the weight file, if these differ.
     """
     given = timm_config(model)
     for module in ("first_conv", "classifier"):

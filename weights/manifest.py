@@ -45,7 +45,7 @@ def restrict(arrays: Mapping[str, Array], model: Model, published: Model) -> dic
 
 
 def matches(arrays: Mapping[str, Array | Tensor], shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """The differences between the names and shapes of `arrays` and these, as texts; empty when there are none."""
+    """The differences between the names and shapes of `arrays` and `shapes`, a line for each kind of difference."""
     missing = [name for name in shapes if name not in arrays]
     surplus = [name for name in arrays if name not in shapes]
     wrong = [

@@ -151,7 +151,7 @@ class Source:
 
     @property
     def models(self) -> Mapping[str, Table]:
-        """Its networks by name."""
+        """The tables by the network's name."""
         return self.tables
 
     def naming(self, model: Model) -> Naming:
@@ -168,14 +168,17 @@ class Source:
 
 
 def expand(row: Row) -> Iterator[Row]:
-    """The rows that a row with braces stands for; the k-th braces of both sides expand together."""
+    """The rows that a row with braces stands for; the k-th braces of both sides expand together.
+
+    Raises WeightsError when they have different numbers of alternatives.
+    """
     if "{" not in row[0] + row[1]:
         yield row
         return
     templates = [re.sub(BRACE, "{}", side) for side in row]
     choices = [[_alternatives(brace) for brace in re.findall(BRACE, side)] for side in row]
     if [len(brace) for brace in choices[0]] != [len(brace) for brace in choices[1]]:
-        raise WeightsError(f"naming table: the braces of {row[0]!r} and {row[1]!r} do not go in step")
+        raise WeightsError(f"naming table: the braces of {row[0]!r} and {row[1]!r} have different lengths")
     for source, canonical in zip(itertools.product(*choices[0]), itertools.product(*choices[1]), strict=True):
         yield templates[0].format(*source), templates[1].format(*canonical)
 

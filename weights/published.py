@@ -5,8 +5,8 @@ network, the publisher, and the data that the weights are trained on ("xception.
 no address from which a program can download them, and TF-slim's files are in a format that is not read here.
 
 Addresses and digests are those in the publishers' own sources. By PyTorch's and mindcv's conventions, the last part of
-a name such as googlenet-1378be20.pth is the first digits of the file's SHA-256; Keras gives MD5 sums. What has no
-digest is only checked by `weights.open_checkpoint`, against the network's names and shapes.
+a name such as googlenet-1378be20.pth is the first digits of the file's SHA-256; Keras gives MD5 sums. A file
+without a digest is only checked against the network's names and shapes, by `weights.open_checkpoint`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from zoo.language.trace import trace
 from zoo.models import ALIASES, MODELS
 
 HUB = "hf-hub:"
-"""Begins the name of a folder of the Hugging Face hub: hf-hub:OWNER/NAME[@REVISION]."""
+"""The prefix of addresses of folders of the Hugging Face hub: hf-hub:OWNER/NAME[@REVISION]."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ HALF, IMAGENET = ((0.5,) * 3, (0.5,) * 3), (IMAGENET_MEAN, IMAGENET_STD)
 LEGACY_XCEPTION = (
     "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-cadene/xception-43020ad28.pth"
 )
-"""Where timm's own source says that its weights of this network are; those of the others are on the hub."""
+"""The address in timm's source for the weights of this network; those of its other networks are on the hub."""
 
 
 def _timm() -> Iterator[Published]:
@@ -143,11 +143,11 @@ NOTES = {
     "inception_resnet_v2.tf_ens_adv_in1k": "from ensemble adversarial training, arXiv:1705.07204",
     "legacy_xception.tf_in1k": "Cadene's weights",
 }
-"""On timm's rows."""
+"""Notes on timm's rows."""
 
 
 def _others() -> Iterator[Published]:
-    """The rows of all publishers but timm; each group is of one publisher."""
+    """The rows of all publishers but timm, grouped by publisher."""
     torchvision = "https://download.pytorch.org/models/"
     for network, file, resize, top1, top5 in (
         ("googlenet", "googlenet-1378be20.pth", 256, 69.778, 89.530),
@@ -264,8 +264,8 @@ OLD_NAMES = {
     "gluon_inception_v3": "inception_v3.gluon_in1k",
     "ens_adv_inception_resnet_v2": "inception_resnet_v2.tf_ens_adv_in1k",
 }
-"""Names of earlier versions of timm, and what timm has replaced them by. Its gluon_xception65, which had other tensors
-than xception65, has no successor there and none here."""
+"""Names in earlier versions of timm, and the names that have replaced them. gluon_xception65, whose tensors differed
+from those of xception65, has no successor in timm and is not here either."""
 
 
 def find(name: str) -> Published | None:
@@ -300,7 +300,7 @@ def choose(model: Model, pretrained: str | bool = True, name: str = "") -> Publi
     """The row that `pretrained` stands for.
 
     model       the network, or a variant of it
-    pretrained  True; a publisher, of whose rows the first is taken; a tag of the network; or a row's name
+    pretrained  True; a publisher, which means the first of its rows; a tag of the network; or a row's name
     name        what the user called the network, which may be a row's name: True stands for that row
 
     Rows of other networks that compute the same function count too ("mindcv" for inception_v3.keras). Raises

@@ -1,4 +1,4 @@
-"""Recognition: from the names and shapes of a file's tensors, the publishers and networks whose file it may be."""
+"""Recognise, from the names and shapes of a file's tensors, the publishers and networks whose file it may be."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ DEEPEST_PREFIX = 4
 """Most components of a prefix, as in "state.model.module.backbone."."""
 
 MOST_PREFIXES = 12
-"""How many prefixes are tried, those of the most tensors first."""
+"""How many prefixes are tried, those with the most tensors first."""
 
 AVERAGE = re.compile(r"(^|[._])(ema|swa|averaged?)[._]")
-"""In a prefix: below it is a moving average of the weights."""
+"""Matches prefixes below which the tensors are a moving average of the weights."""
 
 
 class NotRecognised(WeightsError):
@@ -146,10 +146,10 @@ def recognise(
 
 
 def _told_by_classes(found: list[Candidate], wanted: Model | None) -> list[Candidate]:
-    """The candidates that the number of classes leaves, and those of the wanted network.
+    """The candidates whose number of classes fits, and those of the wanted network.
 
-    inception_v3.fid has the names and shapes of torchvision's inception_v3, but for its 1008 classes: a network that is
-    published with another number of classes than ImageNet's is only taken for what a file holds if it has that number.
+    inception_v3.fid has the names and shapes of torchvision's inception_v3, except for its 1008 classes. So a network
+    that is published with a number of classes other than ImageNet's is a candidate only for files with that number.
     """
     own = [c for c in found if c.published.num_classes != Model.num_classes]
     kept = [c for c in own if c.model.num_classes == c.published.num_classes] or [c for c in found if c not in own]
@@ -165,10 +165,10 @@ def recognise_part(
     prefix: str | None,
     wanted: Model | None = None,
 ) -> tuple[dict[str, Tensor], list[Candidate]]:
-    """As `recognise`, for a file that may hold a larger module that the network is a part of.
+    """As `recognise`, for a file that may hold a larger module that contains the network.
 
-    Returns the network's tensors, without the prefix of that module, and the candidates; adds what was left out to
-    `removed`. The prefix is the one whose tensors fit a network. Raises WeightsError when there are several.
+    Returns the network's tensors, named without the prefix, and the candidates; adds a line for each thing that was
+    left out to `removed`. The prefix is the one whose tensors fit a network. Raises WeightsError if there are several.
     """
     nearest: NotRecognised | None = None
     if prefix is None:
@@ -201,7 +201,7 @@ def recognise_part(
 
 
 def _prefixes(tensors: Mapping[str, Tensor]) -> list[str]:
-    """What may stand before the names of a network that is a part of a larger module, most tensors first."""
+    """Prefixes that the names of a network inside a larger module may have, those of most tensors first."""
     counts: Counter[str] = Counter()
     for name in tensors:
         if len(name) < LONGEST:
@@ -247,7 +247,7 @@ def _restricted(tensors: Mapping[str, Tensor], naming: Naming) -> dict[str, Tens
 
 
 def _fits(tensors: Mapping[str, Tensor], naming: Naming) -> bool:
-    """Whether the network is among the tensors, whatever else there is."""
+    """Whether the tensors include those of the network."""
     try:
         variant(_restricted(tensors, naming), naming)
     except (SpecError, WeightsError):
@@ -307,7 +307,7 @@ def variant(tensors: Mapping[str, Tensor], naming: Naming) -> Naming:
         raise WeightsError(str(error)) from None
     found = naming.of(model)
     problems = matches(tensors, found.shapes)
-    if problems and model.aux:  # a new classifier on the old auxiliary heads, or one of two heads
+    if problems and model.aux:  # auxiliary heads for other classes, or only one of two heads
         trunk = {key: tensor for key, tensor in tensors.items() if key not in heads}
         return variant(trunk, naming.of(published))
     if problems:

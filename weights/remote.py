@@ -4,8 +4,8 @@
     hf-hub:OWNER/NAME[@REV]     a folder of the hub, as timm's create_model takes it; REV is a branch, tag or commit
     local-dir:PATH              a folder like those of the hub: config.json and model.safetensors
 
-Files are kept in the cache folder, and the hub's in the cache that all its programs share. With ZOO_MIRROR, a URL's
-file is expected in the mirror under its own name, and a folder of the hub as OWNER/NAME/.
+Downloads are kept in the cache folder, and the hub's files in the hub's own cache, which other programs share. With
+ZOO_MIRROR, the file of a URL is expected in the mirror under its own name, and a folder of the hub as OWNER/NAME/.
 """
 
 from __future__ import annotations
@@ -35,14 +35,15 @@ INSTEAD = (
 
 
 def is_address(name: str | Path) -> bool:
-    """Whether it begins with hf-hub: or local-dir:, timm's words for folders with weights."""
+    """Whether it begins with hf-hub: or local-dir:, timm's prefixes for folders with weights."""
     return _spelled(name).startswith((HUB, LOCAL))
 
 
 def locate(name: str | Path) -> tuple[Path, Published | None]:
     """The file or folder that a name stands for, downloaded unless it is here; and its row in `weights.published`.
 
-    A path stands for itself. Raises WeightsError when there is no such file, or when it cannot be had or is damaged.
+    Any other text is taken for a path and returned, without a row. Raises WeightsError when the file cannot be
+    downloaded or is damaged.
     """
     text = _spelled(name)
     if is_address(text):
@@ -73,13 +74,13 @@ def fetch(what: Published | str, folder: str | Path | None = None) -> Path:
 
 
 def _spelled(name: str | Path) -> str:
-    """The name with today's spelling of hf-hub:; timm takes the older hf_hub: too."""
+    """The name with the current spelling hf-hub:; timm also accepts the older hf_hub:."""
     text = str(name)
     return HUB + text[len(HUB) :] if text.startswith("hf_hub:") else text
 
 
 def _repository(address: str, folder: str | Path | None = None) -> Path:
-    """The local folder of a folder of the hub: its config.json, and its weights in the first form that there is."""
+    """Copy a folder of the hub, its config.json and the first of `hub.FILES` that it has; returns the local folder."""
     match = REPOSITORY.fullmatch(address.removeprefix(HUB))
     if match is None:
         raise WeightsError(f"{address}: expected {HUB}OWNER/NAME or {HUB}OWNER/NAME@REVISION")
@@ -98,7 +99,7 @@ def _repository(address: str, folder: str | Path | None = None) -> Path:
 
 
 def _mirror(repository: str, folder: str | Path | None) -> Copy:
-    """How to copy a file from a mirror of a folder of the hub."""
+    """A function that copies a file from a mirror of a folder of the hub."""
     target = Path(folder or cache_folder()) / repository
 
     def copy(name: str) -> Path | None:
@@ -111,7 +112,7 @@ def _mirror(repository: str, folder: str | Path | None) -> Copy:
 
 
 def _hub(repository: str, revision: str | None, folder: str | Path | None) -> Copy:
-    """How to copy a file from the hub unless it is in the cache: with the hub's library, which resumes and locks."""
+    """A function that copies a file from the hub or its cache, by the hub's own library, which resumes and locks."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import (
         EntryNotFoundError,
@@ -127,7 +128,7 @@ def _hub(repository: str, revision: str | None, folder: str | Path | None) -> Co
         with contextlib.suppress(LocalEntryNotFoundError):
             return Path(hf_hub_download(repository, name, revision=revision, local_dir=into, local_files_only=True))
         try:
-            with _quiet("huggingface_hub"):  # what it logs, the error below says
+            with _quiet("huggingface_hub"):  # the error below says what it logs
                 return Path(hf_hub_download(repository, name, revision=revision, local_dir=into))
         except LocalEntryNotFoundError:
             why = "no connection, and it is not in the cache"
@@ -148,7 +149,7 @@ def _hub(repository: str, revision: str | None, folder: str | Path | None) -> Co
 
 @contextlib.contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """A logger that keeps its warnings to itself."""
+    """Silence the warnings of a logger."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -40,7 +40,7 @@ def described(metadata: Mapping[str, str]) -> Model:
 
 
 def class_names(metadata: Mapping[str, str], num_classes: int) -> list[str]:
-    """The classes that a file's metadata name; none where there are not `num_classes` of them."""
+    """The class names in a file's metadata; [] unless there are `num_classes` of them."""
     try:
         names = json.loads(metadata.get("class_names") or "[]")
     except (RecursionError, ValueError):

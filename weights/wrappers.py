@@ -14,10 +14,10 @@ AVERAGES = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "averaged")
 """Keys of dictionaries in the file that hold the weights, and their moving average."""
 
 PREFIXES = ("module.", "_orig_mod.", "_layers.")
-"""Before every name: of nn.DataParallel, torch.compile and paddle.DataParallel."""
+"""Prefixes of every name in files of nn.DataParallel, torch.compile and paddle.DataParallel."""
 
 DEEPEST = 4
-"""How many dictionaries around the weights are opened."""
+"""How many nested dictionaries around the weights are opened."""
 
 AVERAGE_PREFIX = "ema."
 
@@ -110,7 +110,7 @@ def _state_prefixes(tensors: Mapping[str, Tensor]) -> set[str]:
 
 
 def _holds_tensors(value: Any) -> bool:
-    """Whether it is a dictionary with tensors, or with a dictionary that may have some."""
+    """Whether a value is a dictionary with tensors, or with a key under which they are usually kept."""
     return isinstance(value, Mapping) and (bool(_tensors(value)) or any(key in value for key in STATES))
 
 
@@ -122,7 +122,7 @@ def _tensors(value: Any) -> dict[str, Tensor]:
 
 
 def _leaf(value: Any) -> Tensor | None:
-    """The tensor of a value: PyTorch's, NumPy's, or Paddle's pair of its own name and an array."""
+    """The tensor in a value: a tensor, a NumPy array, or Paddle's pair of a name and an array; None for others."""
     if isinstance(value, tuple) and len(value) == 2:
         value = value[1]
     if isinstance(value, NumpyArray):

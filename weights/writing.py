@@ -1,4 +1,4 @@
-"""Writing canonical weights under any source's names and format, and converting checkpoints from one to another."""
+"""Write canonical weights under any source's names and format, and convert checkpoints between sources."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def write(
     licence: str = "",
     notes: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Write canonical arrays of `model` under a source's names; returns what was done to them.
+    """Write canonical arrays of `model` under a source's names; returns a line for each thing that was done.
 
     model   a Model; or what `resolve` takes, whose variant is then read off the arrays
     to      a key of `all_sources()`; by default the canonical store for .safetensors, and the names of `zoo.build`'s
@@ -94,7 +94,7 @@ def convert(
                  classifiers
 
     Other arguments, and errors, are those of `open_checkpoint` and `write`. Class names, input size and preprocessing
-    go along: in the metadata where the format has them, otherwise in OUT.json, which `open_checkpoint` reads.
+    are kept: in the metadata if the format has any, otherwise in OUT.json, which `open_checkpoint` reads.
     """
     chosen = target(out, to, format)
     opened = open_checkpoint(path, source, model, ema=ema, num_classes=num_classes, prefix=prefix)
@@ -122,14 +122,14 @@ def convert(
 
 
 def target(path: str | Path, to: str | None, format: str | None) -> Target:
-    """The source and the format to write, defaults filled in. Raises WeightsError when they do not go together."""
+    """The source and the format to write, with defaults. Raises WeightsError when they cannot be combined."""
     format = format or formats.format_for(path)
     if format not in formats.FORMATS:
         raise WeightsError(f"unknown format {format!r}: expected one of {', '.join(formats.FORMATS)}")
     if formats.FORMATS[format].write is None:
         raise WeightsError(
             f"{path}: a .keras file holds Keras's own description of the layers, which only Keras can write: "
-            "write a .weights.h5, load_weights() it, and save()"
+            "write a .weights.h5, and in Keras load_weights() and save()"
         )
     to = to or {"safetensors": "zoo"}.get(format) or format.removesuffix("-legacy")
     if to not in all_sources():
@@ -144,7 +144,7 @@ def target(path: str | Path, to: str | None, format: str | None) -> Target:
 def _write(
     path: Path, arrays: Mapping[str, Array], model: Model, chosen: Target, notes: Mapping[str, str], beside: bool
 ) -> list[str]:
-    """As `write`; with `beside`, a .json with the metadata appears beside the file."""
+    """As `write`; with `beside`, also write the metadata to a .json beside the file."""
     check(arrays, model)
     arrays, naming, done = _for_source(arrays, model, chosen.source)
     native = naming.write(arrays)
@@ -166,7 +166,7 @@ def _write(
 
 
 def _carried(opened: Checkpoint, own_classes: int, held: Model) -> tuple[dict[str, str], list[str]]:
-    """The metadata that go along with a conversion, and a line on class names that do not."""
+    """The metadata that a conversion keeps, and a line on class names that it drops."""
     notes = {
         "source": opened.metadata.get("source") or " or ".join(opened.document()["sources"]),
         "licence": opened.metadata.get("licence", ""),
@@ -213,7 +213,7 @@ def _has(source: Source, model: Model) -> bool:
 
 
 def _for_source(arrays: Mapping[str, Array], model: Model, to: str) -> tuple[Mapping[str, Array], Naming, list[str]]:
-    """The weights as a network that the source has: the same, or one of that family with the same outputs."""
+    """The weights for a network that the source has: the same one, or one of its family with the same outputs."""
     source = all_sources()[to]
     if isinstance(source, Native):
         return arrays, source.naming(model), []

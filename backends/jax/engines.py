@@ -24,7 +24,7 @@ from zoo.language.rewrites import deployable
 
 DTYPES = {"fp32": None, "tf32": None, "bf16": jnp.bfloat16, "fp16": jnp.float16}
 PRECISIONS = {"fp32": "highest", "tf32": "tensorfloat32", "bf16": "default", "fp16": "default"}
-"""Of products, by dtype: XLA multiplies float32 numbers as TensorFloat-32 on a GPU unless it is told otherwise."""
+"""XLA's precision of convolutions and matrix products, by dtype. Its default on a GPU is TensorFloat-32 for float32."""
 
 
 def half_precision(net: nnx.Module, where: Any) -> None:
@@ -33,7 +33,10 @@ def half_precision(net: nnx.Module, where: Any) -> None:
 
 
 def quick_compilation(where: Any) -> dict[str, Any] | None:
-    """Options of `jax.jit` for programs that run a few times: a fifth of the compilation, five times the run."""
+    """Options of `jax.jit` for programs that run only a few times; None on other devices than CPUs.
+
+    Compilation takes a fifth of the time, and each run five times as long.
+    """
     return {"xla_backend_optimization_level": 0} if _platform(where) == "cpu" else None
 
 
@@ -66,12 +69,12 @@ def classifier(
 
 
 def _use_threads(count: int) -> None:
-    """Run this process's kernels on so many threads. Raises BackendError when they already run on another number."""
+    """Run this process's kernels on `count` threads. Raises BackendError when they already run on another number."""
     if not xla_bridge.backends_are_initialized():
-        os.environ["NPROC"] = str(count)  # which XLA reads when it starts its threads
+        os.environ["NPROC"] = str(count)  # XLA reads it when it starts its threads
     running = int(os.environ.get("NPROC") or available_threads())
     if running != count:
-        raise BackendError(f"jax: this process already runs on {running} threads: start another one for {count}")
+        raise BackendError(f"jax: this process already runs on {running} threads: start another process for {count}")
 
 
 def deploy(model: Model, arrays: Mapping[str, NDArray[np.generic]], options: EngineOptions) -> Engine:

@@ -1,10 +1,10 @@
-"""Starts the processes of a run on this machine, as torchrun does: JAX has no launcher of its own.
+"""Start the processes of a run on this machine, as torchrun does: JAX has no launcher of its own.
 
     python -m backends.jax.launch --processes 2 train.py --distribute ...
 
-Each process finds its number in JAX_PROCESS_ID and the number of processes in JAX_NUM_PROCESSES; they meet at
-JAX_COORDINATOR_ADDRESS, a free port of this machine unless it is set. When one process fails, the others are ended. The
-exit status is that of the first to fail.
+Each process finds its number in JAX_PROCESS_ID and the number of processes in JAX_NUM_PROCESSES. They connect at
+JAX_COORDINATOR_ADDRESS, by default a free port of this machine. When one process fails, the others are ended. The exit
+status is that of the first to fail.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from types import FrameType
 from zoo.frameworks import FRAMEWORKS
 
 NAMES = FRAMEWORKS["jax"].launcher
-"""The names of the variables that number the processes."""
+"""The names of the environment variables with the number of a process and of all processes."""
 
 COORDINATOR = "JAX_COORDINATOR_ADDRESS"
 
 PATIENCE = 10.0
-"""Seconds that processes have to end after SIGTERM."""
+"""Seconds that processes get to end after SIGTERM, before SIGKILL."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -36,7 +36,7 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--processes", type=int, required=True, metavar="N", help="the number of processes")
     parser.add_argument("script", help="a Python file")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the script's arguments")
     options = parser.parse_args(words)
     if options.processes < 1:
         parser.error(f"--processes {options.processes}: expected at least 1")
@@ -66,7 +66,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _wait(started: Sequence[subprocess.Popen[bytes]]) -> int:
-    """Wait for all processes, and end them when one has failed; returns its status as a shell does."""
+    """Wait for all processes, and end them when one has failed; returns its exit status as a shell reports it, or 0."""
     first, deadline = 0, float("inf")
     while None in (statuses := [process.poll() for process in started]):
         if not first and (failed := [status for status in statuses if status]):

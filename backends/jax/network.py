@@ -1,6 +1,6 @@
-"""JAX: builds a Model as an ordinary `flax.nnx.Module` whose module paths are the spec's names.
+"""JAX: build a Model as an ordinary `flax.nnx.Module` whose module paths are the spec's names.
 
-Images and feature maps are [N, C, H, W] where they enter and leave a network, and [N, H, W, C], Flax's layout, inside.
+A network takes images and returns feature maps as [N, C, H, W]; inside, they are [N, H, W, C], Flax's layout.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Network(nnx.Module):
     """A network whose stages, head and auxiliary heads are attributes under their spec names.
 
     It maps images [N, C, H, W] to logits [N, classes]. In training mode, a network with auxiliary heads returns
-    (logits, *auxiliary logits). A network whose spec has taps returns the list of their feature maps instead. Stages by
-    themselves take and return [N, H, W, C].
+    (logits, *auxiliary logits). A network whose spec has taps returns the list of their feature maps instead. A stage
+    called by itself takes and returns [N, H, W, C].
     """
 
     head: Any
@@ -133,7 +133,7 @@ class BatchNorm(nnx.BatchNorm):
             use_running_average=True,
             momentum=norm.decay,
             epsilon=norm.eps,
-            use_fast_variance=False,  # the difference of two large numbers
+            use_fast_variance=False,  # the fast one is a difference of two large numbers
             scale_init=zeros,
             bias_init=zeros,
             rngs=rngs,
@@ -150,7 +150,7 @@ class BatchNorm(nnx.BatchNorm):
 
 
 class Function(nnx.Module):
-    """A function of a feature map as a module."""
+    """A module that calls a function on a feature map and a node."""
 
     def __init__(self, function: Any, node: Any) -> None:
         self.function, self.node = function, node
@@ -225,7 +225,7 @@ class Classifier(nnx.Module):
 
 
 def zeros(key: Any, shape: Sequence[int], dtype: Any, **_: Any) -> NDArray[Any]:
-    """Zeros: weights are loaded right after a network is built, and JAX would compile a program for every shape."""
+    """Zeros by NumPy: weights are loaded right after building, and JAX would compile an initialiser for every shape."""
     return np.zeros(shape, dtype)
 
 
@@ -283,7 +283,7 @@ def version() -> str:
 
 def gpus() -> int:
     """The number of GPUs that this process may use."""
-    if LAUNCHED in os.environ and not xla_bridge.backends_are_initialized():  # JAX must not start before they have met
+    if LAUNCHED in os.environ and not xla_bridge.backends_are_initialized():  # JAX must not start before they connect
         has_cuda = any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13))
         return len(list(Path("/dev").glob("nvidia[0-9]*"))) if has_cuda else 0
     try:
@@ -293,7 +293,7 @@ def gpus() -> int:
 
 
 def place(device: Device | None) -> Any:
-    """JAX's device of this process; None, its default, stays None. Raises UnavailableError when there is none."""
+    """JAX's own object for a device; None, its default, stays None. Raises UnavailableError if there is no such GPU."""
     if device is None:
         return None
     if device.kind == "cpu":
@@ -326,7 +326,7 @@ def child(net: nnx.Module, path: str) -> Any:
 
 
 def place_of(net: Network) -> Any:
-    """Where the network's weights have been put; None where JAX may choose."""
+    """The device, as a sharding, that the network's weights were put on; None if JAX may choose."""
     first = next(iter(variables(net).values())).value
     return first.sharding if isinstance(first, Array) and first.committed else None
 
@@ -370,7 +370,7 @@ def predict(net: Network, x: NDArray[np.float32], tape: bool = False) -> dict[st
     """Run a batch [N, C, H, W] in eval mode: {"logits": [N, classes]}, or each tap's feature map by stage name.
 
     With `tape`: every stage's output, "logits", and every auxiliary head's logits. The network is compiled for every
-    shape of images.
+    shape of a batch.
     """
     with jax.default_matmul_precision("highest"):
         outputs = _run(*nnx.split(net), float32(x), tape)

@@ -1,6 +1,6 @@
 """JAX: what any `flax.nnx.Module` computes, operation by operation.
 
-Seen are the layers of the classes nnx.Conv, nnx.Linear and nnx.BatchNorm, and of those derived from them. A network
+Only layers of the classes nnx.Conv, nnx.Linear and nnx.BatchNorm, and of classes derived from them, are seen. A network
 that calls `jax.lax` itself, or runs under `jax.jit`, hides its operations.
 """
 
@@ -65,8 +65,8 @@ def observe(net: Any, x: Array, training: bool = False) -> Observation:
 def _watching(found: Observation, names: Mapping[int, str], updated: list[tuple[int, Any]]) -> Iterator[None]:
     """Record every call of Flax's layers while this is active.
 
-    `updated` gets the batch norms that change their running statistics, each with the number of its operation: what
-    they are in the end is known when the network has run.
+    `updated` gets the batch norms that change their running statistics, each with the index of its operation: the final
+    statistics are known only after the network has run.
     """
     own = {cls: cls.__call__ for cls in KINDS}
     try:

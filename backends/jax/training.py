@@ -1,7 +1,7 @@
 """JAX: gradients by `jax.value_and_grad` of a copy of the network; updates by our own rules, in one program.
 
-`zoo.training.optimizers` has the rules. Optax's optimizers compute the same, except nadam, which has no schedule there
-(`tests/frameworks/test_jax.py`). They are not used, as XLA compiles either to the same loops.
+`zoo.training.optimizers` has the rules. Optax's optimizers compute the same (`tests/frameworks/test_jax.py`), except
+nadam, whose momentum has no schedule there. They are not used, because XLA compiles both to the same loops.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ Tree = dict[str, Array]
 class Trainer(training.Trainer):
     """See `backends.training.Trainer`.
 
-    Steps are functions of the weights, and change a copy of the network that exists while they are traced. The network
-    itself stays the caller's, except for its weights and running statistics. Its structure must not change.
+    A step is a function of the weights; while it is traced, it changes a temporary copy of the network. The network
+    itself changes only in its weights and running statistics. The caller must not change its structure.
 
-    Steps are always compiled: without `Plan.graph` quickly, with it well. JAX would compile single operations too, each
-    by itself, which takes longest.
+    Steps are always compiled: on a CPU, `Plan.graph` selects XLA's full optimisation instead of `quick_compilation`.
+    Steps that are not compiled would take longest, because JAX would compile every operation by itself.
     """
 
     backend = "jax"
@@ -243,5 +243,5 @@ def _norm(tree: Tree) -> Array:
 
 @jax.jit
 def _mix(average: Tree, values: Tree, share: Array) -> Tree:
-    """Move `average` towards `values` by this share of the way."""
+    """Move `average` towards `values`: average + share * (values - average)."""
     return jax.tree.map(lambda old, new: old + (new - old) * share, average, values)

@@ -22,7 +22,7 @@ from zoo.language.rewrites import deployable
 
 
 def mixed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function in MindSpore's automatic mixed precision: convolutions and matrix products in float16."""
+    """The function under MindSpore's automatic mixed precision: convolutions and matrix products run in float16."""
     return ms.amp.auto_mixed_precision(function, "auto", ms.float16)
 
 
@@ -46,22 +46,22 @@ def classifier(
 
 
 _threads: list[int] = []
-"""The number of kernel threads that this process has been given; empty for MindSpore's own choice."""
+"""The number of kernel threads set for this process; empty for MindSpore's own choice."""
 
 
 def _use_threads(count: int) -> None:
-    """Set the number of kernel threads, once. Raises BackendError for another number than the first."""
+    """Set the number of kernel threads, once. Raises BackendError if another number was set before."""
     if not _threads:
         op_tuning.threads_num(count + 1)  # the scheduler's included
         _threads.append(count)
     elif _threads != [count]:
         raise BackendError(
-            f"mindspore: this process already runs kernels on {_threads[0]} threads: start another one for {count}"
+            f"mindspore: this process already runs kernels on {_threads[0]} threads: start another process for {count}"
         )
 
 
 def deploy(model: Model, arrays: Mapping[str, NDArray[np.generic]], options: EngineOptions) -> Engine:
-    """The rewritten network as a graph: see `backends.Deploys.deploy`. It is compiled for each shape of images.
+    """The rewritten network as a graph: see `backends.Deploys.deploy`. It is compiled for each shape of a batch.
 
     MindSpore sets the device and the number of threads for the whole process, and keeps one of the processor's cores
     for its scheduler.

@@ -1,7 +1,7 @@
-"""MindIR files: what the graph in one computes, operation by operation.
+"""What the graph in a MindIR file computes, operation by operation.
 
-The file is a protocol buffer. To see what comes to an operation and what it makes, a copy of the graph returns these
-values too.
+The file is a protocol buffer. To record the input and the output of every operation, a copy of the graph that also
+returns these values is run.
 """
 
 from __future__ import annotations
@@ -26,21 +26,23 @@ KINDS: dict[str, Literal["conv", "linear", "norm"]] = {
     "Dense": "linear",
     "BatchNorm": "norm",
 }
-"""Operations that are recorded, by the name of their primitive. A BiasAdd after one is taken together with it."""
+"""Operations that are recorded, by the name of their primitive. A BiasAdd that follows is recorded together with it."""
 
 NORM_INPUTS = {"weight": 1, "bias": 2, "mean": 3, "var": 4}
 EPS_INPUT, TRANSPOSE_INPUT = 6, 3
-"""Places of a batch norm's epsilon, and of whether a product's second operand is transposed, among the inputs."""
+"""Positions among a node's inputs: of a batch norm's epsilon, and of the flag that a product's second operand is
+transposed."""
 
 DTYPES: dict[int, Any] = {1: np.float32, 10: np.float16, 11: np.float64}
-"""The protocol buffer's numbers of dtypes."""
+"""NumPy's dtypes by their numbers in the protocol buffer."""
 
 
 class Graph:
     """A MindIR file.
 
-    model      the protocol buffer
-    constants  its parameters by name
+    model       the protocol buffer
+    producers   its nodes, by the name of each value that they produce
+    parameters  its parameters by name
     """
 
     def __init__(self, path: Path) -> None:
@@ -66,7 +68,7 @@ class Graph:
         return [node for node in self.model.graph.node if value in node.input]
 
     def parameter(self, value: str) -> str | None:
-        """The name of the parameter that a value has been loaded from; None for other values."""
+        """The name of the parameter that a value is loaded from; None if it is loaded from none."""
         node = self.producers.get(value)
         while node is not None and self.kind(node) in ("Load", "Depend"):
             value = node.input[0]
@@ -86,12 +88,12 @@ class Graph:
 
 
 def load(path: Path) -> Graph:
-    """Open a MindIR file. Raises BackendError for a file that is none."""
+    """Open a MindIR file. Raises BackendError for any other file."""
     return Graph(path)
 
 
 def assign(net: Graph, tensors: Mapping[str, Array]) -> None:
-    """Set parameters by name, without the graph's own name before it."""
+    """Set parameters by their names without the graph's prefix."""
     full = {_short(name): parameter for name, parameter in net.parameters.items()}
     for name, array in tensors.items():
         parameter = full[name]
@@ -168,5 +170,5 @@ def _settings(primitive: Any) -> dict[str, Any]:
 
 
 def _short(name: str) -> str:
-    """A parameter's name without that of the graph."""
+    """A parameter's name without the graph's prefix."""
     return name.rpartition(":")[2]

@@ -1,4 +1,4 @@
-"""MindSpore: builds a Model as an ordinary `nn.Cell` whose cell paths are the spec's names.
+"""MindSpore: build a Model as an ordinary `nn.Cell` whose cell paths are the spec's names.
 
 It runs in PyNative and in GRAPH mode.
 """
@@ -80,7 +80,7 @@ class ConvNormAct(nn.Cell):
         pad_mode: str = node.padding
         padding = (0, 0, 0, 0)
         if node.padding == "half" and node.stride == height % 2 == width % 2 == 1:
-            pad_mode = "same"  # the same border, which MindSpore's ONNX exporter gets right for 1x7 kernels too
+            pad_mode = "same"  # the same padding; MindSpore's ONNX exporter gets this one right for 1x7 kernels too
         elif node.padding == "half":
             pad_mode, padding = "pad", (height // 2, height // 2, width // 2, width // 2)
         self.conv = nn.Conv2d(
@@ -147,7 +147,7 @@ class Sum(nn.Cell):
 
 
 class Dropout(nn.Cell):
-    """`nn.Dropout` whose masks are repeatable in PyNative mode: they follow `ms.set_seed`, which MindSpore's do not."""
+    """`nn.Dropout` whose masks are repeatable in PyNative mode: unlike MindSpore's, they follow `ms.set_seed`."""
 
     def __init__(self, p: float) -> None:
         super().__init__()
@@ -232,8 +232,8 @@ def set_device(device: Device) -> None:
         ms.set_device(device.kind.upper(), device.index)
     except RuntimeError:
         raise BackendError(
-            f"mindspore: device {device} asked for, but this process already runs on {current}, and MindSpore cannot "
-            "change the device of a process: start another one"
+            f"mindspore: device {device} was requested, but this process already runs on {current}, and MindSpore "
+            "cannot change the device of a process: start another process"
         ) from None
 
 
@@ -242,7 +242,7 @@ def load(net: Network, arrays: Mapping[str, NDArray[np.generic]]) -> None:
 
     Raises WeightsError, leaving the network unchanged, when they do not fit.
 
-    Tensors are assigned in place: graphs compiled earlier do not see what `set_data` does.
+    Tensors are assigned in place, because graphs compiled earlier do not see the effect of `set_data`.
     """
     check(arrays, net.spec)
     # Paths, not the parameters' own names: a cell that contains the network puts a prefix before those.

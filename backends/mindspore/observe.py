@@ -1,7 +1,8 @@
 """MindSpore: what any `nn.Cell`, or a MindIR file, computes, operation by operation.
 
-A cell runs in PyNative mode. Seen are the cells of the classes nn.Conv2d, nn.Dense and nn.BatchNorm2d, and of those
-derived from them. A network that calls `mindspore.ops` itself hides its operations; as a MindIR file it shows them all.
+A cell runs in PyNative mode. Only cells of the classes nn.Conv2d, nn.Dense and nn.BatchNorm2d, and of classes derived
+from them, are seen. A network that calls `mindspore.ops` itself hides its operations; as a MindIR file it shows them
+all.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def observe(net: Any, x: Array, training: bool = False) -> Observation:
 
 
 def _watch(found: Observation, kind: Any, name: str, cell: Any, roles: Mapping[str, str]) -> list[Any]:
-    """Record the cell when it runs; returns its hooks."""
+    """Record the cell whenever it runs; returns the hooks that do so."""
 
     def parameters(cell: Any) -> dict[str, NDArray[Any]]:
         tensors = {role: getattr(cell, attribute, None) for attribute, role in roles.items()}

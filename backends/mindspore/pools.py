@@ -1,12 +1,15 @@
-"""MindSpore's pools for every border of the language, each by the fastest operation that computes it.
+"""MindSpore's pools for every padding of the spec language, each run by the fastest operation that computes it.
 
-MindSpore has two families of pooling operations. The two-dimensional ones know the borders "valid" and "same" only, are
-the faster ones in PyNative mode, and are the only ones that its ONNX exporter knows. The three-dimensional ones pad by
-any number of pixels, and are two to five times faster once compiled for a CPU. (`nn.MaxPool2d(pad_mode="pad")` is
-slower than both: it computes the position of every maximum too.) So the cells below run the two-dimensional operation
-in PyNative mode, in an export and on other devices than CPUs, and the three-dimensional one in a graph on a CPU. A
-border is "valid" or "same" for some input sizes only, so the choice depends on the input too; for other sizes the
-three-dimensional operation runs everywhere.
+MindSpore has two families of pooling operations. The two-dimensional ones support only "valid" and "same" padding. They
+are the faster ones in PyNative mode, and the only ones that MindSpore's ONNX exporter supports. The three-dimensional
+ones pad by any number of pixels and, compiled for a CPU, are two to five times as fast. (`nn.MaxPool2d(pad_mode="pad")`
+is slower than both, because it also computes the position of every maximum.) So the cells below run the two-dimensional
+operation in PyNative mode, in an export and on devices other than CPUs, and the three-dimensional one in a graph on a
+CPU.
+
+The choice also depends on the input size, because a padding of the spec equals "valid" or "same" only for some sizes.
+For other sizes the three-dimensional operation runs everywhere, with one exception: an export of a max pool with an odd
+kernel and padding "half" runs a "same" pool of stride 1 and then takes every `stride`-th pixel.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from zoo.language.nodes import AvgPool, MaxPool, PoolPadding
 
 
 class Pool2d(nn.Cell):
-    """What the two kinds of pool share: which operation runs."""
+    """Base class of both pools, which decides which operation runs."""
 
     def __init__(self, node: MaxPool | AvgPool) -> None:
         super().__init__()
@@ -35,7 +38,7 @@ class Pool2d(nn.Cell):
         self.eager = False
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Run in PyNative mode: a graph compiles `construct` and never comes here."""
+        """Run in PyNative mode: a graph compiles `construct` and never calls this."""
         self.__dict__["eager"] = True
         try:
             return super().__call__(x)
@@ -49,7 +52,7 @@ class Pool2d(nn.Cell):
 
     @property
     def exporting(self) -> bool:
-        """Whether the graph that is compiled is for an export."""
+        """Whether the graph being compiled is for an export."""
         return (self.compile_phase or "").startswith("export.") and not self.eager
 
     def extend_repr(self) -> str:
@@ -84,7 +87,7 @@ class MaxPool2d(Pool2d):
 
 
 class AvgPool2d(Pool2d):
-    """Mean over each window, of the pixels inside the image or of padded zeros too."""
+    """Mean over each window: over the pixels inside the image, or over padded zeros too."""
 
     def __init__(self, node: AvgPool) -> None:
         super().__init__(node)
@@ -109,13 +112,13 @@ class AvgPool2d(Pool2d):
 
 @F.constexpr
 def plain_mode(padding: PoolPadding, kernel: int, stride: int, height: int, width: int) -> str:
-    """The `pad_mode` of a two-dimensional operation that has this border at this input size; "" if none has."""
+    """The `pad_mode` of a two-dimensional operation that pads in the same way at this input size; "" if none does."""
     return _plain_mode(padding, kernel, stride, height, width)
 
 
 @F.constexpr
 def inside(kernel: int, stride: int, height: int, width: int) -> Tensor:
-    """The part of each window of a "same" pool that lies inside the image, [1, 1, height, width] of the output."""
+    """The fraction of each window of a "same" pool that lies inside the image, [1, 1, output height, output width]."""
     return Tensor(_inside(kernel, stride, height, width))
 
 

@@ -82,7 +82,7 @@ PLAIN_MAX_POOL = '''class MaxPool(nn.Cell):
 
 
 def avg_pool(uses: Uses) -> str:
-    """A pool that keeps the size is MindSpore's "same", which counts no padding; the mean is corrected if it should."""
+    """A pool that keeps the size uses MindSpore's "same", which excludes padding; if it counts, the mean is scaled."""
     counted, padded = True in uses.counted, "half" in uses.avg_pools
     text = [
         "class AvgPool(nn.Cell):",

@@ -1,4 +1,4 @@
-"""MindSpore: gradients by `value_and_grad`; updates by its primitives where their definition is ours, else by our rule.
+"""MindSpore: gradients by `value_and_grad`; updates by its primitives where they equal our rules, else by our rules.
 
 With `Plan.graph`, gradients, updates and the moving average are compiled by `jit`.
 """
@@ -28,8 +28,8 @@ Array = NDArray[np.float32]
 class Trainer(training.Trainer):
     """See `backends.training.Trainer`.
 
-    Between steps the network is the caller's, except for its weights and running statistics: each cell's mode,
-    `requires_grad` and dropout are set for a step and then put back.
+    Training changes only the network's weights and running statistics: each cell's mode, `requires_grad` and dropout
+    are set for a step and put back after it.
     """
 
     backend = "mindspore"
@@ -149,9 +149,9 @@ class Trainer(training.Trainer):
         self.update_all(*(Tensor(number, ms.float32) for number in (lr, *numbers)), *gradients)
 
     def _rule(self) -> Callable[..., Tensor]:
-        """An update of all parameters by our own rule: a function of the learning rate, the numbers, the gradients.
+        """A function that updates all parameters by our own rule, from the learning rate, the numbers, the gradients.
 
-        It is one map over all parameters, so that `jit` compiles it: it then takes a sixth of the time.
+        It is a single map over all parameters, which `jit` can compile: compiled, it takes a sixth of the time.
         """
         optimizer, parameters, each = self.plan.optimizer, self.parameters, F.HyperMap()
         count = len(optimizer.numbers(1))
@@ -180,7 +180,7 @@ class Trainer(training.Trainer):
         return update_all
 
     def _average(self) -> Callable[[Tensor, Tensor], Any]:
-        """An update of the moving average: a function of the decay and of 1 - decay, for `jit` as `_rule`'s."""
+        """A function that updates the moving average, from the decay and 1 - decay; a single map, as in `_rule`."""
         averages, tensors, each = ParameterTuple(self.ema), ParameterTuple(list(self.tensors.values())), F.HyperMap()
 
         def average_one(decay: Tensor, rest: Tensor, average: Parameter, tensor: Parameter) -> bool:
@@ -193,7 +193,7 @@ class Trainer(training.Trainer):
         return average_all
 
     def _own(self, native: Update) -> Callable[..., None]:
-        """The same function as `_rule`'s, by MindSpore's own primitives."""
+        """The same function as that of `_rule`, by MindSpore's own primitives."""
 
         def update_all(lr: Tensor, *gradients: Tensor) -> None:
             for i, (name, p, g) in enumerate(zip(self.names, self.parameters, gradients, strict=True)):
@@ -224,7 +224,7 @@ class Trainer(training.Trainer):
 class Masked(nn.Cell):
     """Dropout by a given mask.
 
-    Masks are parameters, one for each batch size, because a graph takes any other tensor of a cell for a constant.
+    Masks are parameters, one for each batch size, because a graph treats any other tensor of a cell as a constant.
     """
 
     def __init__(self, path: str) -> None:
@@ -277,7 +277,7 @@ NATIVE: dict[str, Callable[[Optimizer], Update | None]] = {
     "momentum": _momentum,
     "adagrad": _adagrad,
 }
-"""MindSpore's primitives whose definition is ours. The others differ on a CPU in MindSpore 2.8.0, as measured:
+"""MindSpore's primitives that equal our rules. The others differ on a CPU in MindSpore 2.8.0, as measured:
 ApplyMomentum ignores use_nesterov; ApplyRMSProp adds epsilon inside the square root for tensors of up to 7 elements,
 outside it for larger ones; Adam computes 1 - beta2 in float32, an error of 1.3e-5."""
 

@@ -17,7 +17,7 @@ __all__ = ["classifier", "deploy"]
 
 
 def deploy(model: Model, arrays: Mapping[str, NDArray[np.generic]], options: EngineOptions) -> Engine:
-    """An ONNX Runtime session: see `backends.Deploys.deploy`. On a CPU float16 is stored, and computed in float32."""
+    """An ONNX Runtime session: see `backends.Deploys.deploy`. "fp16" on a CPU computes in float32."""
     options.require("onnx", ("fp32", "tf32", "fp16") if options.on_gpu else ("fp32", "fp16", "int8"))
     if options.device is not None:
         require(options.device, "onnx", version(), gpus)

@@ -14,7 +14,7 @@ from zoo.language.model import Model
 
 
 def export(model: Model, arrays: Mapping[str, NDArray[np.generic]], path: Path, options: ExportOptions) -> None:
-    """Write an ONNX model: see `backends.Exports.export`. It holds the spec and more in `metadata_props`."""
+    """Write an ONNX model: see `backends.Exports.export`. `options.metadata` goes into `metadata_props`."""
     options.require("onnx", ("fp32", "fp16"))
     dtype: Dtype = "fp16" if options.dtype == "fp16" else "fp32"
     proto = graph(

@@ -1,4 +1,4 @@
-"""ONNX Runtime: runs a Model as an ONNX graph, inference only."""
+"""ONNX Runtime: run a Model as an ONNX graph, inference only."""
 
 from __future__ import annotations
 

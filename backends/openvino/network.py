@@ -1,4 +1,4 @@
-"""OpenVINO: runs a Model as an ONNX graph that OpenVINO reads, inference only."""
+"""OpenVINO: run a Model as an ONNX graph, inference only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zoo.language.model import Model
 __all__ = ["build", "compiled", "dump", "gpus", "load", "predict", "train", "version"]
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
-"""OpenVINO would otherwise compute in bfloat16 wherever the processor has it."""
+"""What OpenVINO computes in, by dtype. By default it would use bfloat16 wherever the processor has it."""
 
 
 @cache
@@ -30,7 +30,7 @@ def version() -> str:
 
 
 def gpus() -> int:
-    """The number of GPUs that OpenVINO sees: Intel's."""
+    """The number of GPUs that OpenVINO sees, which are Intel's."""
     return sum(name.startswith("GPU") for name in core().available_devices)
 
 

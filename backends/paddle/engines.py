@@ -66,7 +66,7 @@ def classifier(
 def deploy(model: Model, arrays: Mapping[str, NDArray[np.generic]], options: EngineOptions) -> Engine:
     """Paddle Inference, on a CPU with oneDNN: see `backends.Deploys.deploy`.
 
-    The graph reaches it through a temporary folder: Paddle 3.3 crashes when a program is handed over in memory.
+    The graph is passed in a temporary folder, because Paddle 3.3 crashes when a program is passed in memory.
     """
     options.require("paddle", ("fp32", "fp16") if options.on_gpu else ("fp32", "bf16"))
     if options.device is not None:
@@ -90,7 +90,7 @@ def deploy(model: Model, arrays: Mapping[str, NDArray[np.generic]], options: Eng
             predictor.run()
             return [result.copy_to_cpu() for result in results]
 
-        run(np.zeros((1, model.in_channels, model.size, model.size), np.float32))  # oneDNN packs weights now
+        run(np.zeros((1, model.in_channels, model.size, model.size), np.float32))  # this makes oneDNN pack the weights
     clock.append(time.perf_counter())
     where = str(options.device) if options.on_gpu else f"oneDNN, {options.thread_count} threads"
     description = f"Paddle Inference {version()}, {options.dtype}, {where}"
@@ -103,7 +103,7 @@ def _config(folder: Path, options: EngineOptions) -> Any:
     config.disable_glog_info()
     if options.on_gpu and options.device is not None:
         precision = inference.PrecisionType.Half if options.dtype == "fp16" else inference.PrecisionType.Float32
-        config.enable_use_gpu(256, options.device.index, precision)  # megabytes to begin with; it grows
+        config.enable_use_gpu(256, options.device.index, precision)  # the initial pool in megabytes; it grows
         return config
     config.enable_mkldnn()
     config.set_cpu_math_library_num_threads(options.thread_count)

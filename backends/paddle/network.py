@@ -1,4 +1,4 @@
-"""Paddle: builds a Model as an ordinary `nn.Layer` whose sublayer paths are the spec's names."""
+"""Paddle: build a Model as an ordinary `nn.Layer` whose sublayer paths are the spec's names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from zoo.language.trace import InputCheck, parameters
 
 CONVENTION = FRAMEWORKS["paddle"].convention
 ZEROS = paddle.ParamAttr(initializer=nn.initializer.Constant(0.0))
-"""Zeros: weights are loaded right after a network is built, and drawing random ones would take most of that time."""
+"""Zeros: weights are loaded right after a network is built, and drawing random ones would take most of the time."""
 
 
 class Network(nn.Layer):

@@ -1,8 +1,8 @@
 """Paddle: what any `nn.Layer`, or a saved inference model, computes, operation by operation.
 
-Seen are the layers of the classes nn.Conv2D, nn.Linear, nn.BatchNorm2D and nn.BatchNorm (which may end in a ReLU of its
-own), and of those derived from them. A network that calls `paddle.nn.functional` itself hides its operations; saved as
-an inference model (`paddle.jit.save`) it shows them all.
+Only layers of the classes nn.Conv2D, nn.Linear, nn.BatchNorm2D and nn.BatchNorm (which may end in a ReLU of its own),
+and of classes derived from them, are seen. A network that calls `paddle.nn.functional` itself hides its operations;
+saved as an inference model (`paddle.jit.save`) it shows them all.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def observe(net: Any, x: Array, training: bool = False) -> Observation:
 
 
 def _watch(found: Observation, kind: Any, name: str, layer: Any, roles: Mapping[str, str]) -> list[Any]:
-    """Record the layer when it runs; returns its hooks."""
+    """Record the layer whenever it runs; returns the hooks that do so."""
 
     def parameters(layer: Any) -> dict[str, NDArray[Any]]:
         tensors = {role: getattr(layer, attribute, None) for attribute, role in roles.items()}

@@ -1,4 +1,4 @@
-"""Paddle's inference models: what a program (.json) with its weights (.pdiparams) computes, operation by operation."""
+"""What a Paddle inference model, a program (.json) and its weights (.pdiparams), computes, operation by operation."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ KINDS: dict[str, Literal["conv", "linear", "norm"]] = {
     "pd_op.batch_norm": "norm",
     "pd_op.batch_norm_": "norm",
 }
-"""Operations that are recorded. A bias is an addition after them, and is taken together with them."""
+"""Operations that are recorded. A bias is an addition after them, and is recorded together with them."""
 
 NORM_OPERANDS = {"mean": 1, "var": 2, "weight": 3, "bias": 4}
 
 
 @dataclass(frozen=True)
 class Program:
-    """A program, its one input, and its outputs, in a scope of its own that holds its weights."""
+    """A program, its one input and its outputs, with a scope of its own that holds its weights."""
 
     program: Any
     feed: str
@@ -42,7 +42,7 @@ class Program:
 
 @contextmanager
 def _static() -> Any:
-    """Paddle in static mode, and afterwards in the mode that it was in."""
+    """Put Paddle into static mode; on exit, put it back into the mode that it was in."""
     dynamic = paddle.in_dynamic_mode()
     paddle.enable_static()
     try:
@@ -53,7 +53,10 @@ def _static() -> Any:
 
 
 def load(path: Path) -> Program:
-    """Open the program at `path`, FILE.json, and FILE.pdiparams beside it. Raises BackendError when it cannot be."""
+    """Open the program FILE.json at `path` and FILE.pdiparams beside it.
+
+    Raises BackendError when either cannot be read, or unless the program has exactly one input.
+    """
     if not path.with_suffix(".pdiparams").is_file():
         raise BackendError(f"{path}: expected its weights beside it, in {path.with_suffix('.pdiparams').name}")
     scope = paddle.base.core.Scope()
@@ -65,7 +68,7 @@ def load(path: Path) -> Program:
             reason = str(error).strip().splitlines()[-1]
             raise BackendError(f"{path}: not an inference model that Paddle {version()} opens: {reason}") from None
     block = program.global_block()
-    for op in [op for op in block.ops if op.name() == "pd_op.fetch"]:  # they would take the places of those of a run
+    for op in [op for op in block.ops if op.name() == "pd_op.fetch"]:  # a run adds its own, and these would clash
         block.remove_op(op)
     if len(feeds) != 1:
         raise BackendError(f"{path}: expected a program with one input, the images, not {feeds}")
@@ -97,7 +100,7 @@ def _numpy(net: Program, name: str) -> NDArray[Any]:
 
 
 def _step(op: Any) -> Step | None:
-    """What to record of an operation of the program; None for one without weights."""
+    """What to record of an operation; None for one without weights."""
     kind = KINDS.get(op.name())
     if kind is None:
         return None
@@ -124,7 +127,7 @@ SETTINGS = {"stride": "strides", "padding": "paddings", "dilation": "dilations",
 
 
 def _with_bias(y: Any) -> tuple[Any, str | None]:
-    """A product's output and no bias or, where a parameter is all that is added to it, the sum and the parameter."""
+    """A product's output and None or, if its only use is to add a parameter, the sum and the parameter's name."""
     uses = y.all_used_ops()
     if len(uses) == 1 and uses[0].name() == "pd_op.add":
         for value in uses[0].operands_source():
@@ -134,7 +137,7 @@ def _with_bias(y: Any) -> tuple[Any, str | None]:
 
 
 def _parameter(value: Any) -> str | None:
-    """The name of the parameter that a value is, perhaps in another shape; None for other values."""
+    """The name of the parameter that a value is, perhaps reshaped; None if it is not a parameter."""
     source = value.get_defining_op()
     while source is not None and source.name() == "pd_op.reshape":
         source = source.operands_source()[0].get_defining_op()

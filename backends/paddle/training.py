@@ -27,9 +27,8 @@ Array = NDArray[np.float32]
 class Trainer(training.Trainer):
     """See `backends.training.Trainer`.
 
-    Between steps the network is the caller's, except for its weights and running statistics: each layer's mode,
-    `stop_gradient` and dropout are set for a step and then put back. Gradients that the parameters hold when the
-    trainer is made are dropped.
+    Training changes only the network's weights and running statistics: each layer's mode, `stop_gradient` and dropout
+    are set for a step and put back after it. Gradients that the parameters hold when the trainer is made are dropped.
     """
 
     backend = "paddle"
@@ -39,7 +38,7 @@ class Trainer(training.Trainer):
     def __init__(self, net: Network, plan: Plan, processes: Processes | None = None) -> None:
         super().__init__(net, plan, processes)
         if plan.half:
-            autocast(net)  # raises here, not at the first step, where there is no mixed precision
+            autocast(net)  # raises here, not at the first step, if there is no mixed precision
         self.place = place(net)
         state = net.state_dict()
         self.tensors: dict[str, Tensor] = {name: state[CONVENTION.rename(name)] for name in self.everything()}
@@ -54,7 +53,7 @@ class Trainer(training.Trainer):
         self.clear()
         self.forward = compiled(net) if plan.graph else net
         if self.processes.size > 1 and not plan.graph:
-            with self._set_for_training():  # it looks for the parameters that have gradients
+            with self._set_for_training():  # DataParallel looks for the parameters that have gradients
                 self.forward = paddle.DataParallel(net)
 
     @contextlib.contextmanager
@@ -192,7 +191,7 @@ class Masked(nn.Layer):
 
 
 class Rules:
-    """The operations that the rules of `zoo.training.optimizers` need."""
+    """The functions that the rules of `zoo.training.optimizers` call."""
 
     sqrt, sign, norm = paddle.sqrt, paddle.sign, paddle.linalg.norm
 

@@ -19,7 +19,7 @@ class Classifier(nn.Module):
         self.fc: nn.Module = nn.Linear(node.hidden or features, classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """What the last linear layer gets."""
+        """The input of the last linear layer, [N, features]."""
         x = x.mean((2, 3)) if self.pool else x.flatten(1)
         y: Tensor = self.dropout(self.act(self.hidden(x)))
         return y

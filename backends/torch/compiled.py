@@ -1,4 +1,4 @@
-"""A network compiled for images of each size that it meets: by `torch.compile`, AOTInductor or as CUDA graphs."""
+"""Networks compiled for each image size that they are given: by `torch.compile`, by AOTInductor or as CUDA graphs."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from zoo.language.model import Model
 from zoo.version import __version__
 
 INDUCTOR: dict[str, Any] = {"freezing": True}
-"""Weights become constants of the compiled code, laid out as its kernels want them."""
+"""Weights become constants of the compiled code, in the layout that its kernels need."""
 
 
 class Compiled:
-    """`torch.compile`. The first images of each size compile, which takes minutes."""
+    """A network run by `torch.compile`, which compiles at the first images of each size; this takes minutes."""
 
     def __init__(self, net: nn.Module) -> None:
         self.forward = torch.compile(net, options=INDUCTOR)
@@ -33,15 +33,15 @@ class Compiled:
     def __call__(self, x: Tensor) -> Any:
         try:
             return self.forward(x)
-        except RuntimeError as error:  # a compiler that is missing, for one
+        except RuntimeError as error:  # for example, there is no C++ compiler
             raise BackendError(f"torch: torch.compile failed: {str(error).strip().splitlines()[0]}") from error
 
 
 class Packages:
-    """AOTInductor: a package for each image size, for any number of images, kept on disk.
+    """A network compiled by AOTInductor: a package for each image size and any number of images, kept on disk.
 
-    Packages hold native code for this kind of processor and number of threads, which is run when they are loaded: the
-    cache folder must not be writable by others.
+    A package holds native code for this kind of processor and number of threads. Loading a package runs its code, so
+    the cache folder must not be writable by others.
     """
 
     def __init__(
@@ -77,16 +77,16 @@ class Packages:
 
 
 def program(net: nn.Module, example: Tensor, dynamic_size: bool = False) -> Any:
-    """The network as a program of torch.export, for any number of images like those of `example`, of which 2 are there.
+    """The network as a program of torch.export.
 
-    With `dynamic_size` also for images of other sizes.
+    It takes any number of images of the size of `example`, a batch of 2, and with `dynamic_size` of any size.
     """
     sides = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC} if dynamic_size else {}
     return torch.export.export(net, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC, **sides},))
 
 
 def package(exported: Any, path: Path) -> None:
-    """Compile a program with AOTInductor into a package, a .pt2."""
+    """Compile a program with AOTInductor into a package, a .pt2. Raises BackendError when that fails."""
     try:
         torch._inductor.aoti_compile_and_package(exported, package_path=str(path), inductor_configs=INDUCTOR)
     except RuntimeError as error:
@@ -94,10 +94,10 @@ def package(exported: Any, path: Path) -> None:
 
 
 class Graphs:
-    """CUDA graphs: the kernels of one shape of images, recorded once and started together."""
+    """CUDA graphs: for each shape of a batch, the kernels are recorded once and then started together."""
 
     KEPT = 8
-    """The shapes whose graphs are kept; each holds its own memory for activations."""
+    """The number of shapes whose graphs are kept; each graph holds its own memory for activations."""
 
     def __init__(self, net: nn.Module) -> None:
         self.net = net

@@ -49,10 +49,10 @@ def classifier(
 
 
 def deploy(model: Model, arrays: Mapping[str, Array], options: EngineOptions) -> Engine:
-    """An engine: see `backends.Deploys.deploy`. Its compilers, on top of what every engine does:
+    """An engine: see `backends.Deploys.deploy`. `options.compiler` is one of
 
-    ""         on a CPU, channels-last with weights packed by oneDNN and fused ReLUs and sums, as `torch.compile` with
-               freezing has them; on a GPU, channels-last and CUDA graphs. Neither compiles anything
+    ""         on a CPU, channels-last with weights packed by oneDNN and fused ReLUs and sums, as in `torch.compile`
+               with freezing; on a GPU, channels-last and CUDA graphs. Neither compiles anything
     "compile"  `torch.compile` with freezing, on the first images of each size
     "aot"      AOTInductor, once for each image size; compiled code is kept in `zoo.files.cache_folder()`
 
@@ -102,7 +102,7 @@ def deploy(model: Model, arrays: Mapping[str, Array], options: EngineOptions) ->
 
 
 class InFloat32(nn.Module):
-    """The classifier of a network in half precision: logits in bfloat16 would have three digits."""
+    """The classifier of a half-precision network, in float32: logits in bfloat16 would have only three digits."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ def with_weights(model: Model, arrays: Mapping[str, Array]) -> Network:
 
 
 _process = threading.Lock()
-"""Held by the engine that runs: what `_settings` changes holds for the whole process."""
+"""Held by the engine that is running, because `_settings` changes settings of the whole process."""
 
 
 @contextlib.contextmanager

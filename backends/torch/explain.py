@@ -13,9 +13,10 @@ from backends.torch.network import Network, modes_kept
 def class_gradient(
     net: Network, x: NDArray[np.float32], stage: str, label: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The output of a stage in eval mode, and the gradient of each image's logit of a class with respect to it.
+    """A stage's output in eval mode, and the gradient with respect to it of the logit of class `label` of each image.
 
-    x  [N, C, H, W]; both results are [N, channels, height, width]
+    `x` is float32 [N, C, H, W]; both results are float32 [N, channels, height, width]. Raises InputError for another
+    dtype.
     """
     names = [each.name for each in net.spec.stages]
     after = names.index(stage) + 1

@@ -29,7 +29,7 @@ Array = NDArray[Any]
 Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor | None]
 
 CLEARANCE = 0.02
-"""How far from 0 to look for a gap between a channel's values, whose standard deviation is about 1."""
+"""How far from 0 to search for a gap between a channel's values, whose standard deviation is about 1."""
 
 MARGIN = 1e-5
 """How near to 0, or to the largest of a window, a value is moved away: a share of the root mean square of its map.
@@ -73,7 +73,7 @@ def _before_relus(net: Network) -> Iterator[nn.Module]:
 
 
 def _ends(module: nn.Module) -> Iterator[nn.Module]:
-    """The layers whose outputs are a module's output, or its channels."""
+    """The layers whose outputs are a module's output, or some of its channels."""
     if isinstance(module, ConvNormAct) and not isinstance(module.act, nn.ReLU):
         yield _last_layer(module)
     elif isinstance(module, nn.Sequential):
@@ -112,9 +112,10 @@ def _shift_last_bias(last: nn.Module) -> Hook:
 
 
 def _shift(layer: nn.Module, values: Tensor, scale: float) -> Tensor:
-    """Shift the layer's bias, which is added to `values` [N, C, H, W] times `scale`; returns their shift, [C].
+    """Shift the layer's bias; returns the resulting shift of `values`, [C].
 
-    A layer without a bias, as mindcv's GoogLeNet has them, stays as it is.
+    `values` [N, C, H, W] contain the bias multiplied by `scale`. A layer without a bias, as in mindcv's GoogLeNet, is
+    left as it is.
     """
     bias = layer.bias
     if not isinstance(bias, Tensor):

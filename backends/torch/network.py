@@ -1,4 +1,4 @@
-"""PyTorch: builds a Model as an ordinary `nn.Module` whose module paths are the spec's names."""
+"""PyTorch: build a Model as an ordinary `nn.Module` whose module paths are the spec's names."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Network(TimmInterface):
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.describe(model)
-        for name, module in assemble(model, KIT, self).items():  # refuses a stage named as any attribute above
+        for name, module in assemble(model, KIT, self).items():  # raises for a stage named like an attribute above
             self.add_module(name, module)
         self.register_forward_pre_hook(_check_input)
 

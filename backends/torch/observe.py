@@ -22,7 +22,7 @@ from zoo.errors import BackendError
 aten = torch.ops.aten
 
 CONVOLUTIONS = (aten.convolution.default, aten._convolution.default)
-"""Of eager mode, and of TorchScript; their arguments are the same."""
+"""Convolutions in eager mode and in TorchScript; they take the same arguments."""
 
 NORMS = {
     aten.native_batch_norm.default: 7,
@@ -42,7 +42,7 @@ TRAINING_NORMS = (
 """Those that may update running statistics: whether they do is their sixth argument."""
 
 STATISTICS = {"mean": 3, "var": 4}
-"""The positions of their running statistics."""
+"""The positions of the running statistics among their arguments."""
 
 
 class _Recorder(TorchDispatchMode):
@@ -78,7 +78,7 @@ class _Recorder(TorchDispatchMode):
         return result
 
     def finish(self) -> None:
-        """Record what the running statistics are at the end."""
+        """Record the final running statistics."""
         for place, mean, var in self.updated:
             parameters = self.found.operations[place].parameters
             parameters["new_mean"], parameters["new_var"] = self.found.keep(_numpy(mean)), self.found.keep(_numpy(var))
@@ -95,7 +95,7 @@ class _Recorder(TorchDispatchMode):
         values: Mapping[str, Tensor] | None = None,
         **settings: Any,
     ) -> None:
-        """Record an operation; `values` are those of roles that have changed since."""
+        """Record an operation; `values` are the earlier values of tensors of `roles` that it has changed."""
         given = {role: tensor for role, tensor in roles.items() if tensor is not None}
         names = {role: self.names[_key(tensor)] for role, tensor in given.items() if _key(tensor) in self.names}
         name = names.get("weight", "").rpartition(".")[0]
@@ -114,7 +114,7 @@ def _numpy(tensor: Tensor) -> NDArray[Any]:
 
 
 def _key(tensor: Tensor) -> tuple[int, tuple[int, ...]]:
-    """What a parameter and its views of the same shape share."""
+    """A key that a parameter and its views of the same shape share."""
     return tensor.data_ptr(), tuple(tensor.shape)
 
 
@@ -124,10 +124,10 @@ def load(path: Path) -> Any:
         return programs.load(path)
     try:
         return torch.jit.load(str(path), map_location="cpu")
-    except Exception as error:  # RuntimeError, ValueError and others, by the fault of the file
+    except Exception as error:  # RuntimeError, ValueError and others, depending on the fault
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BackendError(
-            f"{path}: expected a TorchScript file, and PyTorch says: {reason}; give a network that has to be built as "
+            f"{path}: expected a TorchScript file, but PyTorch says: {reason}; if the network must be built, give "
             "package.module:function"
         ) from None
 

@@ -2,9 +2,9 @@
 freezing uses, called directly, so that nothing is compiled.
 
 oneDNN chooses the layout of a weight by the shape of the input. If a weight has another layout, oneDNN reorders it at
-every call. In Inception-v4 at 299 pixels this concerns 15 convolutions, 1x1 from 1,024 to 192 channels, which want one
-layout for a single image and another for more (14 and 3 times as slow with the wrong one). So weights are packed for
-both; the second is kept only where it differs. Other image sizes run with the same weights.
+every call. In Inception-v4 at 299 pixels, 15 convolutions (1x1, from 1,024 to 192 channels) need one layout for a
+single image and another for more; with the wrong layout they are 14 and 3 times as slow. So weights are packed for
+both, and the second copy is kept only where it differs. Images of other sizes use the same weights.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from zoo.language.nodes import Box, Conv, Depthwise
 from zoo.language.trace import Op, trace
 
 SEVERAL = 8
-"""Images in a batch that stands for all larger ones: weights packed for 2, 4, 8 or 32 images ran equally fast."""
+"""The batch size that stands for all above 1: weights packed for 2, 4, 8 or 32 images ran equally fast."""
 
 
 def _layout(weight: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ class PackedSum(nn.Module):
 
 
 def pack(net: Network) -> None:
-    """Replace the network's convolutions by packed ones, in place. Norms must have been folded."""
+    """Replace the network's convolutions by packed ones, in place. Batch norms must have been folded already."""
     for op in trace(net.spec).ops:
         if isinstance(op.node, Conv | Depthwise):
             box = net.get_submodule(op.path)

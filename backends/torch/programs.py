@@ -1,7 +1,7 @@
-"""Exported programs, the .pt2 of torch.export.save, as modules: run by the operations that their graphs name.
+"""Exported programs (.pt2 files of torch.export.save) as modules that run the operations named in their graphs.
 
-`torch.export.load` is not used: it unpickles, and evaluates expressions that are in the file. Here a graph may call the
-operations of `OPERATIONS` and the arithmetic of `ARITHMETIC`, and nothing else.
+`torch.export.load` is not used, because it unpickles data and evaluates expressions from the file. Here a graph may
+call the operations of `OPERATIONS` and the arithmetic of `ARITHMETIC`, and nothing else.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ OPERATIONS = {
     "split_with_sizes", "sqrt", "squeeze", "stack", "sub", "sum", "sym_size", "t", "tanh", "to", "transpose",
     "unsqueeze", "view",
 }  # fmt: skip
-"""ATen's operations that a graph may call; those that work in place end in "_"."""
+"""ATen's operations that a graph may call, also in place (with "_" after the name)."""
 
 ARITHMETIC: dict[str, Callable[..., Any]] = {
     **{f"_operator.{name}": getattr(operator, name) for name in ("add", "sub", "mul", "floordiv", "mod", "neg")},
@@ -42,20 +42,20 @@ ARITHMETIC: dict[str, Callable[..., Any]] = {
     "math.ceil": math.ceil,
     "math.floor": math.floor,
 }
-"""What a graph may do with sizes."""
+"""What a graph may compute from sizes."""
 
 CHECKS = ("torch.ops.aten._assert_scalar.default", "torch.ops.aten._assert_tensor_metadata.default")
-"""Checks of sizes, which are left out."""
+"""Checks of sizes and dtypes, which are skipped."""
 
 NAME = re.compile(r"torch\.ops\.aten\.(\w+)\.(\w+)")
 MEMORY_FORMATS = {1: torch.contiguous_format, 2: torch.channels_last, 4: torch.preserve_format}
-"""By the number that the schema gives them (`MemoryFormat`)."""
+"""Memory formats by their number in the schema (`MemoryFormat`)."""
 
 
 class ExportedProgram(nn.Module):
-    """A program's graph and tensors. It returns the program's output, or a tuple of several.
+    """A program's graph and tensors. Called on images, it returns the program's output, or a tuple of several outputs.
 
-    Its mode is that in which it was exported: `train()` and `eval()` change nothing.
+    It runs in the mode in which it was exported: `train()` and `eval()` change nothing.
     """
 
     def __init__(self, program: Program) -> None:
@@ -98,7 +98,7 @@ class ExportedProgram(nn.Module):
 
 
 def load(path: Path) -> ExportedProgram:
-    """The program of a file. Raises WeightsError for a damaged file, and for what this module does not run."""
+    """The program in a file. Raises WeightsError for a damaged file, and for operations that are not allowed here."""
     try:
         return ExportedProgram(program(Mapped(path)))
     except WeightsError as error:
@@ -108,13 +108,13 @@ def load(path: Path) -> ExportedProgram:
 
 
 def _function(target: str) -> Callable[..., Any]:
-    """What a node calls. Raises WeightsError for what is not allowed."""
+    """The function that a node calls. Raises WeightsError if it is not allowed."""
     if target in ARITHMETIC:
         return ARITHMETIC[target]
     found = NAME.fullmatch(target)
     if found is None or found[1].removesuffix("_") not in OPERATIONS:
         raise WeightsError(
-            f"calls {target}, which is not run here: expected operations of convolution networks; where you trust the "
+            f"calls {target}, which is not run here: expected operations of convolution networks; if you trust the "
             "file, load it in a function of your own and give package.module:function"
         )
     function: Callable[..., Any] = getattr(getattr(torch.ops.aten, found[1]), found[2])
@@ -122,7 +122,7 @@ def _function(target: str) -> Callable[..., Any]:
 
 
 def _register(module: nn.Module, name: str, tensor: Tensor, parameter: bool) -> None:
-    """Make it a parameter or a buffer of the name, with a module for every name before a dot."""
+    """Register a tensor as a parameter or a buffer; the names before dots are submodules, added where missing."""
     *path, last = name.split(".")
     for part in path:
         if part not in module._modules:

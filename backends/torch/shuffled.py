@@ -1,4 +1,4 @@
-"""PyTorch in float32 that sums in other orders: how far rounding alone takes outputs, gradients and statistics."""
+"""PyTorch in float32 with sums in random orders: how much rounding alone changes outputs, gradients and statistics."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch.overrides import TorchFunctionMode
 
 
 class Shuffled(TorchFunctionMode):
-    """While it is active, convolutions, linear layers and batch norms in training sum in other orders.
+    """While it is active, convolutions, linear layers and batch norms in training sum in random orders.
 
     Images, input channels and output channels are permuted at random before these operations, and the output is
     permuted back. Outputs sum over input channels, gradients of inputs over output channels, gradients of weights and
     statistics over images; so each of these sums gets another order, and nothing else changes.
 
     sequential  batch norm also adds all values of a channel into one accumulator, forward and backward, as the simplest
-                kernels do: of a sum of 100,000 values they lose ten times as much as kernels that add in blocks
+                kernels do: for 100,000 values their rounding error is ten times that of kernels that add in blocks
     """
 
     def __init__(self, seed: int, sequential: bool = False) -> None:
@@ -37,7 +37,7 @@ class Shuffled(TorchFunctionMode):
 
     def _product(self, func: Any, x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
         images, outputs = self._order(len(x)), self._order(len(weight))
-        if func is torch.conv2d and rest[3] > 1:  # depthwise: an output has one input
+        if func is torch.conv2d and rest[3] > 1:  # depthwise: each output channel has one input channel
             inputs = outputs
             weight = weight[outputs]
         else:
@@ -96,7 +96,7 @@ class _Sum(torch.autograd.Function):
 
 
 class _Spread(torch.autograd.Function):
-    """A value for each channel, [C], at every place of [N, C, H, W]."""
+    """A value for each channel, [C], repeated at every position of [N, C, H, W]."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, shape: torch.Size) -> Tensor:

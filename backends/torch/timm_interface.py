@@ -1,4 +1,4 @@
-"""What timm's networks have and other tools look for, for networks of `zoo.build`."""
+"""Attributes and methods of timm's networks, which other tools look for, for networks of `zoo.build`."""
 
 from __future__ import annotations
 
@@ -63,7 +63,10 @@ class TimmInterface(nn.Module):
         return x
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """From the output of `forward_features` to logits; with `pre_logits` to what the last linear layer gets."""
+        """From the output of `forward_features` to logits or, with `pre_logits`, to the input of the last linear layer.
+
+        Raises SpecError with `pre_logits` for a network without a classifier.
+        """
         y: Tensor = self._head().features(x) if pre_logits else self.head(x)
         return y
 
@@ -74,8 +77,9 @@ class TimmInterface(nn.Module):
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the last linear layer by a new one, initialised as `zoo.build` does; `spec` changes with it.
 
-        With 0 classes the network returns what that layer would get; then its weights cannot be loaded or saved by
-        `zoo` any more. `global_pool` is there for timm's callers, and must be "avg" or None. Raises SpecError.
+        With 0 classes the network returns the input of that layer, and `zoo` can no longer load or save its weights.
+        `global_pool` exists for timm's callers and must be "avg" or None. Raises SpecError for another `global_pool`,
+        and for a network without a classifier.
         """
         if global_pool not in (None, "avg"):
             raise SpecError(f"{self.spec.name}: global_pool must be 'avg', not {global_pool!r}")
@@ -95,7 +99,7 @@ class TimmInterface(nn.Module):
             self.num_classes = 0
 
     def no_weight_decay(self) -> set[str]:
-        """Names of parameters that no weight decay applies to, beside those that timm leaves out by their shape."""
+        """Names of parameters without weight decay, in addition to those that timm excludes by their shape: none."""
         return set()
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""PyTorch: gradients by autograd; updates by `torch.optim` where its definition is ours, else by our own rule."""
+"""PyTorch: gradients by autograd; updates by `torch.optim` where it equals our rules, else by our rules."""
 
 from __future__ import annotations
 
@@ -26,10 +26,9 @@ Array = NDArray[np.float32]
 class Trainer(training.Trainer):
     """See `backends.training.Trainer`.
 
-    Between steps the network is the caller's, except for its weights and running statistics: each module's mode,
-    `requires_grad` and dropout are set for a step and then put back. Two things do change: gradients that the
-    parameters hold when the trainer is made are dropped, and with several processes DistributedDataParallel's hooks
-    stay on the parameters.
+    Training changes the network's weights and running statistics: each module's mode, `requires_grad` and dropout are
+    set for a step and put back after it. Only two other things change: gradients that the parameters hold when the
+    trainer is made are dropped, and with several processes DistributedDataParallel's hooks stay on the parameters.
     """
 
     backend = "torch"
@@ -53,8 +52,8 @@ class Trainer(training.Trainer):
         forward: nn.Module = net
         if self.processes.size > 1:
             devices = None if self.device.type == "cpu" else [self.device]
-            with self._set_for_training():  # it looks for the parameters that require gradients
-                # It need not broadcast running statistics: `step` averages them over the processes.
+            with self._set_for_training():  # DDP looks for the parameters that require gradients
+                # DDP need not broadcast running statistics: `step` averages them over the processes.
                 forward = DistributedDataParallel(net, devices, forward_sync_buffers=False)
         self.forward = torch.compile(forward) if plan.graph else forward
 
@@ -184,7 +183,7 @@ class Rules:
 
 
 def _native(trainer: Trainer) -> torch.optim.Optimizer | None:
-    """PyTorch's own optimizer, working on the trainer's tensors; None where it has none of the same definition."""
+    """PyTorch's own optimizer, working on the trainer's tensors; None where it has none that equals our rule."""
     o = trainer.plan.optimizer
     if o.name not in NATIVE:
         return None
@@ -226,7 +225,7 @@ NATIVE: dict[str, tuple[Callable[[list[dict[str, Any]], Optimizer], torch.optim.
     "adamw": (_adam, ("exp_avg", "exp_avg_sq")),
     "adagrad": (_adagrad, ("sum",)),
 }
-"""PyTorch's optimizers whose definition is ours, and their names of our slots."""
+"""PyTorch's optimizers that equal our rules, and their names for our slots."""
 
 
 def _send(array: Array, device: torch.device) -> Tensor:

@@ -1,4 +1,4 @@
-"""The framework under test, and its backend."""
+"""Fixtures for the framework under test and its backend."""
 
 import pytest
 

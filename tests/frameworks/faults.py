@@ -3,11 +3,11 @@
     python tests/frameworks/faults.py [--backends torch,mindspore,...] [--models ...] [--seed 0] [--quiet-draws 50]
     python tests/frameworks/faults.py --no-faults --quiet-draws 334
 
-A fault is a change to the spec, built by a framework: what a user's own implementation with that mistake would be. The
-fault is detected if the verdict is not ok; placed, if the first difference is at the operation that changed or at the
-first one that sees the change; named, if the cause is the one that was planted; proved, if the repair leaves no
-difference. Networks without a fault must agree: the last row counts alarms, in draws of all networks of the zoo, each
-with other weights, images and sizes of images.
+A fault is a change to the spec, which a framework then builds: the network is what a user's own implementation with
+that mistake would be. The fault is detected if the verdict is not ok; placed if the first difference is at the
+operation that changed or at the first one that sees the change; named if the cause is the one that was planted; proved
+if the repair leaves no difference. Networks without a fault must agree: the last row counts alarms, in draws from all
+networks of the zoo, each with other weights, images and image sizes.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Fault:
     path     of the node that changed
     model    the changed spec, whose network is observed
     tensor   of a weight fault: the name of the tensor that is disturbed
-    moved    old prefixes of paths by the new ones
+    moved    maps new prefixes of paths to the old ones
     given    whether the network is compared with the weights that it should have, not with its own
     """
 
@@ -140,7 +140,7 @@ def _without_bias(leaf: Any) -> Any:
 
 
 def _changed_layers(model: Model, change: Any) -> Iterator[tuple[str, tuple[Model, dict[str, str]]]]:
-    """The model with each layer changed where that leaves the weights of the others their shapes."""
+    """Models with one layer changed, for each layer where this does not change the shapes of other weights."""
     for path in nodes_of(model):
         if path in layers(model, path):
             with contextlib.suppress(SpecError):
@@ -148,7 +148,7 @@ def _changed_layers(model: Model, change: Any) -> Iterator[tuple[str, tuple[Mode
 
 
 def _equals_later(model: Model, path: str, later: str) -> bool:
-    """Whether a layer is one of several equal ones before another: without given weights nothing tells them apart."""
+    """Whether a layer is one of several equal ones in a row: without given weights they cannot be told apart."""
     return path in layers(model, later) and not f"{later}.".startswith(f"{path}.")
 
 
@@ -168,7 +168,7 @@ def planted(framework: str, model: Model, fault: Fault, seed: int) -> dict[str, 
 
 
 def _fitting(array: Any, drawn: Any) -> Any:
-    """A weight as it is, or with its kernel transposed, or else a new one."""
+    """A weight as it is, or with its kernel transposed, or a new one, whichever fits."""
     if array.shape == drawn.shape:
         return array
     turned = array.swapaxes(2, 3) if array.ndim == 4 else array
@@ -196,7 +196,7 @@ def narrow(name: str | Path) -> Model:
 def scored(
     framework: str, names: tuple[str | Path, ...], seed: int
 ) -> Iterator[tuple[str | Path, Fault, dict[str, bool]]]:
-    """Each fault of each network, and what of it was found."""
+    """Each fault of each network, and whether it was detected, placed, named and proved."""
     for number, name in enumerate(names):
         model = narrow(name)
         for fault in faults(model, np.random.default_rng([seed, number])):
@@ -218,7 +218,7 @@ def scored(
 
 
 def quiet(framework: str, draw: int) -> bool:
-    """Whether a network without a fault agrees: one of all, with other weights, images and sizes at each draw."""
+    """Whether a network without a fault agrees; each draw has another network, other weights, images and sizes."""
     names = list(MODELS_OF_THE_ZOO)
     model = narrow(names[draw % len(names)])
     sides = np.random.default_rng([1, draw]).permutation(np.arange(least_size(model), 161))
@@ -249,7 +249,7 @@ def main() -> int:
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     backends = args.backends.split(",")
-    if not args.one:  # the frameworks do not all live in one process
+    if not args.one:  # the frameworks cannot all be imported into one process
         words = ["--models", args.models, "--seed", str(args.seed), "--quiet-draws", str(args.quiet_draws), "--one"]
         words += ["--no-faults"] if args.no_faults else []
         return max(

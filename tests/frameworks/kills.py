@@ -4,9 +4,8 @@
 
 SIGKILL is sent at a random time after the run has started to train, before it has done its share of the epochs (1/2
 with one kill, 1/3 and 2/3 with two), and about every second time at a random time after it has started to write a file.
-After each, the newest state must be readable, and `--resume` must resume from
-it. At the end weights, optimizer, average and the figures of every epoch must be bit-identical; otherwise the exit
-status is 1.
+After each kill, the newest state must be readable, and `--resume` must resume from it. At the end weights, optimizer,
+average and the figures of every epoch must be bit-identical; otherwise the exit status is 1.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ SPAN = 1.5
 
 @dataclass
 class Ordeal:
-    """The result for one backend: kills, kills while it saved, positions it resumed from, what differs."""
+    """The result for one backend: kills, kills while it was saving, positions that it resumed from, differences."""
 
     backend: str
     kills: int = 0
@@ -94,7 +93,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def _until_it_trains(process: subprocess.Popen[str], file: Path) -> None:
-    """Wait until it has written its first state."""
+    """Wait until the run has written its first state."""
     before = file.stat().st_mtime_ns if file.exists() else 0
     until = time.monotonic() + 300
     while process.poll() is None and (not file.exists() or file.stat().st_mtime_ns == before):

@@ -3,8 +3,8 @@ after 8 steps.
 
     LAUNCHER several.py FRAMEWORK FOLDER SPLIT GRAPH
 
-SPLIT batches make an update. Batch norm is frozen and dropout is on. Then the running mean of the first layer after a
-step in which batch norm is trained. Process 0 writes FOLDER/N.npz, where N is the number of processes.
+SPLIT batches make an update. Batch norm is frozen and dropout is on. A further step trains batch norm, and the first
+layer's running mean after it is recorded. Process 0 writes FOLDER/N.npz, where N is the number of processes.
 """
 
 import sys
@@ -38,7 +38,7 @@ def main(framework: str, folder: str, split: int, graph: bool) -> int:
     model = zoo.spec(SMALL)
     net = backend.build(model)
     arrays = weights.initial(model, 0)
-    arrays["head.fc.bias"] = arrays["head.fc.weight"][:, 0].copy()  # not 0: errors are relative to an array's largest
+    arrays["head.fc.bias"] = arrays["head.fc.weight"][:, 0].copy()  # not 0: errors are relative to the largest element
     backend.load(net, arrays)
     frozen = groups(model, freeze=["*.bn.*"])
     plan = Plan(Optimizer("sgd", momentum=0.0), frozen, accumulate=split, graph=graph)
@@ -77,7 +77,7 @@ def main(framework: str, folder: str, split: int, graph: bool) -> int:
 
 
 def statistic(framework: str, model: Model, processes: Processes, loader: Loader) -> np.ndarray:
-    """The first running mean after a step in which batch norm is trained: of all processes' images."""
+    """The first running mean after a step in which batch norm is trained, over the images of all processes."""
     net = get(framework).build(model)
     get(framework).load(net, weights.initial(model, 0))
     training = trainer(framework, net, Plan(Optimizer("sgd", momentum=0.0), groups(model)), processes)

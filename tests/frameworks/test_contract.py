@@ -40,7 +40,7 @@ IN_PYTORCH = {("inception_v4", "160x160"), ("inception_v3.mindcv", "288x331"), (
     ],
 )
 def test_equals_the_reference(backend, make, name, shape):
-    """Logits and every stage, published widths, against float64; at the native size auxiliary heads too."""
+    """Logits and every stage against float64, at the published width; at the native size auxiliary heads too."""
     published = MODELS[name]
     model = published if shape == "native" else configure(published, aux=False)
     side = {"native": published.size, "least": least_size(bare(published))}.get(shape)
@@ -59,7 +59,7 @@ def test_equals_the_reference(backend, make, name, shape):
 @in_one_framework
 @pytest.mark.parametrize("name", others())
 def test_equals_the_reference_narrow(backend, make, name):
-    """All other networks: logits, every stage and auxiliary head; and without heads where the picture is not square.
+    """All other networks: logits, every stage and auxiliary head; non-square images without the heads.
 
     CI runs the logits of all networks in all frameworks by `zoo parity '*' --width 0.25`.
     """
@@ -108,7 +108,7 @@ def test_dumped_arrays_are_copies(backend, make):
     ],
 )
 def test_features_only(framework, backend, name):
-    """All levels, and chosen ones by index and by name: what the whole network has there."""
+    """All levels, and some chosen by index and by name, equal the stages of the whole network."""
     x = batch(MODELS[name], 128, count=2)
     whole = zoo.build(name, framework, width=0.25)
     tape = backend.predict(whole, x, tape=True)
@@ -142,7 +142,7 @@ def without_dropout(leaf):
 
 
 def training(net):
-    """The network in training mode, as its framework puts it there."""
+    """Put the network into training mode as its framework does."""
     (net.set_train if hasattr(net, "set_train") else net.train)()
     return net
 
@@ -253,7 +253,7 @@ def test_float64_weights_are_rounded_once(framework, backend, tmp_path):
 
 
 def test_batch_norm_has_the_models_decay(backend, make):
-    """One training pass: the running mean moves by 1 - decay, in every framework's own words."""
+    """In one training pass the running mean moves by 1 - decay, whatever the framework's momentum means."""
 
     def moved(decay):
         model = replace(configure(zoo.spec(SMALL), aux=False), norm=Norm(1e-3, decay))

@@ -34,7 +34,7 @@ from zoo.scripts import validate
 def test_an_engine_equals_the_reference_and_itself(framework, name):
     """Repeated, image by image, and after another input size.
 
-    Of pre-activation, heads that need a size, SAME borders and scaled residuals.
+    The networks have pre-activation, heads that need a fixed size, SAME padding and scaled residuals.
     """
     model = narrow(name)
     arrays = calibrated(model)
@@ -89,7 +89,7 @@ def test_verify(framework):
 
 
 def test_the_number_of_threads(framework, monkeypatch):
-    """PyTorch puts the process's number back; MindSpore keeps the first one that it is given, JAX its first of all."""
+    """PyTorch restores the process's number; MindSpore keeps the first that it is given, JAX that of its start."""
     count = available_threads() if framework == "jax" else 1
     engine = zoo.build(SMALL, framework, mode="deploy", threads=count)
     x = batch(engine.spec, 32)
@@ -106,10 +106,10 @@ def test_the_number_of_threads(framework, monkeypatch):
         torch.set_num_threads(before)
     if framework == "mindspore":
         zoo.build(SMALL, framework, mode="deploy", threads=1)(x)
-        with pytest.raises(BackendError, match="already runs kernels on 1 threads: start another one for 2"):
+        with pytest.raises(BackendError, match="already runs kernels on 1 threads: start another process for 2"):
             zoo.build(SMALL, framework, mode="deploy", threads=2)
     if framework == "jax":
-        with pytest.raises(BackendError, match=f"already runs on {count} threads: start another one for {count + 1}"):
+        with pytest.raises(BackendError, match=f"runs on {count} threads: start another process for {count + 1}"):
             zoo.build(SMALL, framework, mode="deploy", threads=count + 1)
     assert engine(x).shape == (1, 10)
 
@@ -137,7 +137,7 @@ def test_every_format_of_the_frameworks_has_a_reader():
 
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.nightly)])
 def test_exported_files_run_without_this_project(framework, tmp_path, compiled):
-    """Each format that this framework writes; those for which a C++ compiler runs are nightly."""
+    """Every format that this framework writes; those that need a C++ compiler are tested nightly."""
     for form in (name for name in READERS if FORMATS[name].backend == framework):
         if (form == "aotinductor") == compiled:
             (tmp_path / form).mkdir()

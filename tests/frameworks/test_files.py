@@ -1,4 +1,4 @@
-"""Each framework's own savers and strict loaders, with our readers and writers at the other end."""
+"""Each framework's own savers against our readers, and our writers against its own strict loaders."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ MODEL = narrow("xception.mindcv")
 
 @pytest.fixture
 def save(framework):
-    """The framework's own saver: tensors by name, to a file whose suffix says how."""
+    """The framework's own saver of tensors by name; the suffix of the file chooses the format."""
 
     def torch(tensors, path):
         import torch
@@ -170,7 +170,7 @@ def names(source):
 
 
 def test_a_network_of_ones_own_through_the_frameworks_saver(framework, tmp_path):
-    """zoo.build, the framework's saver, any other framework: here, the canonical arrays."""
+    """A network of zoo.build, saved by its framework, is read as the canonical arrays, which any framework loads."""
     net = zoo.build(MODEL.name, framework, width=0.25, seed=3)
     path = tmp_path / f"net{SUFFIX[framework]}"
     if framework == "torch":
@@ -242,7 +242,7 @@ def test_torchscript_is_refused_with_the_command_that_helps(framework, tmp_path)
 
 
 def test_a_checkpoint_is_read_before_the_framework_is_imported(framework, tmp_path):
-    """Whatever reads a file leaves the process fit for the framework: protobuf has two implementations."""
+    """Reading a file must not break a later import of the framework: protobuf has two implementations."""
     for to in FRAMEWORKS:
         weights.write(tmp_path / f"w{SUFFIX[to]}", calibrated(MODEL), MODEL, to=to)
     code = (

@@ -1,4 +1,4 @@
-"""Networks that are not ours, in the framework under test: planted faults are found, placed, named and proved."""
+"""Users' own networks in the framework under test: planted faults are detected, placed, named and proved."""
 
 from dataclasses import replace
 
@@ -143,7 +143,7 @@ def test_what_is_no_network(framework):
 
 
 def test_a_network_without_logits_is_refused(framework):
-    with pytest.raises(BackendError, match=r"expected logits \[1, classes\] of the network, not \[1, 32, 8, 8\]"):
+    with pytest.raises(BackendError, match=r"network to return logits \[1, classes\], not \[1, 32, 8, 8\]"):
         compare_network(zoo.build(SMALL, framework, features_only=True), SMALL)
 
 

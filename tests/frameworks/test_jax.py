@@ -1,4 +1,4 @@
-"""JAX alone: Flax's idioms, Optax's optimizers, the launcher, exported programs."""
+"""What only JAX has: Flax's idioms, Optax's optimizers, the launcher, exported programs."""
 
 import json
 import subprocess
@@ -100,7 +100,7 @@ def test_optaxs_optimizers_of_the_same_meaning(name):
 
 @pytest.mark.parametrize("saved", ["state", "dictionary", "a file for each array"])
 def test_orbaxs_folders_are_read(tmp_path, saved):
-    """An nnx.State, whose paths end in "value", and plain dictionaries; what is cut short is an error, not zeros."""
+    """An nnx.State, whose paths end in "value", and plain dictionaries; truncated arrays are an error, not zeros."""
     import orbax.checkpoint as ocp
 
     net = zoo.build(SMALL, "jax", seed=3)
@@ -200,7 +200,7 @@ os.write(1, f"{rank}\n".encode())
 
 @pytest.mark.parametrize(("what", "status", "printed"), [("ends", 0, {"0", "1"}), ("fails", 3, set())])
 def test_the_launcher(tmp_path, what, status, printed):
-    """Every process has its number; when one fails the others end, and its status is the launcher's."""
+    """Every process has its number. When one fails, the others end, and the launcher exits with its status."""
     (tmp_path / "script.py").write_text(SCRIPT)
     command = [sys.executable, "-m", "backends.jax.launch", "--processes", "2", str(tmp_path / "script.py"), what]
     run = subprocess.run(command, capture_output=True, text=True, timeout=30)
@@ -216,7 +216,7 @@ def test_the_launcher_wants_a_process(capsys):
 
 
 def test_processes_take_the_address_of_the_launcher(monkeypatch):
-    """Their device is a GPU's number where there are GPUs."""
+    """With GPUs, the number of a process is that of its GPU."""
     called = {}
     monkeypatch.setenv("JAX_PROCESS_ID", "0")
     monkeypatch.setenv("JAX_NUM_PROCESSES", "1")

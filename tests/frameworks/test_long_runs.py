@@ -1,4 +1,4 @@
-"""Runs that last: what signals, killed processes, bad images and full disks do to them, and how they go on."""
+"""Long runs: signals, killed processes, bad images and full disks, and resuming after them."""
 
 import csv
 import os
@@ -54,7 +54,7 @@ def environment():
 
 
 def until(condition, seconds=240):
-    """Wait for what must come."""
+    """Wait until the condition holds; fail after `seconds`."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it does not come"
@@ -62,7 +62,7 @@ def until(condition, seconds=240):
 
 
 def lines(errors):
-    """What a script has said on its own, without what frameworks say of themselves."""
+    """The lines that a script itself has printed, without those of frameworks."""
     return [line for line in errors.splitlines() if line.startswith("train.py: ") and ": warning: " not in line]
 
 
@@ -82,13 +82,13 @@ def test_a_signal_finishes_the_step_and_says_how_to_go_on(framework, tmp_path, n
     position = newest(tmp_path / "my run", "small").position
     (line,) = lines(errors)
     if framework == "mindspore" and run.returncode == 128 + signal.SIGTERM:
-        number = signal.SIGTERM  # which it makes of SIGINT while it runs a graph
+        number = signal.SIGTERM  # MindSpore turns SIGINT into it while it runs a graph
     wanted = (
         f"train.py: stopped by {number.name}; the last checkpoint is {tmp_path}/my run/optim_small.ckpt "
         f"({position}); to resume from it: python {ROOT}/train.py -c '{tmp_path}/my run/small.yaml' --resume"
     )
     assert (line, run.returncode) == (wanted, 128 + number)
-    if number == signal.SIGTERM and framework == "torch":  # the command does what it says
+    if number == signal.SIGTERM and framework == "torch":  # the printed command works
         again = subprocess.Popen(
             f"{wanted.rpartition(': ')[2]} --epoch_size {position.epoch}", shell=True, env=environment()
         )
@@ -160,7 +160,7 @@ def test_what_is_in_a_folder_where_another_run_goes_on_is_set_aside(framework, t
 
 
 def test_a_run_goes_on_in_another_framework(framework, tmp_path):
-    """As the one it was begun in would have: its next loss and update; batch norm is frozen: rounding grows there."""
+    """Its next loss and update equal the first framework's; batch norm is frozen, because it magnifies rounding."""
     other = "torch" if framework != "torch" else "paddle"
     flags = f"{FLAGS} --freeze *.bn.* --ema --ema_decay 0.9 --mixup 0.2 --aux_factor 0.3 --recovery_interval 1"
     both = ("--epoch_size", "2", "--keep_state_max", "9")

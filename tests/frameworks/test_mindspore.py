@@ -142,7 +142,7 @@ def test_inference_leaves_the_mode_of_every_cell(make):
 
 @pytest.fixture
 def two_gpus(monkeypatch):
-    """A process on gpu:0 of two, whose device MindSpore refuses to change; gives the devices asked for."""
+    """A process on gpu:0 of two, whose device MindSpore refuses to change; gives the devices that were requested."""
     asked = []
 
     def set_device(target, index):
@@ -159,7 +159,7 @@ def test_every_device_reaches_mindspore_or_is_refused(two_gpus):
     backend.set_device(Device("gpu", 0))
     assert two_gpus == []
     for device, call in ((Device("gpu", 1), ("GPU", 1)), (Device("cpu"), ("CPU", 0))):
-        with pytest.raises(BackendError, match=f"device {device} asked for, but this process already runs on gpu:0"):
+        with pytest.raises(BackendError, match=f"{device} was requested, but this process already runs on gpu:0"):
             backend.build(MODELS["googlenet"], device)
         assert two_gpus.pop() == call
     with pytest.raises(UnavailableError, match=r"no device gpu:2: .* sees 2 GPUs"):
@@ -180,7 +180,7 @@ def test_several_processes_set_their_device_before_they_meet(two_gpus, monkeypat
 
 @pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE])
 def test_comparing_a_network_keeps_the_mode_of_the_process(mode):
-    """Hooks need PyNative mode, which is the whole process's."""
+    """Hooks need PyNative mode, which is a setting of the whole process."""
     before = ms.get_context("mode")
     try:
         ms.set_context(mode=mode)

@@ -1,4 +1,4 @@
-"""MindSpore: GRAPH mode, and the pools, whose operations differ from mode to mode."""
+"""MindSpore: GRAPH mode, and pools, which run different operations in different modes."""
 
 import mindspore as ms
 import numpy as np

@@ -111,7 +111,7 @@ def check(came, wanted, what="weights"):
 
 @pytest.mark.parametrize("name", SLOTS)
 def test_goes_on_from_a_saved_state(framework, make, name):
-    """In a new process' stead: a new network, a new trainer."""
+    """A new network and a new trainer stand for a new process."""
     plan = Plan(Optimizer(name), groups(MODEL, 0.01), ema=0.99)
     arrays, random = weights.initial(MODEL, 1), np.random.default_rng(3)
     fed = [gradients(random, plan, arrays, 0.1) for _ in range(6)]
@@ -161,7 +161,7 @@ def test_an_overflow_skips_the_update(framework, make):
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_rates_reach_the_optimizer(framework, make, name):
-    """Plain SGD by the same gradient adds up the schedule's rates."""
+    """Plain SGD with a constant gradient adds up the schedule's rates."""
     warmup = 0 if name in ("one_cycle", "cyclic") else 1
     schedule = Schedule(name, 0.1, 4, 5, warmup_epochs=warmup, decay_epochs=2, milestones=(1, 3), num_cycles=2)
     arrays = weights.initial(MODEL, 1)

@@ -21,7 +21,7 @@ from zoo.training.optimizers import Optimizer
 from zoo.training.plan import Plan, groups
 
 DAILY = ("googlenet.mindcv", "xception41p")
-"""Whose graphs differ most: SAME borders and biases, sums and pre-activation."""
+"""Networks whose graphs differ most: SAME padding and biases, sums and pre-activation."""
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_the_trainer_leaves_the_callers_network_as_it_was(graph):
 
 
 def test_tensors_are_made_on_the_networks_device(monkeypatch):
-    """Without a GPU: every tensor made from an array or a number is given the network's place."""
+    """Tested without a GPU: every tensor made from an array or a number is given the network's place."""
     model, places = small(dropout=0.5), []
     net = build(model)
     to_tensor = paddle.to_tensor
@@ -285,7 +285,7 @@ def test_tensors_are_made_on_the_networks_device(monkeypatch):
 
 
 def test_operations_of_a_compiled_network_take_turns_on_a_cpu():
-    """Run at the same time, as Paddle does by default, they fight for the cores."""
+    """By default Paddle runs operations at the same time, and they compete for the cores."""
     flag = "FLAGS_new_executor_serial_run"
     before = paddle.get_flags(flag)
     try:

@@ -46,7 +46,7 @@ def test_names_of_classes_go_along_through_this_frameworks_files(framework, tmp_
 
 
 def test_gradients_are_those_of_finite_differences(framework):
-    """At the first stage, along a random direction; the rest of the network is run by the reference in float64."""
+    """At the first stage, along a random direction; the reference runs the rest of the network in float64."""
     model = configure(zoo.spec(SMALL), aux=False)
     arrays = weights.calibrated(model)
     net = zoo.build(model, framework)

@@ -1,4 +1,4 @@
-"""Two processes by the framework's own launcher: as one with all the images, and cleanly gone when one dies."""
+"""Two processes started by the framework's own launcher: they equal one with all the images, and end when one dies."""
 
 import csv
 import json
@@ -28,7 +28,7 @@ FLAGS = (
 
 
 def launch(framework, logs, *words):
-    """Two processes, on free ports; what they print is in `logs`."""
+    """Start two processes, on free ports; `logs` gets what they print."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -45,7 +45,7 @@ def launch(framework, logs, *words):
         "jax": ("-m", "backends.jax.launch", "--processes", "2"),
     }[framework]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    # MindSpore's launcher waits for a process that is gone: 5 seconds here instead of 30.
+    # MindSpore's launcher waits for a process that has ended: 5 seconds here instead of 30.
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path, "MS_NODE_TIMEOUT": "5"}
     logs.mkdir()
     with (logs / "out").open("w") as out:
@@ -177,9 +177,7 @@ def second(launcher, framework):
 def test_a_launcher_and_the_flag_go_together(framework, tmp_path, monkeypatch):
     words = [*FLAGS.split(), "--backend", framework, "--ckpt_save_dir", str(tmp_path), "--distribute"]
     name = FRAMEWORKS[framework].launcher.command.split(" --")[0]
-    with pytest.raises(
-        TrainingError, match=f"no processes were started; {framework}'s own are started by `{name} .* train.py"
-    ):
+    with pytest.raises(TrainingError, match=f"no processes were started; start {framework}'s with `{name} .* train.py"):
         train.main(words)
     monkeypatch.setenv(FRAMEWORKS[framework].launcher.rank, "1")
     monkeypatch.setenv(FRAMEWORKS[framework].launcher.size, "2")

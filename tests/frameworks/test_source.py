@@ -41,7 +41,8 @@ OWN = Model(
     num_classes=5,
     preprocess=Preprocess(resize=40),
 )
-"""What no published network has: dilated and even kernels, equal blocks with other inputs, numbers with many digits."""
+"""Features that no published network has: dilated and even kernels, equal blocks with different inputs, numbers of
+many digits."""
 
 
 def module(text, folder):
@@ -62,7 +63,7 @@ def written(framework, model, folder):
 
 
 def run(net, x):
-    """The network's output; in JAX compiled, as `predict` is: XLA rounds otherwise than single operations do."""
+    """The network's output, in JAX compiled as in `predict`, because XLA rounds differently from single operations."""
     if hasattr(net, "deterministic"):
         from flax import nnx
 
@@ -71,7 +72,7 @@ def run(net, x):
 
 
 def nightly(name):
-    """Marks a network that is tested nightly only: all but three where building or compiling it takes seconds."""
+    """Mark a network to be tested only nightly: all but three, where building or compiling a network takes seconds."""
     if name in ("googlenet.mindcv", "inception_v3", "xception41p"):
         return ()
     return pytest.mark.nightly_in("jax", "mindspore", *(() if name in (*FULL, *CONCEPTS) else ("paddle",)))

@@ -105,7 +105,7 @@ def test_macs_and_parameters_equal_what_hooks_count(name):
 def test_one_fine_tuning_step(name, width):
     net = zoo.build(name, "torch", num_classes=10, aux=bool(MODELS[name].aux), width=width).train()
     before = {key: p.detach().clone() for key, p in net.named_parameters()}
-    # a large step: where a depthwise convolution and its norm follow a norm, the gradient of a gamma all but cancels
+    # a large step: where a depthwise convolution and its norm follow a norm, the gradient of a gamma nearly vanishes
     optimizer = torch.optim.SGD(net.parameters(), lr=10, momentum=0.9)
     logits = net(torch.from_numpy(batch(net.spec, net.spec.size, count=4)))
     outputs = logits if isinstance(logits, tuple) else (logits,)
@@ -196,7 +196,7 @@ def test_what_biases_cannot_move_is_moved_by_inputs(padding, size, before):
 
 
 def smallest(model, arrays, inputs):
-    """The smallest magnitude that any ReLU gets in training, but for what is 0 or an input of a stage."""
+    """The smallest magnitude of a ReLU's input in training, except for zeros and inputs of a stage."""
     net, found = double.double(model, arrays).train(), []
     for module in net.modules():
         if isinstance(module, nn.ReLU):

@@ -25,7 +25,7 @@ from zoo.training.plan import Plan, groups
 
 
 class OneDevice(TorchDispatchMode):
-    """Refuses what a GPU refuses: an operation on tensors of several devices, but for copies.
+    """Refuses, like a GPU, operations on tensors of several devices, except for copies.
 
     Tensors without dimensions may be on the CPU, except for fused optimizers.
     """

@@ -23,7 +23,7 @@ from zoo.language.nodes import Conv
 from zoo.models import MODELS
 
 COMPILED = ("googlenet.mindcv", "xception41p")
-"""What differs for compilers: SAME borders, sums and pre-activation."""
+"""Networks that differ for compilers: SAME padding, sums and pre-activation."""
 
 
 def variants(name):
@@ -63,14 +63,14 @@ def test_export_with_a_dynamic_batch_size():
 
 
 def read_program(path, program, monkeypatch):
-    """A program as it comes back from a file, without PyTorch's reader."""
+    """A program that was saved and read back without PyTorch's reader."""
     torch.export.save(program, path)
     monkeypatch.setattr(torch.export, "load", lambda *_: pytest.fail("loaded"))
     return programs.load(path)
 
 
 def test_a_saved_program_computes_its_borders(tmp_path, monkeypatch):
-    """SAME borders, at a size other than that of the export."""
+    """SAME padding, at a size other than that of the export."""
     net, x = variants("googlenet.mindcv")[0]
     dynamic = torch.export.Dim.DYNAMIC
     program = torch.export.export(net, (torch.cat([x, x]),), dynamic_shapes={"x": {0: dynamic, 2: dynamic, 3: dynamic}})
@@ -177,7 +177,7 @@ def test_torchvision_extracts_features(name):
 
 @pytest.mark.parametrize("name", ["googlenet.mindcv", "xception.keras"])
 def test_export_with_dynamic_sizes(name):
-    """Symbolic sizes go through the padding of SAME borders."""
+    """SAME padding works with symbolic sizes."""
     net, x, _ = traceable(name)
     x = torch.from_numpy(batch(net.spec, 160, 160, 2))
     sizes = {

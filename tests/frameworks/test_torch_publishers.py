@@ -71,7 +71,7 @@ def test_equals_the_publishers_network(source, name, make, aux):
     ("source", "name", "make", "aux"), PEERS, ids=lambda value: value if isinstance(value, str) else ""
 )
 def test_equals_the_publishers_network_in_training(source, name, make, aux):
-    """The outputs in training mode, auxiliary ones included (ours by depth), and the new running statistics."""
+    """The outputs in training mode, auxiliary ones included (ours in order of depth), and the new statistics."""
     theirs, ours = peer(source, name, make).train(), build(MODELS[name]).train()
     for module in ours.modules():
         if isinstance(module, nn.Dropout):

@@ -1,4 +1,4 @@
-"""timm's interface of our networks, and tools of the PyTorch world on them, as their own documentation uses them."""
+"""timm's interface on our networks, and other PyTorch tools, used as in their own documentation."""
 
 import copy
 

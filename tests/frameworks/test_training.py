@@ -1,4 +1,4 @@
-"""train.py and validate.py in the framework, as a user runs them; and the training step's promises."""
+"""train.py and validate.py in the framework, as a user runs them, and what a training step guarantees."""
 
 import csv
 import json
@@ -62,7 +62,7 @@ def losses(out):
 
 @pytest.mark.nightly_in("mindspore", "jax")
 def test_a_run_leaves_what_mindcvs_users_look_for(run, tmp_path, framework):
-    """Of a network of theirs."""
+    """The network is one of mindcv's."""
     more = ("--epoch_size", "2", "--val_while_train", "--ema", "--ema_decay", "0.5", "--tensorboard")
     out = run("a", *more, flags=GOOGLENET_FLAGS)
     assert re.search(r"^Epoch: \[1/2\], batch: \[1/2\], loss: [\d.]+, lr: 0.010000, time: [\d.]+s$", out, re.M)
@@ -101,7 +101,7 @@ def test_resume_opt_goes_on_from_a_file_named_best(run, tmp_path):
 
 
 def test_validation_counts_what_the_reference_counts(run, framework, tmp_path, capsys):
-    """The file of a run, judged by this framework and by the float64 reference."""
+    """One file is evaluated by this framework and by the float64 reference."""
     from backends.processes import Processes
     from backends.reference import network as reference
     from zoo.training import inputs, recipe
@@ -208,7 +208,7 @@ def test_bad_flags_are_found_before_anything_is_written(framework, tmp_path, mor
 
 
 def test_batches_left_over_make_an_update_by_their_mean(framework, make, batch):
-    """One batch of three that would make an update is as one of one."""
+    """A single batch, where three would make an update, has the same effect as with accumulation of one."""
 
     def after(accumulate):
         plan = Plan(Optimizer("sgd", momentum=0.0), groups(MODEL), accumulate=accumulate, aux_factor=0.3)

@@ -21,7 +21,7 @@ from zoo.parity import against
 HERE = Path(__file__).parent
 DOCUMENT = HERE.parents[1] / "docs" / "differences.md"
 SIZE = 139
-"""Side of the input in pixels: what differs does not depend on it, and it takes a quarter of the time."""
+"""Side of the input in pixels. The differences do not depend on it, and this size takes a quarter of the time."""
 
 PAIRS = {
     "torch": [

@@ -1,4 +1,4 @@
-"""FID, KID and Inception score of two folders, by `zoo fid` in three frameworks, by torch-fidelity and by pytorch-fid:
+"""FID, KID and Inception score of two folders, by `zoo fid` in every framework, by torch-fidelity and by pytorch-fid:
 `python tests/peers/fidelity.py` prints the table of docs/fid.md.
 
 The folders are handwritten digits, and the same digits disturbed; the weights are random, and the same for all. Exits

@@ -33,11 +33,11 @@ UNRUNNABLE = {
     "zhulf": "not on PyPI; by hand at commit 04ca904 all of it, the same bits, 4e-07 from the float64 reference",
     "mmpretrain": "needs mmengine and mmcv; its tensors are torchvision's behind `backbone.`",
 }
-"""Sources whose classes cannot be installed here, and what their tables rest on instead."""
+"""Sources whose classes cannot be installed here, and how their tables were checked instead."""
 
 ROWS = [(source, model) for source, table in SOURCES.items() if source not in UNRUNNABLE for model in table.models]
 SUFFIXES = {"torch": [".pth"], "mindspore": [".ckpt"], "paddle": [".pdparams"], "keras": [".weights.h5", ".h5"]}
-"""Of the files that we write; Keras's network also saves a .keras."""
+"""Suffixes of the files that we write; Keras's network also saves a .keras."""
 
 KINDS = ", ".join(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
 
@@ -80,7 +80,7 @@ def publisher(source, model, arrays, x, folder):
 
 
 def read_alone(file, out):
-    """What a file is, and its weights in `out`, found in a process that can import no framework."""
+    """Recognise a file, and write its weights to `out`, in a process that cannot import a framework."""
     block = (
         "import sys; sys.modules.update(dict.fromkeys(['torch', 'mindspore', 'paddle', 'jax', 'keras', 'tensorflow']))"
     )

@@ -1,4 +1,4 @@
-"""PaDiff, Polygraphy and msprobe, each with one method: `compare(case, kernels)`, what the tool says of two networks.
+"""PaDiff, Polygraphy and msprobe, each with one method: `compare(case, kernels)` returns what it says of two networks.
 
 A case is `others.Case`. `kernels` is "same", where both networks run with the same settings, or "other".
 """
@@ -48,7 +48,7 @@ def build(framework, model, arrays):
 
 
 def inside(place, path):
-    """Whether a path is that of a node or of one below it; everything is inside the network, whose path is empty."""
+    """Whether a path is that of a node or of one below it; the network itself has the empty path."""
     return not path or f"{place}.".startswith(f"{path}.")
 
 

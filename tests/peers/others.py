@@ -89,7 +89,7 @@ def right(case, place):
     joins, first = set(), set()
 
     def readers(of):
-        """The nodes that take a node's output: a join is one itself, and what takes the join's output another."""
+        """Add the nodes that read a node's output: a sum or concatenation, and those that read its output in turn."""
         above = of.rpartition(".")[0]
         if not above or isinstance(nodes[above], Chain):
             beside = [name for name, _ in children(nodes[above])] if above else [*case.spec.parts]
@@ -151,7 +151,7 @@ def same(array, own):
 
 
 def save(cases, folder):
-    """Write the cases: a JSON file, and safetensors files with each network's weights and with what is a case's own."""
+    """Write the cases: a JSON file, and safetensors files with each network's weights and with each case's arrays."""
     sets, rows = {}, []
     for number, case in enumerate(cases):
         if id(case.arrays) not in sets:
@@ -203,7 +203,7 @@ def run(name, folder):
 
 
 def table(result):
-    """One row a cause, as faults.py prints them."""
+    """One row for each cause, as faults.py prints them."""
     planted, found = Counter(), Counter()
     for cause, score in result["scores"]:
         planted[cause] += 1
@@ -216,7 +216,7 @@ def table(result):
 
 
 def summary(results, draws):
-    """One row a tool."""
+    """One row for each tool."""
     lines = [
         f"| tool | planted | detected | placed | named | proved | alarms of {draws}, same kernels | other kernels |",
         "|---|---|---|---|---|---|---|---|",

@@ -1,4 +1,4 @@
-"""The publishers' own classes, one run of one of them: `python tests/peers/publishers.py SOURCE MODEL FOLDER`.
+"""Run one of the publishers' own classes: `python tests/peers/publishers.py SOURCE MODEL FOLDER`.
 
 Loads ours.SUFFIX from the folder with the publisher's own strict loader, runs the network on inputs.npy in inference,
 and writes outputs.safetensors, "logits", and auxiliary logits under our names; and theirs.SUFFIX with the publisher's
@@ -29,7 +29,7 @@ def timm(model, folder, x):
 
 
 def torchvision(model, folder, x):
-    """Auxiliary heads run in training only: they are called here on what they would get."""
+    """Auxiliary heads run only in training, so they are called here on the inputs that they would get."""
     models = import_torchvision()
     if model == "resnet50":
         return {"logits": run_torch(models.resnet50(weights=None), folder, x)}
@@ -205,4 +205,4 @@ if __name__ == "__main__":
     arrays = {name: np.ascontiguousarray(as_array(value)) for name, value in outputs.items()}
     save_file(arrays, folder / "outputs.safetensors")
     sys.stdout.flush()
-    os._exit(0)  # MindSpore 2.8 prints an ignored exception a cell when the interpreter takes it apart
+    os._exit(0)  # at a normal exit MindSpore 2.8 prints an ignored exception for every cell

@@ -1,8 +1,8 @@
 """Every row of the published weights, from its address to a prediction: `python tests/peers/registry.py [PATTERN]`.
 
 The publisher's own class saves a file with random weights, under the row's name, on a server on localhost. `zoo fetch`
-downloads it, `zoo info` shows the network, and `zoo predict` classifies scikit-learn's two photographs in the three
-frameworks. Writes docs/registry.md, unless a pattern chooses some rows; exits with 1 when predictions differ.
+downloads it, `zoo info` shows the network, and `zoo predict` classifies scikit-learn's two photographs in every
+framework. Writes docs/registry.md, unless a pattern chooses some rows; exits with 1 when predictions differ.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ from zoo.models import MODELS
 HERE = Path(__file__).parent
 DOCUMENT = HERE.parents[1] / "docs" / "registry.md"
 TOLERANCE = 1e-5
-"""On the scores of the five most probable classes."""
+"""The bound on differences of the scores of the five most probable classes."""
 
 INTRODUCTION = f"""# Every published file, from its address to a prediction
 
@@ -99,9 +99,9 @@ torch.save({"meta": {}, "state_dict": state}, sys.argv[2])
 
 
 def zoo(row, digest, *arguments):
-    """The JSON of a command, in a process of its own, where the row has the digest of the file that is served.
+    """The JSON of a command, run in a process where the row has the digest of the file that is served.
 
-    Each row has a folder of the server and a cache of its own, as two publishers name one and the same file.
+    Each row has its own folder of the server and its own cache, because two publishers offer files of the same name.
     """
     environment = {
         **os.environ,

@@ -18,7 +18,7 @@ def test_every_source_is_run_or_says_why_not():
 
 
 def test_every_network_with_a_publisher_here_is_run():
-    """TF-slim's and the paper's own have none: their counts are tested, and what they share with the others."""
+    """Networks of TF-slim and of the paper have none: their counts, and what they share with others, are tested."""
     assert MODELS.keys() - {model for _, model in ROWS} == {
         "googlenet.slim",
         "inception_resnet_v1",

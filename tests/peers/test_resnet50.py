@@ -31,7 +31,7 @@ def model():
 
 @pytest.mark.parametrize("publisher", ["torchvision", pytest.param("timm", marks=pytest.mark.nightly)])
 def test_it_is_the_publishers_network(publisher, tmp_path, model):
-    """Their class loads our file, runs it and saves its own, which is recognised and run by the three frameworks."""
+    """Their class loads our file, runs it and saves its own, which every framework recognises and runs."""
     random, given = np.random.default_rng(3), weights.initial(model)
     for name, array in given.items():
         if name.endswith((".bn.weight", ".bn.var")):

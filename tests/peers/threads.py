@@ -54,14 +54,14 @@ from zoo.parity.bands import band_of, error
 HERE = Path(__file__).parent
 DOCUMENT = HERE.parents[1] / "docs" / "threads.md"
 SIZE = 139
-"""Side of the input in pixels where it does not matter."""
+"""Side of the input in pixels, for comparisons where it does not matter."""
 
 
 # What the answers share
 
 
 def causes(found):
-    """The proved causes of `against`, and at how many places, where nothing else is left; None otherwise."""
+    """The proved causes of `against`, with the number of places of each; None if another difference is left."""
     counts = {}
     for cause in found["causes"]:
         counts[cause["cause"]] = counts.get(cause["cause"], 0) + len(cause["where"])
@@ -83,7 +83,7 @@ def apart(name):
         return json.loads(out.read_text())
 
 
-# One function a section
+# One function for each section
 
 
 def tensorflow_v3():

@@ -27,8 +27,8 @@ def members(file: Mapped) -> dict[str, memoryview]:
         raise WeightsError(f"not a readable zip archive: {error}; it may be cut short") from None
     if any(entry.filename.endswith(TORCHSCRIPT) for entry in entries):
         raise WeightsError(
-            "a TorchScript archive, which holds a program beside its weights, and programs are not run here: where you "
-            "trust it, torch.save(torch.jit.load(FILE).state_dict(), 'weights.pth') writes the weights alone"
+            "a TorchScript archive, which holds a program beside its weights; programs are not run here. If you trust "
+            "it, torch.save(torch.jit.load(FILE).state_dict(), 'weights.pth') writes the weights alone"
         )
     result: dict[str, memoryview] = {}
     end = 0

@@ -22,7 +22,7 @@ DTYPES = {
     1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64",
     6: "float16", 7: "float32", 8: "float64", 12: "bool", 13: "bfloat16",
 }  # fmt: skip
-"""Types of elements by the number that the schema gives them (`ScalarType`)."""
+"""Types of elements by their number in the schema (`ScalarType`)."""
 
 ZIP, DIRECTORY = b"PK\3\4", 2**12
 """How a zip archive begins, and how many of its last bytes list the members that are written last."""
@@ -66,7 +66,7 @@ def program(file: Mapped) -> Program:
 
 
 KINDS = ("weights", "constants")
-"""Folders of tensors: what a state_dict has, and the other ones."""
+"""Folders of tensors: those in a state_dict, and the others."""
 
 
 def _tensors(members: dict[str, memoryview], folder: str, config: str, order: str) -> dict[str, Tensor]:
@@ -91,5 +91,5 @@ def _json(members: dict[str, memoryview], name: str) -> dict[str, Any]:
         raise WeightsError(f"no member {name}: expected a file of torch.export.save, of PyTorch 2.8 or later")
     document = json.loads(bytes(members[name]))
     if not isinstance(document, dict):
-        raise WeightsError(f"member {name} is no JSON object")
+        raise WeightsError(f"member {name} is not a JSON object")
     return document

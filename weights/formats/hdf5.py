@@ -1,4 +1,4 @@
-"""Where the tensors of Keras's HDF5 files are: `python hdf5.py FILE START LENGTH` prints one line of JSON.
+"""Find the tensors in Keras's HDF5 files: `python hdf5.py FILE START LENGTH` prints where they are, as a line of JSON.
 
 A damaged index can make libhdf5 loop for ever or fill the memory. It therefore runs in a separate process with limited
 memory and time, and only reports where each tensor's bytes are; the parent process maps the file and reads them. Links
@@ -24,7 +24,7 @@ VARIABLES = {
     "separable_conv2d": ("depthwise_kernel", "pointwise_kernel"),
     "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance"),
 }
-"""The variables that Keras 3 numbers from 0, by kind of layer; without gamma, the others move up."""
+"""The variables of each kind of layer, in the order in which Keras 3 numbers them; without gamma, beta is number 0."""
 
 NESTED = "save that model alone: model.get_layer(NAME).save_weights('inner.weights.h5')"
 
@@ -157,13 +157,13 @@ def confine(size: int) -> None:
 def main(path: str, start: int, length: int) -> None:
     try:
         answer = index(path, start, length)
-    except Exception as error:  # HDF5's errors come as whatever Python exception is nearest
+    except Exception as error:  # h5py turns HDF5's errors into various Python exceptions
         answer = {"error": " ".join(str(error).split()) or type(error).__name__}
     print(json.dumps(answer))
 
 
 if __name__ == "__main__":
-    # this folder's modules are called as the frameworks are
+    # modules in this folder have the frameworks' names
     sys.path[:] = [path for path in sys.path if os.path.abspath(path) != os.path.dirname(os.path.abspath(__file__))]
     import h5py  # noqa: F401  # before memory is confined
 

@@ -79,7 +79,7 @@ def _flat(tree: Mapping[Any, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def _joined(chunks: Mapping[str, Any]) -> Tensor:
-    """An array that was cut into chunks, numbered by texts, as is its shape."""
+    """An array that was cut into chunks; the chunks and the sizes are dictionaries with the keys "0", "1", ..."""
     shape, parts = (tuple(chunks[key][str(i)] for i in range(len(chunks[key]))) for key in ("shape", "chunks"))
     if not all(isinstance(part, Tensor) and part.dtype == parts[0].dtype for part in parts) or not plain_sizes(shape):
         raise ValueError("an array in chunks of several types")

@@ -26,7 +26,7 @@ from zoo.errors import WeightsError
 
 COUNTED = re.compile(r"(conv2d|batch_normalization|dense|separable_conv2d)(?:_(\d{1,9}))?")
 PATIENCE = 20
-"""Seconds to wait for the process that reads an index, on a busy machine too."""
+"""Seconds to wait for the process that reads an index; enough for a busy machine."""
 
 
 def read_archive(file: Mapped) -> Contents:
@@ -118,7 +118,7 @@ def _read(file: Mapped, data: memoryview, start: int) -> tuple[str, dict[str, Te
 
 
 def _index(path: Path, start: int, length: int) -> Any:
-    """The output of hdf5.py, in a separate process. Raises WeightsError with its error, or the signal it died by."""
+    """The output of hdf5.py, in a separate process. Raises WeightsError with its error, or the signal that ended it."""
     command = [sys.executable, hdf5.__file__, str(path.absolute()), str(start), str(length)]
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     try:

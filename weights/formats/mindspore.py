@@ -30,10 +30,10 @@ STRING, TEXT_ENCODING, LONGEST_TEXT = "str", "utf-32-le", 1 << 20
 """How save_checkpoint's `append_dict` stores a string (NumPy's type U), and how many bytes of one are read."""
 
 METADATA_PREFIX = "zoo."
-"""Before the names of strings that are this project's metadata."""
+"""The prefix of names of strings that are this project's metadata."""
 
 CHECKSUM_MARK, CHECKSUM_BYTES = b"crc_num", 10
-"""Before the checksum: CRC-32 of everything before the mark, big-endian."""
+"""The mark before the checksum, and its length: CRC-32 of everything before the mark, big-endian."""
 
 
 class Value(NamedTuple):
@@ -82,7 +82,7 @@ def read(file: Mapped) -> Contents:
 def write(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
     """A checkpoint that mindspore.load_checkpoint reads; metadata are strings, as `append_dict` writes them.
 
-    They are written where they describe a network. The file ends with a checksum, as with `crc_check`.
+    Metadata that do not describe a network are left out. The file ends with a checksum, as with `crc_check`.
     """
     names = {dtype: name for name, dtype in TYPES.items()}
     texts = metadata if "model" in metadata else {}

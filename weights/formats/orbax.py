@@ -20,7 +20,7 @@ from zoo.errors import WeightsError
 METADATA = "_METADATA"
 ARRAYS = ("jax.Array", "np.ndarray")
 LARGEST = 64 << 20
-"""Bytes of _METADATA; that of 1,000 arrays takes 0.5 MB."""
+"""The most bytes of _METADATA; for 1,000 arrays it takes 0.5 MB."""
 
 
 def read(metadata: Path) -> Contents:
@@ -56,7 +56,7 @@ def read(metadata: Path) -> Contents:
 
 
 def _spec(folder: Path, path: tuple[str, ...], document: Mapping[str, Any]) -> dict[str, Any]:
-    """Where TensorStore finds an array. A part of one that is missing is an error, not zeros.
+    """Where TensorStore finds an array. A missing part of it is an error, and is not read as zeros.
 
     Raises ValueError for a name that leads out of the folder.
     """

@@ -66,7 +66,7 @@ class NumpyType:
 
     def __init__(self, code: Any, *_: Any) -> None:
         if not isinstance(code, str) or len(code) > 20:
-            raise TypeError("an element type that is no short text")
+            raise TypeError("an element type that is not a short string")
         kinds = {"f": "float", "i": "int", "u": "uint", "b": "bool"}
         code = code.lstrip("<>=|")
         bits = int(code[1:]) * 8 if code[1:].isdigit() else 0
@@ -114,7 +114,7 @@ def _scalar(dtype: Any, data: Any) -> Any:
 
 def _encode(text: Any, encoding: Any = "utf-8") -> Any:
     if encoding != "latin1":
-        raise TypeError("a text in another encoding than latin1")
+        raise TypeError("a text in an encoding other than latin1")
     if not isinstance(text, LongText):
         return memoryview(text.encode("latin1"))
     result, decoder = bytearray(), codecs.getincrementaldecoder("utf-8")()
@@ -160,7 +160,7 @@ NUMPY: dict[str, Callable[..., Any]] = {
     "multiarray.scalar": _scalar,
     "numeric._frombuffer": _array,
 }
-"""In numpy.core of version 1 and numpy._core of version 2."""
+"""Functions of numpy.core in version 1, and of numpy._core in version 2."""
 
 
 PLAIN: dict[str, Any] = {
@@ -202,7 +202,7 @@ def load(
 
 
 def _insert(mapping: Any, key: Any, value: Any) -> None:
-    """Keys are plain: hashing a tuple of tuples of ... could exhaust the stack."""
+    """Set an entry. Keys must be plain: hashing a tuple of tuples of ... could exhaust the stack."""
     if not isinstance(mapping, dict) or not isinstance(key, str | int | float | bytes | None):
         raise TypeError(f"a key of type {type(key).__name__} in a {type(mapping).__name__}")
     mapping[key] = value
@@ -288,7 +288,7 @@ class _Machine:
 
     def look_up(self, module: Any, name: Any) -> Any:
         if not isinstance(module, str) or not isinstance(name, str):
-            raise TypeError("an import of something that is no name")
+            raise TypeError("an import of something that is not a name")
         name = f"{module}.{name}"
         for old, new in (("__builtin__.", "builtins."), ("torch.cuda.", "torch.")):
             name = name.replace(old, new, 1) if name.startswith(old) else name
@@ -301,7 +301,7 @@ class _Machine:
 
     def call(self, function: Any, arguments: Any, names: Mapping[str, Any] | None = None) -> None:
         if not isinstance(function, Function) or not isinstance(arguments, tuple):
-            raise TypeError("a call of something that is no function")
+            raise TypeError("a call of something that is not a function")
         self.spend(arguments)
         self.stack.append(function.call(*arguments, **(names or {})))
 
@@ -311,7 +311,7 @@ class _Machine:
             sized = (value.data if isinstance(value, LongText) else value for value in values)
             self.credit -= sum(len(value) for value in sized if isinstance(value, list | tuple | str | memoryview))
         if self.credit < 0:
-            self.fail("it copies more than it holds")
+            self.fail("it copies more than the file holds")
 
     def build(self) -> None:
         state = self.stack.pop()

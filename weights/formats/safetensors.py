@@ -22,11 +22,11 @@ TYPES = {
     "U8": "uint8",
 }  # fmt: skip
 ALIGNMENT = 8
-"""Of the first tensor in the file, in bytes."""
+"""Alignment of the first tensor in the file, in bytes."""
 
 
 def claims(file: Mapped) -> bool:
-    """Whether a header of the length given begins as JSON does."""
+    """Whether the file begins with the length of a header, which fits in the file and begins as JSON does."""
     length = int.from_bytes(file.bytes[:8], "little")
     return bytes(file.bytes[8:9]) == b"{" and length <= len(file) - 8
 
@@ -54,7 +54,7 @@ def read(file: Mapped) -> Contents:
 
 
 def write(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
-    """A file that every framework's safetensors loader reads; wide elements come first, which keeps all aligned."""
+    """A file that every framework's safetensors loader reads; the widest elements come first, so all are aligned."""
     names = {dtype: name for name, dtype in TYPES.items()}
     ordered = sorted(arrays.items(), key=lambda item: -item[1].itemsize)
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}

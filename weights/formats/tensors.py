@@ -20,7 +20,7 @@ ITEMSIZE = {
     "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "bool": 1,
     "int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint64": 8, "uint32": 4, "uint16": 2, "uint8": 1,
 }  # fmt: skip
-"""Bytes of an element, for each type that is read."""
+"""Bytes of an element, for each type that can be read."""
 
 MOST_SIZES = 64
 """Most entries of a tensor's shape and strides together; NumPy allows 32 axes."""

@@ -28,7 +28,7 @@ LEGACY = (0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endia
 """The legacy format's magic number, version, and description of the machine."""
 
 ALIGNMENT = 64
-"""Of a storage within the archive, in bytes, as PyTorch aligns them for mapping."""
+"""Alignment of storages within the archive, in bytes, as PyTorch aligns them for mapping."""
 
 
 class StorageType(NamedTuple):
@@ -40,7 +40,7 @@ class Storage:
 
     def __init__(self, dtype: str, count: int, order: str = "<", start: int = 0) -> None:
         if not plain_sizes((count, start)):
-            raise ValueError("a storage of no plain number of elements")
+            raise ValueError("a storage whose number of elements is not a plain integer")
         self.dtype, self.count, self.order, self.start = dtype, count, order, start
         self.data = memoryview(b"")
 
@@ -112,7 +112,7 @@ def read(file: Mapped) -> Contents:
     def storage(identity: Any) -> Storage:
         kind, type_, key, _, count = identity
         if kind != "storage" or not isinstance(type_, StorageType) or not isinstance(key, str):
-            raise ValueError("a persistent id that is no storage")
+            raise ValueError("a persistent id that is not a storage")
         if key not in storages:
             found = storages[key] = Storage(type_.dtype, count, order)
             found.data = members[f"{prefix}data/{key}"]
@@ -141,7 +141,7 @@ def read_legacy(file: Mapped) -> Contents:
     def storage(identity: Any) -> Storage:
         kind, type_, key, _, count, *view = identity
         if kind != "storage" or not isinstance(type_, StorageType) or not isinstance(key, str | int):
-            raise ValueError("a persistent id that is no storage")
+            raise ValueError("a persistent id that is not a storage")
         root = storages.setdefault(key, Storage(type_.dtype, count, order))
         if root.dtype != type_.dtype:
             raise ValueError(f"storage {key} has two types")

@@ -45,8 +45,9 @@ _registered: dict[str, Source] = SOURCES | {"keras<3.6": KERAS_POSITIONS} | NATI
 def register(name: str, source: Source) -> Source:
     """Add a source under a name, so that its files are recognised, read and written; returns it.
 
-    Its tables are for networks that are registered under the same names (`zoo.register`). A name that is taken stays
-    what it is, but tables for further networks may be added to it: their names must differ. Raises WeightsError.
+    Its tables are for networks that are registered under the same names (`zoo.register`). A source cannot be replaced,
+    but tables for further networks may be added to one. Raises WeightsError for an unknown framework, and for a name or
+    a table that exists already.
     """
     if not isinstance(source, Source) or source.framework not in CONVENTIONS:
         raise WeightsError(f"weights.register: {name!r}: expected a weights.Source of {', '.join(CONVENTIONS)}")
@@ -66,7 +67,7 @@ def register(name: str, source: Source) -> Source:
 
 
 def all_sources() -> Mapping[str, Source]:
-    """Whatever a file's names may be: a publisher's, today's or earlier ones, or those of `zoo.build`'s networks.
+    """All sources: publishers, with their current and earlier names, and the names of `zoo.build`'s networks.
 
     "zoo" is canonical; "torch" and so on are the names with which that framework saves a network of `zoo.build`.
     """

@@ -68,7 +68,7 @@ XCEPTION = (
 
 
 def table(model: str, rows: tuple[Row, ...], without: tuple[str, ...] = ()) -> Table:
-    """With the layers in Keras's order: those furthest from the output first, branches as they are concatenated."""
+    """A table whose layers are in Keras's order: furthest from the output first, branches as they are concatenated."""
     keys = Naming("keras", Table(rows, without=without), MODELS[model]).keys
     found: list[tuple[int, str]] = []
     after = 0
@@ -81,7 +81,7 @@ def table(model: str, rows: tuple[Row, ...], without: tuple[str, ...] = ()) -> T
 
 
 def positions(model: str, named: Table) -> Table:
-    """The same tensors where layers have no names, as in the .weights.h5 of Keras before 3.6: counted by kind."""
+    """The same tensors in files without layer names (.weights.h5 of Keras before 3.6): layers are counted by kind."""
     keys = Naming("keras", named, MODELS[model]).keys
     variables: dict[str, dict[str, Parameter]] = {}
     for name, key in keys.items():
@@ -99,9 +99,10 @@ def positions(model: str, named: Table) -> Table:
 
 
 def layers(node: Node, path: str, after: int) -> Iterator[tuple[int, str]]:
-    """Each of Keras's layers as its distance from the output, and a tensor of it if it has any; `after` lie behind.
+    """Each of Keras's layers as its distance from the output and one of its tensors, or "" if it has none.
 
-    A depthwise and a pointwise convolution are one layer; a norm, an activation, an addition are one each.
+    `after` is the distance of the layer that follows. A depthwise and a pointwise convolution are one layer; a norm, an
+    activation, an addition are one each.
     """
     match node:
         case Chain(nodes):

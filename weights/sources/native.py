@@ -1,4 +1,4 @@
-"""Networks of `zoo.build` as each framework's own saver names them: the canonical paths, the framework's tensors."""
+"""Networks of `zoo.build`, named as each framework's own saver does: canonical paths, the framework's tensor names."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from zoo.language.trace import parameters
 
 @lru_cache(maxsize=256)
 def identity(model: Model) -> Table:
-    """Every part that has tensors, under its own name."""
+    """The table that keeps every name."""
     parts = dict.fromkeys(name.partition(".")[0] for name in parameters(model))
     return Table(tuple((part, part) for part in parts))
 
 
 @dataclass(frozen=True)
 class Native(Source):
-    """Names any network, registered or not."""
+    """A source that has every network, registered or not."""
 
     tables: Mapping[str, Table] = field(default_factory=dict)
 

@@ -1,7 +1,7 @@
 """PaddleClas (Apache-2.0): names as of 2.6.0.
 
-Its dropout multiplies by 1 - p in inference ("downscale_in_infer") where others divide in training; the classifier
-behind it is worth that much less (`scale`).
+Its dropout multiplies by 1 - p in inference ("downscale_in_infer") where others divide by it in training. So the
+weights of the classifier after it are multiplied by 1 - p when they are read (`scale`).
 """
 
 from weights.names import Row, Source, Table
@@ -82,7 +82,7 @@ INCEPTION_V4 = (
 
 
 def xception(entry: int, middle: int) -> Table:
-    """The own design: `entry` and `middle` blocks, then one of the exit flow."""
+    """PaddleClas's own design: `entry` and `middle` blocks, then one of the exit flow."""
     first, last = entry + 1, entry + middle
     return Table(
         (

@@ -1,4 +1,4 @@
-"""timm (pytorch-image-models, Apache-2.0): names as of 1.0.31. Cadene's files name the same blocks alike."""
+"""timm (pytorch-image-models, Apache-2.0): names as of 1.0.31. Cadene's files have the same names for these blocks."""
 
 from weights.names import Row, Source, Table
 from weights.sources.torchvision import INCEPTION_V3
@@ -60,7 +60,7 @@ XCEPTION = (
 
 
 def aligned(blocks: int) -> Table:
-    """Xception 41, 65 and 71: the last of the blocks has no residual, and an index less at every step."""
+    """Xception 41, 65 and 71: the last block has no residual, so its layers' indices are one less."""
     theirs, ours = f"blocks.{{0..{blocks - 2}}}", f"block{{1..{blocks - 1}}}"
     last, end = f"blocks.{blocks - 1}", f"block{blocks}"
     return Table(
@@ -96,7 +96,7 @@ def preactivated(blocks: int) -> Table:
 
 
 def _shortcuts(blocks: int, first: int) -> str:
-    """The blocks with a convolution beside the body, in braces, counted from `first`: entry flow, and last but one."""
+    """The blocks with a shortcut convolution, in braces, counted from `first`: the entry flow, and the last but one."""
     entry = 5 if blocks == 23 else 3
     return "{" + ",".join(str(first + i) for i in (*range(entry), blocks - 2)) + "}"
 

@@ -1,5 +1,5 @@
-"""torchvision (BSD-3-Clause): names as of 0.28. timm names Inception-v3's tensors alike; mmpretrain and PaddleClas
-keep the names within its blocks.
+"""torchvision (BSD-3-Clause): names as of 0.28. timm has the same names for Inception-v3; mmpretrain and PaddleClas
+have the same names within its blocks.
 """
 
 from weights.names import Row, Source, Table
