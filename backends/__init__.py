@@ -162,5 +162,5 @@ def _import_framework(row: Runtime) -> None:
     try:
         with contextlib.redirect_stderr(io.StringIO()) if row.quiet_import else contextlib.nullcontext():
             importlib.import_module(row.package)
-    except (ImportError, OSError) as error:
+    except Exception as error:  # a broken installation may raise anything
         raise BackendError(f"{row.name} is installed but cannot be imported: {error}") from error

@@ -165,9 +165,9 @@ def errors(folder: Path, name: str, part: str) -> dict[str, float]:
     BackendError when the names of the arrays are not the reference's.
     """
     expected = load_file(folder / "reference" / f"{part}.safetensors")
-    came = load_file(folder / name / f"{part}.safetensors")
-    if set(came) != set(expected):
-        differing = sorted(set(came) ^ set(expected))
+    results = load_file(folder / name / f"{part}.safetensors")
+    if set(results) != set(expected):
+        differing = sorted(set(results) ^ set(expected))
         raise BackendError(f"{name}: {part}: arrays differ from the reference's: {', '.join(differing)}")
     norms = {key: float(np.linalg.norm(array)) for key, array in expected.items()}
     largest: dict[str, float] = {}
@@ -177,7 +177,7 @@ def errors(folder: Path, name: str, part: str) -> dict[str, float]:
     found = {}
     for key, array in expected.items():
         scale = max(norms[key], LEAST * largest[key.partition("/")[0]]) or 1.0
-        error = float(np.linalg.norm(came[key] - array)) / scale
+        error = float(np.linalg.norm(results[key] - array)) / scale
         found[key] = error if np.isfinite(error) else float("inf")
     return found
 

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
+from support import SMALL
 
 from zoo.commands import main
 
@@ -159,3 +161,13 @@ def test_json_follows_links_and_leaves_pipes_alone(tmp_path, capsys):
 def test_a_reader_that_goes_away_is_no_error():
     run = subprocess.run(f"{sys.executable} -m zoo list | head -c 1 >&2", shell=True, capture_output=True, text=True)
     assert "Traceback" not in run.stderr
+
+
+def test_brackets_in_a_path_are_no_pattern(tmp_path, monkeypatch, capsys):
+    """As in folders named run[1]."""
+    (tmp_path / "run[1]").mkdir()
+    (tmp_path / "run[1]" / "small.json").write_text(SMALL.read_text())
+    monkeypatch.chdir(tmp_path)
+    arguments = ["run[1]/small.json", "--steps", "1", "--backends", "torch", "--device", "gpu"]
+    assert main(["parity", *arguments]) == 1  # nothing was compared
+    assert re.search(r"small +torch +skipped +\n", capsys.readouterr().out)

@@ -43,6 +43,16 @@ def test_no_text_is_cut_off(capsys, monkeypatch, width):
     assert sorted(re.sub(r"[\s─]", "", printed)) == sorted(re.sub(r"[\s>]", "", "".join(table.columns + cells)))
 
 
+def test_titles_of_figures_are_wrapped_to_fit(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    table = console.new("model", ">largest relative error", ">seconds of import and build")
+    table.add_row("inception_v4", "1.2e-06", "3.25")
+    console.show(table)
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 40
+    assert all(word in out for word in ("relative", "import", "inception_v4", "1.2e-06", "3.25"))
+
+
 def test_figures_stay_whole_where_the_terminal_is_too_narrow(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "20")
     assert "1,234,567.89" in shown(capsys, ROW)

@@ -163,7 +163,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("first", "second", "reason"), REFUSED)
-def test_what_no_weights_can_make_up_for(tmp_path, first, second, reason):
+def test_networks_that_no_weights_make_equal(tmp_path, first, second, reason):
     path = save(tmp_path, "zoo", narrow(first), weights.initial(narrow(first)))
     with pytest.raises(
         WeightsError, match=f"{first} cannot become {second}, whatever the weights: .*{reason}"
@@ -175,7 +175,7 @@ def test_what_no_weights_can_make_up_for(tmp_path, first, second, reason):
 @pytest.mark.parametrize(
     ("name", "other"), [("inception_v3.mindcv", "inception_v3.keras"), ("inception_v4", "inception_v4.slim")]
 )
-def test_a_files_preprocessing_outlives_another_name(tmp_path, name, other):
+def test_preprocessing_is_kept_when_the_model_is_renamed(tmp_path, name, other):
     own = Preprocess(resize=333, mean=(0.1, 0.2, 0.3))
     model = replace(narrow(name), aux=(), preprocess=own, size=224)
     weights.write(tmp_path / "w.safetensors", weights.restrict(calibrated(narrow(name)), model, narrow(name)), model)

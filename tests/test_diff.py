@@ -72,7 +72,7 @@ def test_training_settings_do_not_make_another_network():
     assert not same_network(model, replace(model, norm=Norm(eps=1e-5)))
 
 
-def test_the_logits_of_the_same_weights_part():
+def test_logits_of_the_same_weights_differ():
     assert not same_network(MODELS["googlenet"], configure(MODELS["googlenet"], num_classes=10))
     document = compare("googlenet", "googlenet.slim")
     assert document["weights_fit"]

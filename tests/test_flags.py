@@ -479,7 +479,7 @@ def test_every_network_has_a_recipe():
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_the_project_s_recipes_hold_nothing_in_vain(path):
+def test_the_project_s_recipes_set_no_unused_flag(path):
     words = [f"--{key}={value}".replace(", ", ",") for key, value in yaml.safe_load(path.read_text()).items()]
     assert remarks(parse(words)) == []
 

@@ -11,6 +11,8 @@ from support import calibrated
 import weights
 from weights import SOURCES
 from weights.formats import FORMATS
+from weights.formats.tensors import Tensor
+from weights.wrappers import unwrap
 from zoo.commands import main
 from zoo.errors import WeightsError
 from zoo.language.model import configure
@@ -40,6 +42,20 @@ def test_the_prefix_whose_tensors_fit_is_found(tmp_path, prefix, extra):
     assert ("2 tensors outside it: crit.weight, log.scale" in opened.removed) == extra
     arrays = opened.arrays()
     assert all(np.array_equal(array, arrays[key]) for key, array in weights.initial(MODEL).items())
+
+
+def test_a_dictionary_beside_numbers_of_the_training_loop():
+    tree = {"student": native(), "epoch": np.float32([1]), "best": np.float32(3)}
+    tensors, removed, _ = unwrap(contents(tree))
+    assert tensors.keys() == {key for key in tree["student"] if not key.endswith("num_batches_tracked")}
+    assert removed[0] == "the dictionary around 'student', with epoch, best"
+
+
+def contents(tree):
+    """A tree of dictionaries as a file's reader returns it."""
+    if isinstance(tree, dict):
+        return {key: contents(value) for key, value in tree.items()}
+    return Tensor(tree.shape, tree.dtype.name, lambda: tree)
 
 
 def test_of_two_networks_the_caller_chooses(tmp_path, capsys):

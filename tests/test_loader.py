@@ -102,7 +102,7 @@ def test_bits_depend_on_seed_and_epoch(options):
     assert len(images) > 25  # of 30
 
 
-def test_without_chance_every_epoch_is_the_same():
+def test_without_randomness_every_epoch_is_the_same():
     plain = loader(transform=lambda image, random, plain=False: view(image, random, True))
     assert same(plain.epoch(0), plain.epoch(1))
     assert np.concatenate([batch.indices for batch in plain.epoch(0)]).tolist() == list(range(COUNT))

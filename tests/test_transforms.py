@@ -95,7 +95,7 @@ def test_bgr_is_rgb_turned_round(options):
 
 @pytest.mark.parametrize("count", [2, 4])
 def test_other_channels_are_refused(count):
-    with pytest.raises(InputError, match=f"--in_channels {count}: images have 3 channels, or 1"):
+    with pytest.raises(InputError, match=f"a network of {count} input channels: images have 3 channels, or 1"):
         Augment(24, count)
     with pytest.raises(InputError, match=f"--in_channels {count}"):
         Evaluate(configure(MODELS["inception_v4"], in_channels=count), 64)

@@ -32,6 +32,9 @@ from zoo.models import ALIASES
 
 Array = NDArray[Any]
 
+MOST_NAMES = 4
+"""How many names the tensors of a file may have on average. In modules that share weights they have two or three."""
+
 
 @dataclass
 class Checkpoint:
@@ -157,8 +160,9 @@ def open_checkpoint(
     try:
         tree = contents.tree if metadata.get("holds") != "state" else _of_state(contents.tree)
         tensors, removed, has_average = unwrap(tree, ema)
+        once = {tensor.location or (name,): tensor.nbytes for name, tensor in tensors.items()}
         declared = sum(tensor.nbytes for tensor in tensors.values())
-        if declared > files.size:
+        if sum(once.values()) > files.size or declared > MOST_NAMES * files.size:
             raise WeightsError(f"its tensors would take {declared:,} bytes, and the file has {files.size:,}")
         if metadata.get("format") == store.FORMAT:
             preprocess_from = "the file"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any, NamedTuple
 
 from weights.formats.pickles import NumpyArray
@@ -45,7 +46,7 @@ def unwrap(tree: Mapping[Any, Any], ema: bool = False) -> Unwrapped:
             key, averaged = averages[0], True
         elif states:
             key = states[0]
-        elif not _tensors(found) and len(only := [key for key, value in found.items() if _tensors(value)]) == 1:
+        elif _no_weights(found) and len(only := [key for key, value in found.items() if _tensors(value)]) == 1:
             key = only[0]
         else:
             break
@@ -112,6 +113,11 @@ def _state_prefixes(tensors: Mapping[str, Tensor]) -> set[str]:
 def _holds_tensors(value: Any) -> bool:
     """Whether a value is a dictionary with tensors, or with a key under which they are usually kept."""
     return isinstance(value, Mapping) and (bool(_tensors(value)) or any(key in value for key in STATES))
+
+
+def _no_weights(value: Mapping[Any, Any]) -> bool:
+    """Whether a dictionary holds no tensors but single numbers, as training loops keep them."""
+    return all(prod(tensor.shape) <= 1 for tensor in _tensors(value).values())
 
 
 def _tensors(value: Any) -> dict[str, Tensor]:

@@ -125,7 +125,7 @@ def _import(name: str) -> Model:
             value: Any = importlib.import_module(module)
         for part in attribute.split("."):
             value = getattr(value, part)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, SyntaxError) as error:
         raise SpecError(f"{name}: expected package.module:NAME of a Model, but {error}") from None
     if not isinstance(value, Model):
         raise SpecError(f"{name}: expected a zoo.language.Model, not {type(value).__name__}")

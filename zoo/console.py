@@ -32,7 +32,9 @@ BETWEEN = 3
 
 @dataclass
 class Table:
-    """Rows of cells. Columns whose titles begin with ">" hold figures: they are aligned right and never wrapped."""
+    """Rows of cells. Columns whose titles begin with ">" hold figures: they are aligned right and only their titles
+    are wrapped.
+    """
 
     columns: tuple[str, ...]
     wrap: bool = False
@@ -54,7 +56,7 @@ def new(*columns: str, wrap: bool = False) -> Table:
 
 
 def show(table: Table) -> None:
-    """Print a table. On a terminal its text columns are wrapped to fit the terminal's width; figures never are."""
+    """Print a table. On a terminal its texts and titles are wrapped to fit the terminal's width; figures never are."""
     from rich import box
     from rich.console import Console
     from rich.table import Table as RichTable
@@ -69,7 +71,7 @@ def show(table: Table) -> None:
     for title, width in zip(table.columns, widths, strict=True):
         figures = title.startswith(">")
         justify: Literal["left", "right"] = "right" if figures else "left"
-        rich.add_column(title.removeprefix(">"), justify=justify, no_wrap=figures, width=width, overflow="fold")
+        rich.add_column(title.removeprefix(">"), justify=justify, width=width, overflow="fold")
     for number, row in enumerate(table.rows):
         rich.add_row(*map(_text, row), end_section=number in table.sections)
     wide = console.options.update(max_width=WIDEST)
@@ -80,7 +82,7 @@ def show(table: Table) -> None:
 def _least_width(cells: list[str], longest_word: int) -> int:
     """The width that a column needs at least; the first cell is its title."""
     if cells[0].startswith(">"):
-        return max(len(cell.removeprefix(">")) for cell in cells)
+        return max(map(len, [*cells[0].removeprefix(">").split(), *cells[1:]]), default=1)
     return max((min(len(word), longest_word) for cell in cells for word in cell.split()), default=1)
 
 
@@ -89,10 +91,10 @@ def _natural_width(cells: list[str]) -> int:
     return max(len(line) for cell in cells for line in cell.removeprefix(">").split("\n"))
 
 
-def _shrunk(natural: list[int], least: list[int], room: int) -> list[int]:
-    """Widths of columns that fit into `room`, if their least widths do: the widest are shrunk first."""
+def _shrunk(natural: list[int], least: list[int], available: int) -> list[int]:
+    """Widths of columns that fit into `available`, if their least widths do: the widest are shrunk first."""
     widths = [max(width, low) for width, low in zip(natural, least, strict=True)]
-    while sum(widths) > room:
+    while sum(widths) > available:
         column = max(range(len(widths)), key=lambda i: (widths[i] > least[i], widths[i]))
         if widths[column] == least[column]:
             break

@@ -30,12 +30,14 @@ def page(title: str, body: str, style: str = "") -> str:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """A table. Titles are text, and ">" before one marks a column of numbers; cells are HTML already."""
-    kinds = [' class="number"' if title.startswith(">") else "" for title in head]
+    attributes = [' class="number"' if title.startswith(">") else "" for title in head]
     titles = [escape(title.removeprefix(">")) for title in head]
     yield '<div class="wide"><table>\n<thead><tr>'
-    yield "".join(f'<th scope="col"{kind}>{title}</th>' for kind, title in zip(kinds, titles, strict=True))
+    yield "".join(
+        f'<th scope="col"{attribute}>{title}</th>' for attribute, title in zip(attributes, titles, strict=True)
+    )
     yield "</tr></thead>\n<tbody>\n"
     for row in rows:
-        cells = "".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(kinds, row, strict=True))
+        cells = "".join(f"<td{attribute}>{cell}</td>" for attribute, cell in zip(attributes, row, strict=True))
         yield f"<tr>{cells}</tr>\n"
     yield "</tbody></table></div>\n"

@@ -46,10 +46,10 @@ class Network(nnx.Module):
     head: Any
 
     def __init__(self, model: Model) -> None:
-        modules = assemble(model, kit(nnx.Rngs(0)), self)
         self.spec = model
         self.check_input = InputCheck(model)
         self.deterministic = True
+        modules = assemble(model, kit(nnx.Rngs(0)), self)
         for name, module in modules.items():
             setattr(self, name, module)
 

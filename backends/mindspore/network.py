@@ -40,12 +40,12 @@ class Network(nn.Cell):
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        cells = assemble(model, KIT, self)
         self.spec = model
         self.check_input = InputCheck(model)
         self.stage_names = tuple(stage.name for stage in model.stages)
         self.aux_names = tuple((aux.name, aux.after) for aux in model.aux)
         self.taps = model.taps
+        cells = assemble(model, KIT, self)
         for name, cell in cells.items():
             self.insert_child_to_cell(name, cell)
         for name, parameter in self.parameters_and_names():

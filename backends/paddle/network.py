@@ -37,9 +37,9 @@ class Network(nn.Layer):
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        layers = assemble(model, KIT, self)
         self.spec = model
         self.check_input = InputCheck(model)
+        layers = assemble(model, KIT, self)
         for name, layer in layers.items():
             self.add_sublayer(name, layer)
 

@@ -12,11 +12,11 @@ import weights
 import zoo
 from backends import deploys
 from backends.device import parse
-from zoo.errors import BackendError, InputError, UnavailableError, WeightsError
+from zoo.errors import BackendError, InputError, SpecError, UnavailableError, WeightsError
 from zoo.frameworks import FRAMEWORKS
 from zoo.language.geometry import levels
-from zoo.language.model import Norm, configure
-from zoo.language.nodes import Head, transform
+from zoo.language.model import Model, Norm, configure, stages
+from zoo.language.nodes import Conv, Head, transform
 from zoo.language.trace import least_size, parameters
 from zoo.models import MODELS
 
@@ -124,7 +124,7 @@ def test_features_only(framework, backend, name):
         assert error(value, tape[stage]) <= 1e-6
 
 
-def test_auxiliary_heads_speak_in_training_in_order_of_depth(backend, make):
+def test_auxiliary_logits_in_training_come_in_order_of_depth(backend, make):
     """The paper's GoogLeNet has no batch norm: without dropout, training computes what the reference does."""
     model = configure(MODELS["googlenet.mindcv"], width=0.25, drop_rate=0.0)
     model = replace(model, aux=tuple(replace(aux, node=transform(aux.node, without_dropout)) for aux in model.aux))
@@ -297,6 +297,13 @@ def test_weights_that_do_not_fit_change_nothing(backend, make):
     assert all(np.array_equal(array, calibrated(NARROW)[name]) for name, array in backend.dump(net).items())
 
 
+@pytest.mark.parametrize("name", ["spec", "check_input", "training"])
+def test_a_stage_cannot_have_an_attributes_name(backend, name):
+    model = MODELS["googlenet"]
+    with pytest.raises(SpecError, match=f"a stage cannot be called '{name}'"):
+        backend.build(Model("one", stages(**{name: Conv(4)}), model.head, model.preprocess, size=16))
+
+
 def test_devices(framework, backend):
     assert zoo.build("googlenet", framework, width=0.25, device="cpu") is not None
     with pytest.raises(BackendError, match="unknown device 'tpu': expected 'cpu', 'gpu' or 'gpu:1'"):
@@ -305,7 +312,7 @@ def test_devices(framework, backend):
         backend.build(NARROW, parse("gpu:99"))
 
 
-def test_other_frameworks_stay_out(framework):
+def test_other_frameworks_are_not_imported(framework):
     assert sys.modules.keys() & FRAMEWORKS.keys() == {framework}
 
 

@@ -117,7 +117,7 @@ def test_a_signal_in_validation_leaves_it_for_later(framework, tmp_path, monkeyp
 
 
 @in_one_framework
-def test_a_signal_is_heard_where_an_epoch_is_one_update(framework, tmp_path, monkeypatch):
+def test_a_signal_stops_a_run_whose_epochs_are_one_update(framework, tmp_path, monkeypatch):
     real = train.Trainer.update
 
     def disturbed(self, lr):

@@ -175,7 +175,7 @@ def test_rates_reach_the_optimizer(framework, make, name):
     check(training.dumped(), {n: a - total * one[n].astype(float) if n in one else a for n, a in arrays.items()})
 
 
-def test_a_definition_is_what_others_mean(framework):
+def test_a_definition_equals_other_libraries_optimizers(framework):
     """The definition itself, against optimizers we did not write, in float64."""
     if framework != "torch":
         pytest.skip("they are PyTorch's and timm's")

@@ -163,3 +163,13 @@ def test_counters_of_operations_agree_with_the_spec(net):
     summary = torchinfo.summary(net, input_size=(1, 3, side, side), verbose=0)
     assert summary.total_params == figures.trainable
     assert isinstance(net, nn.Module)
+
+
+def test_a_module_that_shares_weights_under_two_names_is_opened(tmp_path):
+    """As Lightning saves a module that keeps a network and a part of it; the file has the bytes once."""
+    net = zoo.build(SMALL, "torch")
+    tied = torch.nn.ModuleDict({"model": net, "features": torch.nn.Sequential(*list(net.children())[:-1])})
+    torch.save({"state_dict": tied.state_dict()}, tmp_path / "tied.ckpt")
+    arrays, about = weights.read(tmp_path / "tied.ckpt", model=SMALL)
+    assert about["model"] == "small"
+    assert all(np.array_equal(array, arrays[name]) for name, array in backend.dump(net).items())

@@ -26,8 +26,8 @@ TYPES = {
 VALUE = b"\x0a"
 """The key of each value in the checkpoint: field 1, bytes."""
 
-STRING, TEXT_ENCODING, LONGEST_TEXT = "str", "utf-32-le", 1 << 20
-"""How save_checkpoint's `append_dict` stores a string (NumPy's type U), and how many bytes of one are read."""
+STRING, TEXT_ENCODING, LONGEST_TEXT = "str", "utf-32-le", 1 << 26
+"""How save_checkpoint's `append_dict` stores a string (NumPy's type U), and the most bytes of one."""
 
 METADATA_PREFIX = "zoo."
 """The prefix of names of strings that are this project's metadata."""
@@ -92,7 +92,10 @@ def write(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, str]) 
             header = value_header(name, array.shape or (0,), names[array.dtype.name], array.nbytes)
             checksum = _write(file, checksum, header, encode(array))
         for name, text in texts.items():
-            if content := text.encode(TEXT_ENCODING):  # NumPy has no string of length 0
+            content = text.encode(TEXT_ENCODING)
+            if len(content) > LONGEST_TEXT:
+                raise WeightsError(f"{path}: {name} has {len(text):,} characters, at most {LONGEST_TEXT // 4:,} fit")
+            if content:  # NumPy has no string of length 0
                 header = value_header(METADATA_PREFIX + name, (0,), STRING, len(content))
                 checksum = _write(file, checksum, header, content)
         file.write(CHECKSUM_MARK + checksum.to_bytes(CHECKSUM_BYTES, "big"))

@@ -67,10 +67,10 @@ class NumpyType:
     def __init__(self, code: Any, *_: Any) -> None:
         if not isinstance(code, str) or len(code) > 20:
             raise TypeError("an element type that is not a short string")
-        kinds = {"f": "float", "i": "int", "u": "uint", "b": "bool"}
+        type_names = {"f": "float", "i": "int", "u": "uint", "b": "bool"}
         code = code.lstrip("<>=|")
         bits = int(code[1:]) * 8 if code[1:].isdigit() else 0
-        self.name = "bool" if code == "b1" else f"{kinds.get(code[:1], code[:1])}{bits}"
+        self.name = "bool" if code == "b1" else f"{type_names.get(code[:1], code[:1])}{bits}"
         self.order = "<"
 
     def set_state(self, state: Any) -> None:

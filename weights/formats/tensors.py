@@ -31,12 +31,13 @@ class Tensor:
     """A tensor whose elements are read when NumPy asks for them: `np.asarray(tensor)`.
 
     `dtype` is the file's; bfloat16, which NumPy does not have, is read as float32. The array may be a read-only view
-    of the mapped file.
+    of the mapped file. Tensors of equal `location`, unless it is None, are one tensor under several names.
     """
 
     shape: tuple[int, ...]
     dtype: str
     read: Callable[[], Array]
+    location: tuple[int, ...] | None = None
 
     @property
     def nbytes(self) -> int:

@@ -80,7 +80,8 @@ class View:
 
 def _tensor(*arguments: Any) -> Tensor:
     view = View(*arguments)
-    return Tensor(view.shape, view.storage.dtype, view.read)
+    location = (id(view.storage), view.offset, *view.shape, *view.strides)
+    return Tensor(view.shape, view.storage.dtype, view.read, location)
 
 
 def _contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from zoo.catalogue import list_models
@@ -72,8 +73,12 @@ def matching(pattern: str) -> list[str]:
 
 
 def expanded(patterns: Sequence[str]) -> list[str]:
-    """Models as given, patterns replaced by the names that match."""
-    return [name for model in patterns for name in (matching(model) if set(model) & set("*?[") else [model])]
+    """Models as given, patterns replaced by the names that match; a file's path may contain brackets."""
+    return [
+        name
+        for model in patterns
+        for name in (matching(model) if set(model) & set("*?[") and not Path(model).exists() else [model])
+    ]
 
 
 def report(file: str | None, document: Any, show: Callable[[], None]) -> None:

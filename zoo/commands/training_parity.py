@@ -64,8 +64,8 @@ def show(document: dict[str, Any]) -> None:
     for row in rows(document):
         name, before = "" if row.model == before else row.model, row.model
         figures = row.figures or [""] * len(titles)
-        style = {"ok": "green", "skipped": "default"}.get(row.verdict, "bold red")
-        verdict = f"[{style}]{row.verdict}[/]"
+        style = "green" if row.verdict == "ok" else "bold red"
+        verdict = row.verdict if row.verdict == "skipped" else f"[{style}]{row.verdict}[/]"
         table.add_row(name, f"{row.backend} {row.version}".strip(), *figures, verdict, row.nearest)
         whose = f"{row.model}, {row.backend}" if row.figures else row.backend
         notes += [f"{whose}: {problem}" for problem in row.problems]

@@ -173,4 +173,4 @@ def _pixels(image: Image, in_channels: int, order: str) -> Images:
 
 def _check_channels(count: int) -> None:
     if count not in (1, 3):
-        raise InputError(f"--in_channels {count}: images have 3 channels, or 1 (grey)")
+        raise InputError(f"a network of {count} input channels: images have 3 channels, or 1 (grey)")

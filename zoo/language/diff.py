@@ -95,8 +95,8 @@ def _chains(path: str, a: Node, b: Node) -> Iterator[Difference]:
     """
     ours, theirs = (node.nodes if isinstance(node, Chain) else (node,) for node in (a, b))
     paths = [f"{path}.{i}" if isinstance(a, Chain) else path for i in range(len(ours))]
-    kinds = [[type(node).__name__ for node in nodes] for nodes in (ours, theirs)]
-    for step, i, end, j, stop in SequenceMatcher(None, kinds[0], kinds[1], autojunk=False).get_opcodes():
+    node_types = [[type(node).__name__ for node in nodes] for nodes in (ours, theirs)]
+    for step, i, end, j, stop in SequenceMatcher(None, node_types[0], node_types[1], autojunk=False).get_opcodes():
         if step == "equal":
             for k in range(end - i):
                 yield from _nodes(paths[i + k], ours[i + k], theirs[j + k])

@@ -175,7 +175,7 @@ class _Walk(Interpreter):
         self.result = Alignment(matched=dict(matched or {}))
         self.named = {operation.spec_name: operation for operation in seen.operations if operation.spec_name}
         self.left = [operation for operation in seen.operations if not operation.spec_name]
-        self.since: dict[int, tuple[Array, tuple[str, ...]]] = {}
+        self.pending: dict[int, tuple[Array, tuple[str, ...]]] = {}
         self.entering: tuple[str, ...] = ()
         self.shapes = trace(model).parameters
         self.following = _following(model)
@@ -229,11 +229,11 @@ class _Walk(Interpreter):
 
     def _made(self, y: Array, parents: Sequence[Array], path: str) -> Array:
         before = [at for parent in parents for at in self._between(parent)]
-        self.since[id(y)] = (y, tuple(dict.fromkeys((*before, path))))  # the array is kept: its id stays its own
+        self.pending[id(y)] = (y, tuple(dict.fromkeys((*before, path))))  # the array is kept: its id stays its own
         return y
 
     def _between(self, x: Array) -> tuple[str, ...]:
-        return self.since[id(x)][1] if id(x) in self.since else self.entering
+        return self.pending[id(x)][1] if id(x) in self.pending else self.entering
 
     # The observed operations.
 

@@ -39,7 +39,7 @@ Case = tuple[str | None, str | None, float]
 
 def _training_case(row: Row) -> Case:
     text = "\n".join(row.problems)
-    return text if row.bad else None, text if row.verdict == "skipped" else None, 0.0
+    return text if row.failed else None, text if row.verdict == "skipped" else None, 0.0
 
 
 def _case(entry: Mapping[str, Any], result: Mapping[str, Any]) -> Case:

@@ -202,7 +202,7 @@ def _training(document: Mapping[str, Any]) -> Iterator[str]:
             [
                 (
                     escape(f"{row.backend} {row.version}".strip()),
-                    row.verdict if row.verdict == "skipped" else _verdict(not row.bad, "within", row.verdict),
+                    row.verdict if row.verdict == "skipped" else _verdict(not row.failed, "within", row.verdict),
                     *(row.figures or [""] * len(titles)),
                     escape(row.nearest),
                 )

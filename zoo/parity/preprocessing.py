@@ -116,29 +116,29 @@ def compare(
         progress(spec.name, "running and comparing")
         job = {"target": target, "folder": os.getcwd(), "images": [str(file.resolve()) for file in files]}
         worker.call("preprocess", "reference", spec, folder, job, timeout)
-        came = [np.load(folder / f"image{number}.npy") for number in range(len(files))]
+        arrays = [np.load(folder / f"image{number}.npy") for number in range(len(files))]
     ours = published(spec)
-    error = _error(ours, photographs, came)
+    error = _error(ours, photographs, arrays)
     causes: list[tuple[str, str]] = []
     if not error <= STEPS:
-        theirs = _explained(ours, photographs, came)
+        theirs = _explained(ours, photographs, arrays)
         causes = [] if theirs is None else list(_causes(ours, theirs))
     return {
         "ok": error <= STEPS,
         "model": spec.name,
         "preprocess": target,
         "images": [str(path) for path in images] or "scikit-learn's samples",
-        "shape": list(came[0].shape),
+        "shape": list(arrays[0].shape),
         "error": error if np.isfinite(error) else None,
         "causes": [{"cause": cause, "change": change} for cause, change in causes],
         "proved": bool(causes),
     }
 
 
-def _error(pipeline: Pipeline, photographs: Sequence[Image], came: Sequence[Array]) -> float:
+def _error(pipeline: Pipeline, photographs: Sequence[Image], arrays: Sequence[Array]) -> float:
     """The largest difference from a pipeline, in steps of an 8-bit pixel; infinite for other shapes."""
     errors = []
-    for photograph, array in zip(photographs, came, strict=True):
+    for photograph, array in zip(photographs, arrays, strict=True):
         pixels = pipeline.geometry(photograph)[..., :: -1 if pipeline.reverse else 1]
         if array.shape != (3, *pixels.shape[:2]):
             return np.inf
@@ -147,16 +147,16 @@ def _error(pipeline: Pipeline, photographs: Sequence[Image], came: Sequence[Arra
     return max(errors)
 
 
-def _explained(ours: Pipeline, photographs: Sequence[Image], came: Sequence[Array]) -> Pipeline | None:
-    """The pipeline, of those tried, that is nearest to what came; None when it is not near enough."""
-    found = [(_error(each, photographs, came), each) for each in _candidates(ours, photographs, came)]
+def _explained(ours: Pipeline, photographs: Sequence[Image], arrays: Sequence[Array]) -> Pipeline | None:
+    """The pipeline, of those tried, that is nearest to the arrays; None when it is not near enough."""
+    found = [(_error(each, photographs, arrays), each) for each in _candidates(ours, photographs, arrays)]
     error, nearest = min(found, key=lambda pair: pair[0], default=(np.inf, ours))
     return nearest if error <= STEPS else None
 
 
-def _candidates(ours: Pipeline, photographs: Sequence[Image], came: Sequence[Array]) -> Iterator[Pipeline]:
-    """For each way to resize to the size that came, the channel order and the normalisation that fit best."""
-    size = came[0].shape[-1]
+def _candidates(ours: Pipeline, photographs: Sequence[Image], arrays: Sequence[Array]) -> Iterator[Pipeline]:
+    """For each way to resize to the size of the arrays, the channel order and the normalisation that fit best."""
+    size = arrays[0].shape[-1]
     sparse = 4 if size >= 64 else 1  # a sixteenth of the pixels tells mean and scale as well
     sides = [size, *(int(size / crop) for crop in CROPS), *(round(size / crop) for crop in CROPS)]
     if ours.resize is not None:
@@ -165,14 +165,14 @@ def _candidates(ours: Pipeline, photographs: Sequence[Image], came: Sequence[Arr
     for resize, interpolation in itertools.product(resizes, (*INTERPOLATIONS, *UNFILTERED)):
         trial = Pipeline(size, resize, interpolation, ours.reverse, ours.mean, ours.std)
         pixels = trial.geometry(photographs[0])
-        fits = [_fit(pixels[::sparse, ::sparse, ::step], came[0][:, ::sparse, ::sparse]) for step in (1, -1)]
+        fits = [_fit(pixels[::sparse, ::sparse, ::step], arrays[0][:, ::sparse, ::sparse]) for step in (1, -1)]
         (_, mean, std), reverse = min((fit, step) for fit, step in zip(fits, (False, True), strict=True))
         yield Pipeline(size, resize, interpolation, reverse, mean, std)
 
 
-def _fit(pixels: Array, came: Array) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
+def _fit(pixels: Array, array: Array) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
     """The normalisation that fits best, a usual one where that is as good, and its root of the mean squared error."""
-    flat, theirs = pixels.reshape(-1, 3), came.reshape(3, -1).T
+    flat, theirs = pixels.reshape(-1, 3), array.reshape(3, -1).T
     lines = [np.polyfit(flat[:, c], theirs[:, c], 1) for c in range(3)]
     if any(slope == 0 for slope, _ in lines):  # an array without any image in it
         return np.inf, (0.0,) * 3, (1.0,) * 3

@@ -130,21 +130,23 @@ def _entry(
     return {"version": report["version"], "errors": finite, "outside": outside, "ok": not outside}
 
 
-def errors(came: Mapping[str, Array], reference: Mapping[str, Array], start: Mapping[str, Array]) -> dict[str, float]:
+def errors(
+    results: Mapping[str, Array], reference: Mapping[str, Array], start: Mapping[str, Array]
+) -> dict[str, float]:
     """The errors by place: "loss 1", "loss 2", ..., and "weights of" and "statistics of" each stage and head.
 
     They are infinite where a value is not finite. Raises BackendError when the arrays are not the reference's.
     """
-    if came.keys() != reference.keys():
-        differing = sorted(came.keys() ^ reference.keys())
+    if results.keys() != reference.keys():
+        differing = sorted(results.keys() ^ reference.keys())
         raise BackendError(f"its weights are not the reference's: {', '.join(differing)}")
-    losses = np.abs(came["loss"] / reference["loss"] - 1)
+    losses = np.abs(results["loss"] / reference["loss"] - 1)
     found = {f"{LOSS}{step}": float(error) for step, error in enumerate(losses, 1)}
     squares: dict[str, Array] = {}
     for name, array in start.items():
         what = "statistics" if name.endswith(STATISTICS) else "weights"
         place = f"{what} of {name.partition('.')[0]}"
-        off = np.square(came[name] - reference[name], dtype=np.float64).sum()
+        off = np.square(results[name] - reference[name], dtype=np.float64).sum()
         moved = np.square(reference[name] - array, dtype=np.float64).sum()
         squares[place] = squares.get(place, np.zeros(2)) + np.array([off, moved])
     found |= {place: float(np.sqrt(off / (moved or 1.0))) for place, (off, moved) in squares.items()}

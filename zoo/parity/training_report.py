@@ -28,7 +28,7 @@ class Row:
     problems: tuple[str, ...] = ()
 
     @property
-    def bad(self) -> bool:
+    def failed(self) -> bool:
         return self.verdict not in ("ok", "skipped")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import weights
-from weights import published
+from weights import hub, published
 from weights.checkpoints import Checkpoint
 from weights.remote import is_address
 from zoo.data import Dataset
@@ -56,7 +56,7 @@ def network(a: Arguments, data: Dataset, checkpoint: str | Path | None = None) -
     wanted = weights.resolve(a.model)
     opened = None
     if checkpoint is not None:
-        classes = a.num_classes if a.script == "train" else None
+        classes = a.num_classes or len(data.classes) if a.script == "train" else None
         opened = weights.open_checkpoint(checkpoint, model=wanted, ema=_averaged(a), num_classes=classes)
     held = wanted if opened is None else opened.model
     classes = a.num_classes or len(data.classes)
@@ -80,6 +80,13 @@ def network(a: Arguments, data: Dataset, checkpoint: str | Path | None = None) -
         width=(held.width if a.width is None else a.width) / wanted.width,
     )
     model = replace(model, size=held.size, preprocess=held.preprocess)
+    if a.script == "validate" and opened and not opened.preprocess_from and _plain(a):
+        logger.warning(
+            "%s does not say how images are fed; as usual for %s: %s",
+            opened.path,
+            held.name,
+            model.preprocess.describe(model.size),
+        )
     if a.image_resize is not None or not _plain(a):
         model = replace(model, preprocess=_preprocess(a, model), size=a.image_resize or model.size)
     size = model.size
@@ -139,6 +146,8 @@ def schedule(a: Arguments, steps: int) -> Schedule:
 def checkpoints(paths: Iterable[str], flag: str = "--ckpt_path") -> Iterator[Path]:
     """The files that a flag names; for a folder all its checkpoints, sorted. Raises TrainingError, naming the flag.
 
+    A folder whose files have the hub's names is one checkpoint.
+
     Names of published weights and addresses (`weights.remote`) stay as they are.
     """
     for given in paths:
@@ -152,7 +161,7 @@ def checkpoints(paths: Iterable[str], flag: str = "--ckpt_path") -> Iterator[Pat
             if not other.exists():
                 raise TrainingError(f"{flag} {given}: no such file or folder")
             path = other
-        if not path.is_dir():
+        if not path.is_dir() or hub.holds_weights(path):
             yield path
             continue
         found = sorted(p for p in path.iterdir() if p.suffix in CHECKPOINTS and not p.name.startswith(("optim_", ".")))

@@ -397,8 +397,8 @@ def read(row: Flag, value: Any, where: str) -> Any:
     try:
         return row.type.read(value)
     except (ValueError, TypeError, OverflowError):
-        came = " ".join(map(str, value)) if isinstance(value, list | tuple) else value
-        raise TrainingError(f"{where}: expected {row.type.expected}, not {came!r}") from None
+        given = " ".join(map(str, value)) if isinstance(value, list | tuple) else value
+        raise TrainingError(f"{where}: expected {row.type.expected}, not {given!r}") from None
 
 
 def shown(value: Any) -> str:
