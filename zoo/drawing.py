@@ -129,8 +129,9 @@ class _Pen:
                 return _split(beside, inside) + self.box("+, ReLU" if act else "+", path, self.traced.shapes[path])
             case Head():
                 return self.head(node, path)
-            case _:
+            case Conv() | Depthwise() | NormRelu() | Relu() | MaxPool() | AvgPool() | AdaptiveAvgPool():
                 return self.box(label(node), path, self.traced.shapes[path], repr(node))
+        assert_never(node)
 
     def head(self, node: Head, path: str) -> str:
         logits = self.traced.shapes[path]

@@ -111,8 +111,9 @@ def _stage(stages: Sequence[Stage], output: str) -> Drawn:
             return _frame(f"{name}: {output}", _node(first.node))
         case Head():
             return _box([name, *_head(first.node, None)])
-        case _:
+        case Conv() | Depthwise() | NormRelu() | Relu() | MaxPool() | AvgPool() | AdaptiveAvgPool():
             return _box([name, f"{label(first.node)}: {output}"], _kind(first.node))
+    assert_never(first.node)
 
 
 def _node(node: Node) -> Drawn:
@@ -127,8 +128,9 @@ def _node(node: Node) -> Drawn:
             return _stack([_beside([straight, inside]), _box(["+, ReLU" if act else "+"], "join")], gap=0)
         case Head():
             return _box(list(_head(node, None)))
-        case _:
+        case Conv() | Depthwise() | NormRelu() | Relu() | MaxPool() | AvgPool() | AdaptiveAvgPool():
             return _box(label(node).replace("pool ", "pool, ").split(", "), _kind(node))
+    assert_never(node)
 
 
 def _links(nodes: Sequence[Node]) -> Iterator[Drawn]:

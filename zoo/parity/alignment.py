@@ -22,7 +22,23 @@ from backends.observed import Observation, Operation, digest
 from zoo.language.geometry import border, reach
 from zoo.language.interpreter import Interpreter, batch_norm
 from zoo.language.model import Model
-from zoo.language.nodes import Box, Chain, Concat, Conv, Depthwise, Head, Node, NormRelu, Residual, children
+from zoo.language.nodes import (
+    AdaptiveAvgPool,
+    AvgPool,
+    Box,
+    Chain,
+    Concat,
+    Conv,
+    Depthwise,
+    Head,
+    MaxPool,
+    Node,
+    NormRelu,
+    Relu,
+    Residual,
+    assert_never,
+    children,
+)
 from zoo.language.trace import trace
 from zoo.parity.bands import FLOOR, band_of, error, unit
 
@@ -224,8 +240,9 @@ class _Walk(Interpreter):
                 return self._made(super().run(node, path, x), (), path)
             case Conv() | Depthwise() | NormRelu():
                 return self._made(super().run(node, path, x), (), path)
-            case _:
+            case Relu() | MaxPool() | AvgPool() | AdaptiveAvgPool():
                 return self._made(super().run(node, path, x), (x,), path)
+        assert_never(node)
 
     def _made(self, y: Array, parents: Sequence[Array], path: str) -> Array:
         before = [at for parent in parents for at in self._between(parent)]

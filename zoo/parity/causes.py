@@ -20,7 +20,9 @@ from backends.observed import Observation, Operation
 from zoo.errors import SpecError
 from zoo.language.model import Model, Norm
 from zoo.language.nodes import (
+    AdaptiveAvgPool,
     AvgPool,
+    Chain,
     Concat,
     Conv,
     Depthwise,
@@ -28,7 +30,10 @@ from zoo.language.nodes import (
     Leaf,
     MaxPool,
     Node,
+    NormRelu,
+    Relu,
     Residual,
+    assert_never,
     transform,
 )
 from zoo.language.trace import trace
@@ -452,8 +457,10 @@ def _between(node: Node) -> Iterator[Change]:
         case Head(hidden=int()):
             cause = "missing_relu" if node.act else "extra_relu"
             yield cause, f"{'no' if node.act else 'a'} ReLU after the hidden layer", replace(node, act=not node.act)
-        case _:
+        case Head() | NormRelu() | Relu() | AdaptiveAvgPool() | Chain() | Concat():
             return
+        case _:
+            assert_never(node)
 
 
 def _windows(node: Conv | Depthwise | MaxPool | AvgPool) -> Iterator[Change]:
