@@ -237,10 +237,13 @@ def test_conversions_that_cannot_be(tmp_path, out, choices, message):
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
-def test_a_file_converts_onto_itself(tmp_path):
+def test_a_file_is_not_converted_onto_itself(tmp_path):
+    """The publisher could not open it any more, and the original would be lost."""
     path = save(tmp_path, "timm", narrow("inception_v4"))
-    weights.convert(path, path, to="zhulf")
-    assert weights.open_checkpoint(path).document()["sources"] == ["zhulf"]
+    before = path.read_bytes()
+    with pytest.raises(WeightsError, match=r"file\.pth: is the file that is converted: choose another name"):
+        weights.convert(path, path, to="zhulf")
+    assert path.read_bytes() == before
 
 
 def test_write_takes_a_name(tmp_path):

@@ -92,7 +92,9 @@ def test_files_of_statistics(tmp_path):
     np.savez(tmp_path / "c.npz", m=np.zeros(3))
     np.savez(tmp_path / "d.npz", mu=np.array([{}]), sigma=np.zeros((1, 1)))
     (tmp_path / "e.npz").write_text("no archive")
-    for name in "bcdef":
+    (tmp_path / "g.npz").write_bytes(b"PK\3\4 and nothing else")
+    np.savez(tmp_path / "h.npz", mu=np.full(3, np.nan), sigma=np.eye(3))
+    for name in "bcdefgh":
         with pytest.raises(InputError, match=rf"{name}\.npz: expected"):
             statistics.read_statistics(tmp_path / f"{name}.npz")
 

@@ -207,6 +207,7 @@ def test_a_network_of_ones_own_however_it_is_named(tmp_path, monkeypatch, capfd)
         ),
         ("nowhere:NET", "nowhere:NET: expected package.module:NAME of a Model, but No module named 'nowhere'"),
         ("broken:NET", "broken:NET: expected package.module:NAME of a Model, but '(' was never closed"),
+        ("fails:NET", "fails:NET: expected package.module:NAME of a Model, but no such layer (fails.py, line 2)"),
         ("mine:Conv", "mine:Conv: expected a zoo.language.Model, not type"),
         ("none.json", "none.json: cannot read the model: No such file or directory"),
         ("empty.json", "empty.json: the document is not JSON"),
@@ -216,6 +217,7 @@ def test_names_that_name_no_network(tmp_path, monkeypatch, capfd, name, message)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(OWN)
     (tmp_path / "broken.py").write_text("NET = (")
+    (tmp_path / "fails.py").write_text("NET = 1\nraise TypeError('no such layer')\n")
     (tmp_path / "empty.json").write_text("")
     for command in (["info", name], ["parity", name], ["diff", "googlenet", name]):
         assert main(command) == 2

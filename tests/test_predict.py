@@ -64,6 +64,8 @@ def test_the_numbers_are_the_networks(checkpoint, photograph):
     assert [top["label"] for top in result["top"]] == list(np.argsort(-expected)[:3])
     assert result["preprocess"]["size"] == net.spec.size
     assert (result["preprocess_from"], result["classes_from"]) == ("the file", "the file")
+    larger = zoo.predict(checkpoint, photograph, size=2 * net.spec.size, **RUN)["preprocess"]
+    assert (larger["size"], larger["resize"]) == (2 * net.spec.size, 2 * net.spec.preprocess.resize)
 
 
 def test_one_image_or_several(checkpoint, photograph):

@@ -29,8 +29,8 @@ Copy: TypeAlias = Callable[[str], Path | None]
 LOCAL = "local-dir:"
 REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 INSTEAD = (
-    "give a checkpoint of any publisher, with --ckpt_path FILE or zoo.build(checkpoint=FILE), or set ZOO_MIRROR to a "
-    "folder that has the file"
+    "give a checkpoint of any publisher (--checkpoint FILE; --ckpt_path FILE in train.py and validate.py), or set "
+    "ZOO_MIRROR to a folder that has the file"
 )
 
 

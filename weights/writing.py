@@ -97,6 +97,8 @@ def convert(
     are kept: in the metadata if the format has any, otherwise in OUT.json, which `open_checkpoint` reads.
     """
     chosen = target(out, to, format)
+    if Path(out).exists() and Path(path).exists() and Path(out).samefile(path):
+        raise WeightsError(f"{out}: is the file that is converted: choose another name")
     opened = open_checkpoint(path, source, model, ema=ema, num_classes=num_classes, prefix=prefix)
     held = opened.model
     own = held.num_classes

@@ -8,6 +8,7 @@ import importlib
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -125,11 +126,20 @@ def _import(name: str) -> Model:
             value: Any = importlib.import_module(module)
         for part in attribute.split("."):
             value = getattr(value, part)
-    except (ImportError, AttributeError, ValueError, SyntaxError) as error:
-        raise SpecError(f"{name}: expected package.module:NAME of a Model, but {error}") from None
+    except Exception as error:  # whatever the user's module raises
+        raise SpecError(
+            f"{name}: expected package.module:NAME of a Model, but {error}{_where(error, module)}"
+        ) from None
     if not isinstance(value, Model):
         raise SpecError(f"{name}: expected a zoo.language.Model, not {type(value).__name__}")
     return value
+
+
+def _where(error: Exception, module: str) -> str:
+    """The last line of the user's module that an error comes from, in brackets; nothing if it was not reached."""
+    name = f"{module.rpartition('.')[2]}.py"
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).name == name]
+    return f" ({name}, line {lines[-1]})" if lines else ""
 
 
 @contextmanager

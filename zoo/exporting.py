@@ -18,7 +18,7 @@ from zoo.errors import BackendError, SpecError, WeightsError, ZooError
 from zoo.files import replaced
 from zoo.frameworks import Dtype
 from zoo.language.document import to_json
-from zoo.language.model import Model
+from zoo.language.model import Model, at_size
 from zoo.language.nodes import AdaptiveAvgPool, Head
 from zoo.language.rewrites import deployable
 from zoo.language.trace import InputCheck, trace
@@ -91,6 +91,7 @@ def export(
         _check_any_size(spec, size)
     side = spec.size if size is None else integer(size, "the size")
     InputCheck(spec)((1, spec.in_channels, side, side))
+    spec = at_size(spec, side)
     rewritten, folded = deployable(spec, arrays)
     metadata |= {"model": spec.name, "spec": to_json(spec), "preprocess": preprocessing(spec)}
     options = ExportOptions(name, dtype, size, dynamic_size, metadata)

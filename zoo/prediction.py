@@ -23,7 +23,7 @@ from zoo.download import read
 from zoo.errors import SpecError
 from zoo.frameworks import Dtype
 from zoo.language.interpreter import Interpreter
-from zoo.language.model import Model
+from zoo.language.model import Model, at_size
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -73,7 +73,8 @@ class Predictor:
         logits = np.asarray(self.run(inputs), np.float64)
         scores = np.exp(logits - logits.max(1, keepdims=True))
         scores /= scores.sum(1, keepdims=True)
-        how = {"size": size or self.model.size, **asdict(self.model.preprocess)}
+        fed = at_size(self.model, size or self.model.size)
+        how = {"size": fed.size, **asdict(fed.preprocess)}
         results = []
         for (name, _), row in zip(images, scores, strict=True):
             order = np.argsort(-row, kind="stable")[:topk]

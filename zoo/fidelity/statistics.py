@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,11 +119,13 @@ def read_statistics(path: Path) -> Statistics:
     try:
         with np.load(path, allow_pickle=False) as file:
             mean, covariance = (np.asarray(file[name], np.float64) for name in ("mu", "sigma"))
-    except (OSError, KeyError, ValueError, EOFError) as error:
+    except (OSError, KeyError, ValueError, EOFError, BadZipFile) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:100]
         raise InputError(f"{path}: expected an .npz file with mu and sigma: {reason}") from None
-    if mean.ndim != 1 or covariance.shape != 2 * mean.shape or not np.isfinite(covariance).all():
+    if mean.ndim != 1 or covariance.shape != 2 * mean.shape:
         raise InputError(f"{path}: expected mu [D] and sigma [D, D], not {list(mean.shape)}, {list(covariance.shape)}")
+    if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+        raise InputError(f"{path}: expected finite numbers in mu and sigma")
     return Statistics(mean, covariance)
 
 

@@ -251,6 +251,12 @@ def configure(
     return model
 
 
+def at_size(model: Model, size: int) -> Model:
+    """The model for images of another size, in pixels, to which its preprocessing scales images in proportion."""
+    resize = round(model.preprocess.resize * size / model.size)
+    return replace(model, size=size, preprocess=replace(model.preprocess, resize=resize))
+
+
 @lru_cache(maxsize=256)
 def _widen(model: Model, width: float) -> Model:
     def channels(count: int) -> int:
