@@ -97,7 +97,7 @@ def test_bgr_is_rgb_turned_round(options):
 def test_other_channels_are_refused(count):
     with pytest.raises(InputError, match=f"a network of {count} input channels: images have 3 channels, or 1"):
         Augment(24, count)
-    with pytest.raises(InputError, match=f"--in_channels {count}"):
+    with pytest.raises(InputError, match=f"a network of {count} input channels"):
         Evaluate(configure(MODELS["inception_v4"], in_channels=count), 64)
 
 
