@@ -123,6 +123,9 @@ def test_the_command(folders, capsys):
     out = capsys.readouterr().out
     assert f"FID              {document['fid']:.6g}\n" in out
     assert "stored, 3" in out
+    for other in (["--pipeline", "pytorch-fid"], ["--random-weights", "2"]):
+        assert main(["fid", stored, b, *small, *other]) == 2
+        assert "a.npz: its" in capsys.readouterr().err
     assert main(["fid", a, b, *small, "--pipeline", "pytorch-fid", "--json", "-"]) == 0
     other = json.loads(capsys.readouterr().out)
     assert abs(other["fid"] / document["fid"] - 1) > 1e-3, "another resizing gives another figure"
@@ -140,7 +143,11 @@ def test_what_cannot_be_compared(folders):
         (SpecError, "unknown pipeline 'x': expected torch-fidelity or pytorch-fid", {"pipeline": "x"}),
         (SpecError, "unknown features '63': expected one of 64, 192, 768, 2048", {"features": "63"}),
         (InputError, r"broken\.png: not an image that Pillow can read", {}),
-        (InputError, "nowhere: cannot read the image", {"first": folders / "nowhere"}),
+        (InputError, "nowhere: no such file or folder", {"second": folders / "nowhere"}),
+        (InputError, "subsets of 1000 images of 4 and 3: give --kid-subset-size", {"kid": True}),
+        (InputError, "10 splits of 4 images", {"score": True}),
+        (InputError, "nofolder/s.npz: cannot write statistics there", {"save": folders / "nofolder" / "s.npz"}),
+        (InputError, "statistics of 64 features, and of 192 of the images", {"second": stored, "features": "192"}),
     ):
         given = {"first": folders / "a", "second": folders / "b", "seed": 1, "backend": "onnx", "features": "64"}
         with pytest.raises(error, match=message):

@@ -57,7 +57,7 @@ def _summary(card: Mapping[str, Any]) -> Section:
     maps = {stage["name"]: stage for stage in card["stages"]}
     rows = {
         "paper": card["paper"],
-        "published by": ", ".join(published) or "nobody here; from the paper",
+        "published by": ", ".join(published) or ("nobody here; from the paper" if card["paper"] else "nobody"),
         "same network as": ", ".join(card["same_network_as"]) or "no other",
         "aliases": ", ".join(card["aliases"]) or "none",
         "input": f"{card['in_channels']} x {card['size']} x {card['size']} pixels, at least {card['least_size']}",

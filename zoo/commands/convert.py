@@ -14,7 +14,7 @@ def add(commands: Commands) -> None:
     convert = add_command(commands, "convert", run, text)
     convert.add_argument("file", metavar="IN", help=CHECKPOINT)
     convert.add_argument("out", metavar="OUT", help="its suffix decides the format: .safetensors, .pth, .pt, "
-                         ".bin, .ckpt, .pdparams, .weights.h5, .h5")  # fmt: skip
+                         ".bin, .ckpt, .pdparams, .msgpack, .weights.h5, .h5")  # fmt: skip
     add_checkpoint_options(convert)
     add_part_options(convert)
     convert.add_argument("--to", metavar="SOURCE", help="whose names to write (default: canonical for .safetensors, "

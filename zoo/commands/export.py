@@ -12,9 +12,10 @@ def add(commands: Commands) -> None:
     command = add_command(commands, "export", run, "write a network for programs that know nothing of this project")
     command.add_argument("model", metavar="MODEL", help=MODEL)
     command.add_argument("out", metavar="OUT", help="its suffix decides the format: .onnx, .pt2 (torch.export), .mindir"
-                         ", .json (Paddle), .xml (OpenVINO)")  # fmt: skip
+                         ", .json (Paddle), .xml (OpenVINO), .jax")  # fmt: skip
     command.add_argument("--checkpoint", metavar="F", help="weights, a file of any source (default: random ones)")
-    command.add_argument("--format", metavar="F", help="onnx, torch-export, aotinductor, mindir, paddle, openvino")
+    command.add_argument("--format", metavar="F", help="onnx, torch-export, aotinductor, mindir, paddle, openvino, "
+                         "jax-export")  # fmt: skip
     command.add_argument(
         "--dtype",
         choices=("fp32", "fp16"),

@@ -53,8 +53,8 @@ def add(commands: Commands) -> None:
                         "explains, for these weights and inputs)")  # fmt: skip
     parity.add_argument("--against", metavar="X",
                         help="compare a network that is not ours with MODEL: package.module:function, which returns "
-                        "it, or a file: TorchScript (.pt), .onnx, .mindir, a Paddle inference model "
-                        "(.json)")  # fmt: skip
+                        "it, or a file: TorchScript (.pt), torch.export (.pt2), .onnx, .mindir, a Paddle "
+                        "inference model (.json)")  # fmt: skip
     parity.add_argument("--rename", type=Path, metavar="FILE",
                         help="with --against: JSON of the network's own names by the spec's, for operations that the "
                         "alignment would take for each other")  # fmt: skip

@@ -20,6 +20,8 @@ from zoo.fidelity.features import CLASSIFIED, FEATURES, STAGES, Extractor, batch
 from zoo.fidelity.statistics import (
     Moments,
     Statistics,
+    check_splits,
+    check_subsets,
     frechet_distance,
     inception_score,
     kernel_distance,
@@ -87,13 +89,23 @@ def fid(
     if score and stored[0]:
         raise InputError(f"{first}: the Inception score needs images, not their statistics")
     files = [[] if known else image_files([path]) for path, known in zip((first, second), stored, strict=True)]
+    given = {i: read_statistics(Path(path)) for i, path in enumerate((first, second)) if stored[i]}
+    weights_of = f"random, seed {seed}" if seed is not None else str(checkpoint or _default().name)
+    made = {"pipeline": pipeline, "weights": Path(weights_of).name}
+    _check_sets((first, second), files, given, int(features), made)
+    if kid:
+        check_subsets(len(files[0]), len(files[1]), kid_subset_size)
+    if score:
+        check_splits(len(files[0]), splits)
+    if save is not None and not Path(save).parent.is_dir():
+        raise InputError(f"{save}: cannot write statistics there: no such folder")
     wanted = {features, *(["logits_unbiased"] if score else [])}
     extract = None if all(stored) else extractor(wanted, backend, checkpoint, seed, pipeline, device)
     statistics: list[Statistics] = []
     kept: list[dict[str, NDArray[Any]]] = []
     for index, path in enumerate((first, second)):
-        if stored[index]:
-            statistics.append(read_statistics(Path(path)))
+        if index in given:
+            statistics.append(given[index])
             continue
         assert extract is not None
         keep = {features: kid, "logits_unbiased": score and index == 0}
@@ -101,7 +113,7 @@ def fid(
         statistics.append(found[0])
         kept.append(found[1])
     if save is not None:
-        write_statistics(save, statistics[0])
+        write_statistics(save, statistics[0] if 0 in given else replace(statistics[0], made=made))
     document: dict[str, Any] = {
         "fid": frechet_distance(*statistics),
         "images": [None if known else len(each) for known, each in zip(stored, files, strict=True)],
@@ -110,7 +122,7 @@ def fid(
         "pipeline": pipeline,
         "preprocess": PIPELINES[pipeline].describe(INCEPTION_V3_FID.size),
         "backend": backend,
-        "weights": f"random, seed {seed}" if seed is not None else str(checkpoint or _default().name),
+        "weights": weights_of,
     }
     if kid:
         mean, std = kernel_distance(kept[0][features], kept[1][features], kid_subsets, kid_subset_size)
@@ -119,6 +131,30 @@ def fid(
         mean, std = inception_score(kept[0]["logits_unbiased"], splits)
         document["inception_score"] = {"mean": mean, "std": std, "splits": splits}
     return document
+
+
+def _check_sets(
+    paths: tuple[str | Path, str | Path],
+    files: list[list[Path]],
+    given: dict[int, Statistics],
+    features: int,
+    made: dict[str, str],
+) -> None:
+    """Raise InputError for sets that cannot be compared, before the network runs."""
+    for index, path in enumerate(paths):
+        if index not in given:
+            if not Path(path).exists():
+                raise InputError(f"{path}: no such file or folder")
+            if len(files[index]) < 2:
+                raise InputError(f"{path}: {len(files[index])} images: a covariance needs two or more")
+            continue
+        own = given[index]
+        if len(given) == 1 and len(own.mean) != features:
+            raise InputError(f"{path}: statistics of {len(own.mean)} features, and of {features} of the images")
+        others = given[1 - index].made if len(given) == 2 else made
+        for what, value in own.made.items():
+            if others.get(what, value) != value:
+                raise InputError(f"{path}: its {what} was {value!r}, and that of the other set is {others[what]!r}")
 
 
 def extractor(

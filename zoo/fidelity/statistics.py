@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -15,16 +16,23 @@ from zoo.files import atomic_write
 
 Array = NDArray[Any]
 
+MADE = ("pipeline", "weights")
+"""Names of texts in files of statistics, beside pytorch-fid's `mu` and `sigma`."""
+
 SEED = 2020
 """Of the subsets of KID and the order of the Inception score's splits: torch-fidelity's."""
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean [D] and covariance [D, D] of features, float64: what FID compares."""
+    """Mean [D] and covariance [D, D] of features, float64: what FID compares.
+
+    made  the "pipeline" and the "weights" that they were made with; empty where that is not known
+    """
 
     mean: Array
     covariance: Array
+    made: Mapping[str, str] = field(default_factory=dict)
 
 
 class Moments:
@@ -74,11 +82,7 @@ def kernel_distance(first: Array, second: Array, subsets: int, size: int) -> tup
     An unbiased estimate of the squared maximum mean discrepancy of features [N, D] under the kernel (x y / D + 1)^3.
     Raises InputError when there are fewer images than a subset has.
     """
-    if size > min(len(first), len(second)):
-        raise InputError(
-            f"KID: subsets of {size} images of {len(first)} and {len(second)}: give --kid-subset-size, and the figure "
-            "is comparable only with figures of the same size"
-        )
+    check_subsets(len(first), len(second), size)
     random = np.random.RandomState(SEED)
     estimates = []
     for _ in range(subsets):
@@ -90,6 +94,15 @@ def kernel_distance(first: Array, second: Array, subsets: int, size: int) -> tup
         within = sum(float(k.sum() - np.trace(k)) for k in (xx, yy))
         estimates.append(within / (size * (size - 1)) - 2 * float(xy.mean()))
     return float(np.mean(estimates)), float(np.std(estimates))
+
+
+def check_subsets(first: int, second: int, size: int) -> None:
+    """Raise InputError for a subset of KID that is larger than one of the sets."""
+    if size > min(first, second):
+        raise InputError(
+            f"KID: subsets of {size} images of {first} and {second}: give --kid-subset-size, and the figure is "
+            "comparable only with figures of the same size"
+        )
 
 
 def _kernel(x: Array, y: Array) -> Array:
@@ -106,12 +119,17 @@ def inception_score(logits: Array, splits: int) -> tuple[float, float]:
     log_p = z - z.max(1, keepdims=True)
     log_p -= np.log(np.exp(log_p).sum(1, keepdims=True))
     p, count, scores = np.exp(log_p), len(z), []
-    if splits > count:
-        raise InputError(f"Inception score: {splits} splits of {count} images: expected at most {count}")
+    check_splits(count, splits)
     for i in range(splits):
         part = slice(i * count // splits, (i + 1) * count // splits)
         scores.append(np.exp((p[part] * (log_p[part] - np.log(p[part].mean(0)))).sum(1).mean()))
     return float(np.mean(scores)), float(np.std(scores))
+
+
+def check_splits(count: int, splits: int) -> None:
+    """Raise InputError for more splits of the Inception score than images."""
+    if splits > count:
+        raise InputError(f"Inception score: {splits} splits of {count} images: expected at most {count}")
 
 
 def read_statistics(path: Path) -> Statistics:
@@ -119,6 +137,7 @@ def read_statistics(path: Path) -> Statistics:
     try:
         with np.load(path, allow_pickle=False) as file:
             mean, covariance = (np.asarray(file[name], np.float64) for name in ("mu", "sigma"))
+            made = {name: str(file[name]) for name in MADE if name in file}
     except (OSError, KeyError, ValueError, EOFError, BadZipFile) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:100]
         raise InputError(f"{path}: expected an .npz file with mu and sigma: {reason}") from None
@@ -126,13 +145,13 @@ def read_statistics(path: Path) -> Statistics:
         raise InputError(f"{path}: expected mu [D] and sigma [D, D], not {list(mean.shape)}, {list(covariance.shape)}")
     if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
         raise InputError(f"{path}: expected finite numbers in mu and sigma")
-    return Statistics(mean, covariance)
+    return Statistics(mean, covariance, made)
 
 
 def write_statistics(path: str | Path, statistics: Statistics) -> None:
-    """Write statistics so that pytorch-fid reads them. Raises InputError."""
+    """Write statistics so that pytorch-fid reads them, and what they were made with. Raises InputError."""
     try:
         with atomic_write(path) as part, part.open("wb") as file:
-            np.savez_compressed(file, mu=statistics.mean, sigma=statistics.covariance)
+            np.savez_compressed(file, mu=statistics.mean, sigma=statistics.covariance, **statistics.made)
     except OSError as error:
         raise InputError(f"{path}: cannot write statistics there: {error.strerror}") from None
