@@ -136,7 +136,8 @@ def recognise(
         first = ", ".join(name[:80] for name in list(tensors)[:3])
         raise NotRecognised(
             f"its {len(tensors)} tensors ({first}, ...) do not have the names of a network of "
-            f"{source or 'any known source'}; `zoo list` shows the networks and their publishers",
+            f"{source or 'any known source'}; `zoo list` shows the networks and their publishers; for a network of "
+            "your own give model= (--model), or keep the .json that was written beside the file",
             shares[nearest],
         )
     name = nearest[0]

@@ -13,10 +13,16 @@ def describe(document: dict[str, Any]) -> list[str]:
     """The lines that `zoo parity --against` prints, of its JSON document."""
     lines = list(_verdict(document))
     if document["max_rel_error"] is not None:
-        what = "Error of the logits" if document["ok"] else "With these weights and this image the logits are off by"
+        error, band = document["max_rel_error"], document["band"]
+        if document["ok"]:
+            what = "Error of the logits:"
+        elif error <= band:
+            what = "These weights and this image hide the difference: the logits are off by"
+        else:
+            what = "With these weights and this image the logits are off by"
         lines.append(
-            f"{what}{':' if document['ok'] else ''} {document['max_rel_error']:.1e}; rounding explains "
-            f"{document['band']:.1e}. Error: max |logits - reference| / max |reference|, float64."
+            f"{what} {error:.1e}; rounding explains {band:.1e}. Error: max |logits - reference| / max |reference|, "
+            "float64."
         )
     lines.append(
         f"{document['checked']} operations and inputs compared; {document['framework']} {document['version']}; "
