@@ -82,6 +82,15 @@ def test_mindspores_dimensions_may_be_packed(tmp_path):
     np.testing.assert_array_equal(files.tensors(formats.read(tmp_path / "a.ckpt"))["a.b"], np.arange(6).reshape(2, 3))
 
 
+def test_long_metadata_of_mindspores_files_are_kept_whole_or_refused(tmp_path, monkeypatch):
+    names = "x" * 300_000
+    FORMATS["mindspore"].write(tmp_path / "a.ckpt", files.arrays(), {"model": names})
+    assert formats.read(tmp_path / "a.ckpt").metadata["model"] == names
+    monkeypatch.setattr(mindspore, "LONGEST_TEXT", 400)
+    with pytest.raises(WeightsError, match=r"b\.ckpt: model has 101 characters, at most 100 fit"):
+        FORMATS["mindspore"].write(tmp_path / "b.ckpt", files.arrays(), {"model": "x" * 101})
+
+
 def test_reading_a_checkpoint_imports_no_protobuf(tmp_path):
     """Protobuf's implementation is chosen at its first import, for the whole process."""
     FORMATS["mindspore"].write(tmp_path / "a.ckpt", files.arrays(), {"model": "x"})

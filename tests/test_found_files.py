@@ -14,9 +14,12 @@ from weights.formats import FORMATS
 from weights.formats.tensors import Tensor
 from weights.wrappers import unwrap
 from zoo.commands import main
+from zoo.data import open_dataset
 from zoo.errors import WeightsError
 from zoo.language.model import configure
 from zoo.models import MODELS
+from zoo.training import recipe
+from zoo.training.flags import parse
 
 MODEL = configure(MODELS["inception_v4"], width=0.25, num_classes=10)
 
@@ -258,6 +261,23 @@ def test_a_backbone_with_another_classifier_or_none(tmp_path, head, prefix):
     report = weights.convert(path, tmp_path / "o.pth", to="timm", num_classes=5)
     assert "no classifier that fits in the file: a new one of 5 classes, from seed 0" in report["operations"]
     assert weights.open_checkpoint(tmp_path / "o.pth").model.num_classes == 5
+
+
+def test_the_scripts_take_a_hub_folder_as_one_checkpoint_and_train_a_backbone(tmp_path, caplog):
+    """The dataset's classes are those of the new classifier; in validation it says where preprocessing is assumed."""
+    folder = hub(tmp_path / "hub")
+    assert [*recipe.checkpoints([str(folder)])] == [folder]
+    backbone = save(tmp_path / "w.pth", {key: a for key, a in native().items() if "last_linear" not in key})
+    flags = ["--model", "inception_v4", "--dataset", "digits"]
+    data = open_dataset("digits", ".", "train")
+    network = recipe.network(parse([*flags, "--ckpt_path", str(backbone)], "train"), data, backbone)
+    assert (network.model.num_classes, network.model.width) == (10, 0.25)
+    assert network.arrays(0).keys() == weights.initial(MODEL).keys()
+    whole = save(tmp_path / "whole.pth", native())
+    for file, told in ((folder, False), (whole, True)):
+        caplog.clear()
+        recipe.network(parse([*flags, "--ckpt_path", str(file)], "validate"), data, file)
+        assert ("does not say how images are fed" in caplog.text) == told
 
 
 def test_a_backbone_that_fits_several_flavours(tmp_path):

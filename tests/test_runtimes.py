@@ -277,6 +277,12 @@ def test_exported_files_run_without_this_project(tmp_path):
     assert json.loads(properties["preprocess"])["crop"] == 32
 
 
+def test_a_file_for_another_size_states_the_preprocessing_of_that_size(tmp_path):
+    model = zoo.spec(SMALL)
+    how = export(model, tmp_path / "net.onnx", size=2 * model.size)["preprocess"]
+    assert (how["crop"], how["resize"]) == (2 * model.size, 2 * model.preprocess.resize)
+
+
 @pytest.mark.parametrize(
     ("out", "options", "message"),
     [
