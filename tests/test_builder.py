@@ -146,7 +146,7 @@ def test_what_cannot_be_registered(registry, model, message):
 @pytest.mark.parametrize(
     ("choices", "kind", "message"),
     [
-        ({}, SpecError, "zoo.build: name a model, or give a checkpoint that says which it holds"),
+        ({}, SpecError, "zoo.build: give a model, or a checkpoint that says which model it holds"),
         ({"model": "own", "backend": "reference"}, SpecError, "unknown model 'own': `zoo list` shows all names"),
         ({"model": OWN, "backend": "reference", "train": True}, BackendError, "reference: runs in inference only"),
         ({"model": OWN, "backend": "reference", "aux": True}, SpecError, "own: it has no auxiliary heads"),

@@ -58,7 +58,7 @@ def test_it_is_loaded_as_a_folder_of_the_hub_with_its_labels(packaged, checkpoin
 
 
 def test_a_folder_in_the_way_and_no_weights_are_refused(packaged, checkpoint, capsys, tmp_path):
-    with pytest.raises(WeightsError, match="is there already"):
+    with pytest.raises(WeightsError, match="exists already"):
         package(checkpoint, packaged)
     assert main(["package", "googlenet", "--to", str(tmp_path / "new")]) == 2
     assert "googlenet: a network without weights: give a checkpoint" in capsys.readouterr().err

@@ -141,7 +141,7 @@ def test_a_file_that_is_fed_otherwise_than_its_network(tmp_path, photograph, cap
         caplog.clear()
         result = zoo.predict(tmp_path / f"{name}.safetensors", photograph, **RUN)
         assert result["classes_from"] == "ImageNet"
-        assert ("googlenet is usually fed otherwise" in caplog.text) == (name == "other")
+        assert ("the usual preprocessing of googlenet is different" in caplog.text) == (name == "other")
 
 
 def test_a_network_of_grey_images(tmp_path, photograph):

@@ -160,7 +160,7 @@ def test_which_of_several(mirror):
         zoo.build("inception_v4", "reference", pretrained="keras")
     with pytest.raises(WeightsError, match="inception_resnet_v1: nobody has published weights"):
         zoo.build("inception_resnet_v1", "reference", pretrained=True)
-    with pytest.raises(SpecError, match="pretrained: expected a model, and no checkpoint beside it"):
+    with pytest.raises(SpecError, match="pretrained: expected a model and no checkpoint"):
         zoo.build("googlenet", "reference", pretrained=True, checkpoint="x.pth")
 
 

@@ -1,9 +1,9 @@
-"""The Inception family, specified once, built natively by PyTorch, MindSpore and Paddle.
+"""The Inception family, specified once, built natively by PyTorch, MindSpore, Paddle and JAX.
 
 >>> import zoo
 >>> net = zoo.build("inception_v4", backend="torch")
 
-Names are loaded when they are used, so that `import zoo` needs nothing but the standard library.
+Names are imported on first use, so that `import zoo` needs nothing but the standard library.
 """
 
 import importlib
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 prepare_numpy()
 
-_HOMES = {  # the module that a name is from, and its name there where that is another
+_HOMES = {  # the module that defines each name; after ":" its name there, if that differs
     "build": "zoo.builder",
     "fid": "zoo.fidelity.compare",
     "from_json": "zoo.language.document",

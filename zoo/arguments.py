@@ -9,7 +9,10 @@ from zoo.errors import SpecError
 
 
 def integer(value: Any, what: str, least: int = 1) -> int:
-    """`value`, a Python or NumPy integer, as an int. Raises SpecError for other types, bool too, or below `least`."""
+    """`value`, a Python or NumPy integer, as an int.
+
+    Raises SpecError, which calls it `what`, for other types (bool included) and for integers below `least`.
+    """
     try:
         number = -1 if isinstance(value, bool) else operator.index(value)
     except TypeError:

@@ -27,10 +27,10 @@ from zoo.language.model import Model, configure
 from zoo.language.trace import InputCheck, trace
 
 WARM_UP = 2
-"""Runs of each batch size before the first that counts: they compile, allocate and pack weights."""
+"""Untimed runs of each batch size before the timed ones: they compile, allocate and pack weights."""
 
 PAUSE = 0.25
-"""Seconds before a process takes its turn: threads of the one before go on spinning, by default for 0.2 s in OpenMP."""
+"""Seconds to wait before each turn: the previous process's threads keep spinning, for 0.2 s by default in OpenMP."""
 
 STYLES = {"eager": ":", "graph": "--", "deploy": "-"}
 MARKERS = {"fp32": "o", "tf32": "P", "bf16": "s", "fp16": "D", "int8": "^"}
@@ -44,7 +44,7 @@ COLUMNS = (
 
 
 Configuration: TypeAlias = tuple[dict[str, str], Callable[[], TimedProcess]]
-"""What is reported of a way to run a network (backend, mode, dtype), and the function that starts its process."""
+"""How a network is run, as reported (backend, mode, dtype), and the function that starts a process that runs it so."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,11 @@ class Settings:
 
     backends  keys of FRAMEWORKS and RUNTIMES
     modes     "eager", "graph", "deploy"; or "train" for a training step
-    dtypes    of engines
+    dtypes    of engines: "fp32", "tf32", "bf16", "fp16", "int8"
     batches   numbers of images in a batch
-    rounds    runs of each configuration that count
+    rounds    timed runs of each configuration at each batch size
+    device    "cpu", "gpu" or "gpu:1"; by default the framework's own default, for an engine the CPU
+    threads   on the CPU; by default $OMP_NUM_THREADS, or as many as this process may use
     compiler  of engines: see `zoo.build`
     """
 
@@ -99,13 +101,12 @@ def bench(
 ) -> dict[str, Any]:
     """Measure every combination; returns the JSON document of `zoo bench`.
 
-    Weights are random: the time does not depend on them. Each configuration is built in a process of its own; then all
-    those of a model take turns, one run of each batch size at a time, so that other load on the machine slows all of
-    them alike. The ceiling is the rate of a large float32 matrix product on the CPU, which takes its turns too;
-    `utilisation` is the rate of the network's convolutions and linear layers, at the median time, over it (None on a
-    GPU). `top1` is the published accuracy of a model's weights, None where there is none. Configurations that a backend
-    does not have are listed as skipped. Training steps (mode "train") are those of
-    the network without auxiliary heads.
+    Weights are random: the time does not depend on them. Each configuration is built in a process of its own. Then all
+    configurations of a model take turns, one run of each batch size at a time, so that other load on the machine slows
+    all of them alike. The ceiling is the rate of a large float32 matrix product on the CPU, which takes turns too.
+    `utilisation` is the rate of the network's convolutions and linear layers, at the median time, divided by the
+    ceiling (None on a GPU). `top1` is the published accuracy of a model's weights, or None. Configurations that a
+    backend does not have are listed as skipped. Networks have no auxiliary heads, in training steps (mode "train") too.
     """
     specs = [configure(weights.resolve(model), aux=False, width=width) for model in models]
     if not specs:
@@ -128,11 +129,11 @@ def measured(
     settings: Settings,
     progress: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Any]:
-    """As `bench`, for one model and any configurations that run it."""
+    """The same as `bench` for one model, `spec`, and any configurations that run it."""
     found = _take_turns(ways, settings, progress)
     macs = trace(spec).macs
     for row in found["rows"]:
-        work = 2 * macs * row["batch"] * (3 if row["mode"] == "train" else 1)  # backward is two products for each one
+        work = 2 * macs * row["batch"] * (3 if row["mode"] == "train" else 1)  # backward: two products for each
         on_cpu = (settings.device or "cpu") == "cpu"
         row["utilisation"] = work / (row["p50_ms"] / 1000) / found["rate"] if on_cpu else None
     return {
@@ -201,7 +202,7 @@ def _take_turns(ways: Sequence[Configuration], settings: Settings, progress: Cal
             time.sleep(PAUSE)
             products.append(ceiling.time(1))
             turn = number % max(len(running), 1)
-            for facts, process in running[turn:] + running[:turn]:  # each begins a round in its turn
+            for facts, process in running[turn:] + running[:turn]:  # another one begins each round
                 time.sleep(PAUSE)
                 try:
                     for batch in settings.batches:
@@ -238,7 +239,7 @@ def _resized(spec: Model, size: int) -> Model:
 
 
 def markdown(document: dict[str, Any]) -> str:
-    """The rows as a Markdown table, with what a reader must know below it."""
+    """The rows as a Markdown table; the line below it says where and how they were measured."""
     batches = sorted({row["batch"] for row in document["rows"]})
     head = [
         "model",

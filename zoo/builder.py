@@ -1,4 +1,4 @@
-"""`zoo.build`: a network and a backend in, the framework's own module out."""
+"""`zoo.build`: takes a network and a backend, returns the framework's own module."""
 
 from __future__ import annotations
 
@@ -50,58 +50,61 @@ def build(
 ) -> Any:
     """Build a network in the backend's own framework: an `nn.Module`, `nn.Cell` or `nn.Layer`, in eval mode.
 
-    It maps float32 [N, in_channels, height, width] to logits [N, num_classes]; in training with `aux=True` to
-    (logits, aux...) in order of depth. Its module paths are the spec's names.
+    The module maps float32 [N, in_channels, height, width] to logits [N, num_classes]; in training with `aux=True`, to
+    (logits, aux...) in order of depth. Its module paths are the names in the spec.
 
-    With `mode="deploy"`, an engine instead (`backends.engine.Engine`): the fastest way that the backend has to run the
-    network, called on NumPy float32 [N, C, H, W], returning NumPy float32 [N, num_classes].
+    With `mode="deploy"` the result is an engine (`backends.engine.Engine`), the backend's fastest way to run the
+    network. It takes NumPy float32 [N, in_channels, height, width] and returns NumPy float32 [N, num_classes].
 
-    model          a name as in `zoo.list_models()`; that of published weights as in `zoo list --pretrained`; a Model;
+    model          a name as in `zoo.list_models()`; a name of published weights as in `zoo list --pretrained`; a Model;
                    "package.module:NAME"; a .json document; or a checkpoint, also as "hf-hub:OWNER/NAME" or
                    "local-dir:PATH". By default the network that `checkpoint` holds
     backend        "torch", "mindspore", "paddle", "jax"; in inference only "onnx" (ONNX Runtime), "openvino" and
                    "reference" (float64 NumPy)
-    pretrained     True: start from published weights, downloaded unless they are in the cache: those that `model` names
-                   ("inception_v3.tf_adv_in1k"), or the first publisher's; or which of several: a publisher ("cadene")
-                   or a tag ("tf_adv_in1k")
+    pretrained     True: start from published weights, which are downloaded unless they are in the cache: those that
+                   `model` names ("inception_v3.tf_adv_in1k"), or the first publisher's. A string chooses among several:
+                   a publisher ("cadene") or a tag ("tf_adv_in1k")
     checkpoint     a file of any format and source that `weights.open_checkpoint` takes, of this network or of a
-                   flavour that can become it; by default weights are drawn from `seed`, alike in all backends. The
-                   file's input size and preprocessing become the network's (`net.spec`)
-    num_classes    by default the checkpoint's (1000 where it has ImageNet's and a background), or the model's. Where it
-                   differs from the checkpoint's, all classifiers are made anew
-    in_channels    by default the checkpoint's, or the model's; a first convolution for 3 is adapted as timm does
+                   flavour that can be converted into it. The file's input size and preprocessing become the network's
+                   (`net.spec`). Without a checkpoint, weights are drawn from `seed`, the same in all backends
+    num_classes    by default the checkpoint's (1000 if it has ImageNet's classes and a background class), or the
+                   model's. If it differs from the checkpoint's, all classifiers are initialised anew
+    in_channels    by default the checkpoint's, or the model's; a first convolution for 3 channels is adapted as in timm
     drop_rate      dropout before the main classifier; by default the publisher's
     aux            with the auxiliary classifiers
     features_only  return a list of feature maps instead of logits: the last of each reduction (2, 4, 8, 16, 32)
-    out_indices    which of those (negative from the end), or stages by name; implies `features_only`. Maps come in
-                   order of depth, each once
+    out_indices    which of those maps (negative: from the end), or names of stages; implies `features_only`. Maps are
+                   returned in order of depth, without duplicates
     width          multiplies the published channel counts (rounded to multiples of 8); by default the checkpoint's, or
                    the model's
+    seed           of the initial weights, where they are not from a checkpoint
     device         "cpu", "gpu" or "gpu:1"; by default the framework's own default, for an engine the CPU
-    train          return it in training mode. Frameworks that keep the mode they find (Lightning from 2.2) would
+    train          return the module in training mode. Trainers that keep the mode they find (Lightning from 2.2) would
                    otherwise fine-tune with fixed batch-norm statistics and without dropout
     ema            take the moving average of the weights in `checkpoint`
-    mode           "module", or "deploy" for an engine, which the options below are for
+    mode           "module", or "deploy" for an engine; the options below are for engines
     dtype          "fp32", "tf32" (GPU), "bf16", "fp16" or "int8", as far as the backend has them
     threads        on the CPU; by default $OMP_NUM_THREADS, or as many as this process may use
     compiler       for torch: "compile" (torch.compile) or "aot" (AOTInductor); by default nothing needs compiling
-    calibration    for int8: some images as the network takes them, to measure the ranges of activations on
+    calibration    for int8: preprocessed images, float32 [N, in_channels, height, width], on which the ranges of
+                   activations are measured
     verify         compare the engine with the float64 reference, and with itself on repeated, single and resized
                    images, and raise BackendError if it is outside its tolerance (`zoo.parity.engines`)
 
-    What was made anew or adapted is logged as a warning by the logger "zoo". Raises SpecError for a model or option
-    that cannot be, BackendError when the framework or device is missing, WeightsError when the checkpoint does not fit.
+    The logger "zoo" warns of each part that was initialised anew or adapted. Raises SpecError for an unknown model or
+    invalid options, BackendError when the framework or device is missing, and WeightsError when the checkpoint does not
+    fit.
     """
     wanted = None if model is None else weights.resolve(model)
     taps_only = features_only or out_indices is not None
     if pretrained and not (isinstance(model, str) and is_address(model)):  # an address brings its weights along
         if checkpoint is not None or wanted is None:
-            raise SpecError("pretrained: expected a model, and no checkpoint beside it")
+            raise SpecError("pretrained: expected a model and no checkpoint")
         checkpoint = weights.published.choose(wanted, pretrained, model if isinstance(model, str) else "").name
     if checkpoint is None and isinstance(model, str | Path) and weights.is_checkpoint(model):
         checkpoint = model
     if checkpoint is None and wanted is None:
-        raise SpecError("zoo.build: name a model, or give a checkpoint that says which it holds")
+        raise SpecError("zoo.build: give a model, or a checkpoint that says which model it holds")
     opened = None
     if checkpoint is not None:
         classes = (num_classes or (wanted.num_classes if wanted else None)) if taps_only else num_classes
@@ -159,9 +162,10 @@ def variant(
     drop_rate: float | None = None,
     width: float | None = None,
 ) -> Model:
-    """`wanted` with the options given; those left out, the size and the preprocessing are those of `held`.
+    """`wanted` with the given options, and with the size and preprocessing of `held`, the network of the weights.
 
-    `held` is the network that the weights are from; `width` is relative to the published channel counts.
+    Where `num_classes`, `in_channels` or `width` is None, `held` decides; for `drop_rate`, `wanted` does. `width` is
+    relative to the published channel counts.
     """
     model = configure(
         wanted,
@@ -174,7 +178,7 @@ def variant(
 
 
 def resolve_taps(model: Model, out_indices: Iterable[int | str] | None) -> tuple[str, ...]:
-    """Stage names for `out_indices`; raises SpecError, listing what there is, for any that is out of range."""
+    """Stage names for `out_indices`. Raises SpecError, which lists the valid values, for any other value."""
     names = levels(model)
     if out_indices is None:
         return tuple(names)

@@ -40,16 +40,16 @@ from zoo.language.trace import Trace, least_size, trace
 from zoo.models import ALIASES, MODELS
 
 ENTRY_POINTS = "inception_zoo.models"
-"""The group of entry points by which other packages add models: each is a Model, or several in a list or tuple."""
+"""The group of entry points by which other packages add models: each is a Model, or a list or tuple of Models."""
 
 logger = logging.getLogger("zoo")
 _registered = dict(MODELS)
 
 
 def register(model: Model) -> Model:
-    """Add a model under its name, so that it is found wherever a name is taken; returns it.
+    """Add a model under its name, so that it is found wherever a name is accepted; returns the model.
 
-    Raises SpecError when another model has that name.
+    Raises SpecError when another model has that name, and for anything but a Model.
     """
     if not isinstance(model, Model):
         raise SpecError(f"zoo.register: expected a zoo.language.Model, not {type(model).__name__}")
@@ -79,9 +79,9 @@ def _load_entry_points() -> None:
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """The names that match a shell pattern, flavours included: `list_models("inception*")`.
+    """The names of models, flavours included, that match a shell pattern, sorted: `list_models("inception*")`.
 
-    An alias that matches stands for its model.
+    An alias that matches is listed as its model.
     """
     return sorted({*fnmatch.filter(models(), pattern), *(ALIASES[alias] for alias in fnmatch.filter(ALIASES, pattern))})
 
@@ -152,7 +152,7 @@ def _working_folder_first() -> Iterator[None]:
 
 
 def info(model: str | Path | Model, size: int | None = None) -> dict[str, Any]:
-    """A network's figures, from the spec alone, for one square input of `size` pixels (its own by default).
+    """A network's figures, from the spec alone, for an input of `size` x `size` pixels (by default its native size).
 
     `model` is anything that `spec` takes.
 
@@ -162,12 +162,12 @@ def info(model: str | Path | Model, size: int | None = None) -> dict[str, Any]:
     flops                             twice that
     counted_by                        operations as other tools count them: `zoo.language.complexity.counted_by`
     activations                       output elements of convolutions, Radosavovic et al. 2020, arXiv:2003.13678
-    layers                            convolutions and linear layers on the main path
+    layers                            number of convolutions and linear layers, without auxiliary heads
     same_network_as                   flavours that compute the same function of the same weights
     feature_maps                      stages whose outputs `features_only=True` returns
     stages                            name, channels, height, width, reduction, receptive field, parameters, macs
 
-    Raises SpecError for an unknown name and for a size the network cannot take.
+    Raises SpecError for an unknown name and for a size that the network cannot take.
     """
     full = spec(model)
     name, main = full.name, replace(full, aux=())

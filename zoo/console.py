@@ -17,14 +17,14 @@ STYLED = re.compile(r"\[(green|bold red)\](.*)\[/\]", re.DOTALL)
 """A cell that is coloured. All other text is literal: file names and class names may contain square brackets."""
 
 WIDEST = 1000
-"""Columns of a table that is not written to a terminal, and so need not be wrapped."""
+"""Width in characters of a table that is not written to a terminal, and so need not be wrapped."""
 
 WRAPPED = 100
 """The same for tables of sentences, which are always wrapped."""
 
 LONGEST_WORDS = (40, 32, 24, 18, 12)
-"""Characters from which a word is broken: the first of these with which the table fits the terminal. In a table that
-does not fit at all, the first: breaking names would not help."""
+"""Lengths, in characters, beyond which words are broken. The first with which the table fits the terminal is used; if
+none fits, the first of all, because breaking names would not help."""
 
 BETWEEN = 3
 """Characters between two columns."""
@@ -42,7 +42,7 @@ class Table:
     sections: set[int] = field(default_factory=set)
 
     def add_row(self, *cells: str) -> None:
-        """Add a row: a cell a column, literal text or `[green]text[/]` or `[bold red]text[/]`."""
+        """Add a row of one cell for each column: literal text, `[green]text[/]` or `[bold red]text[/]`."""
         self.rows.append(cells)
 
     def add_section(self) -> None:
@@ -120,9 +120,9 @@ def _limit(wrap: bool) -> int:
 
 @contextmanager
 def progress(total: int) -> Iterator[Callable[[str, str], None]]:
-    """A live bar on a terminal, a line a step in a log.
+    """A live bar on a terminal, one line for each step in a log.
 
-    Yields a function to call with a model and the name of the step that begins.
+    Yields a function to call, as a step begins, with the model and the name of the step.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn

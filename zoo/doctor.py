@@ -58,8 +58,9 @@ PROBES: dict[str, tuple[Model, int]] = {
 def examine(backends: Sequence[str] = (*FRAMEWORKS, *RUNTIMES), timeout: float = 120) -> dict[str, Any]:
     """Check backends, each in a process of its own; returns the JSON document of `zoo doctor`.
 
-    Of each: the version, the GPUs it sees, the variables that are set for it, and for `PROBES` the error against NumPy
-    in float64 (at most `TOLERANCE`), the rate of its plain modules on the CPU, and the kernel that oneDNN reports.
+    Each entry has the version, the number of GPUs that the backend sees, the environment variables that are set for it
+    and, for each of `PROBES`, the error against NumPy in float64 (at most `TOLERANCE`), the rate of its plain modules
+    on the CPU, and the kernel that oneDNN reports.
     """
     rows: dict[str, Runtime] = {**FRAMEWORKS, **RUNTIMES}
     for name in backends:

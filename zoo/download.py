@@ -21,7 +21,7 @@ CHUNK = 1 << 18
 """Bytes that are written at a time."""
 
 LARGEST_READ = 64 << 20
-"""Bytes of what `read` reads into memory."""
+"""The most bytes that `read` reads into memory."""
 
 TIMEOUT = 30
 """Seconds to wait for an answer."""
@@ -46,12 +46,12 @@ def retrieve(address: str, folder: Path, file: str, digest: str, instead: str) -
     """Copy a file into `folder`, unless it is there with the right digest; returns its path.
 
     address  a URL, or a path
-    digest   "md5:..." or "sha256:...", all digits or the first of them; "" for any file
-    instead  what the user can do if the download fails; the messages of errors end with it
+    digest   "md5:..." or "sha256:...", all digits or a prefix of them; "" accepts any file
+    instead  what the user can do if the download fails; error messages end with it
 
-    A partial download is kept as FILE.part and continued the next time. Of several processes one downloads, and the
-    others wait. Raises MissingError when there is no such file, and InputError when it cannot be fetched or is not the
-    one that was asked for.
+    A partial download is kept as FILE.part and continued the next time. If several processes want the file, one
+    downloads it and the others wait. Raises MissingError when there is no such file, and InputError when it cannot be
+    fetched or has another digest.
     """
     target, part = folder / file, folder / f"{file}.part"
     if _is_right(target, digest):
@@ -80,7 +80,7 @@ def retrieve(address: str, folder: Path, file: str, digest: str, instead: str) -
 
 
 def _locked(path: Path) -> AbstractContextManager[Any]:
-    """Hold a lock between processes; says so if another process holds it."""
+    """Hold a lock between processes; logs a warning if it must wait for another process."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(path)
@@ -139,7 +139,7 @@ def _download(url: str, part: Path) -> None:
 
 
 def read(url: str) -> bytes:
-    """The content of a URL, of at most `LARGEST_READ` bytes. Raises InputError."""
+    """The content of a URL. Raises InputError if it cannot be fetched or is larger than `LARGEST_READ` bytes."""
     import requests
 
     try:

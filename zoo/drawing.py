@@ -2,8 +2,8 @@
 side, shortcuts beside their blocks.
 
 Columns and rows are flex boxes, and wires are their backgrounds, so nothing is computed in pixels. Every operation is a
-`<details>` element: a click or the Enter key shows its path and output shape at the bottom of the window. Colours, and
-what else a box says, are the caller's.
+`<details>` element: a click or the Enter key shows its path and output shape at the bottom of the window. The caller
+decides the colours and what else a box says.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ UNMARKED = Mark("neutral", "", "")
 def draw(model: Model, marks: Mapping[str, Mark], size: int | None = None) -> str:
     """The HTML of a network; it needs `STYLE`.
 
-    marks  by path: of the operations of `trace`, of a concatenation or a sum, and of the linear layers of a head
-           ("head.fc", "head.hidden"). Boxes without one have the class "neutral"
+    marks  by path: for operations of `trace`, for concatenations and sums, and for the linear layers of a head
+           ("head.fc", "head.hidden"). Boxes without a mark have the class "neutral"
     size   the side of the input in pixels; None: the native one
     """
     traced = trace(model, size)

@@ -29,7 +29,10 @@ class BackendError(ZooError):
 
 
 class UnavailableError(BackendError):
-    """A framework that is not installed, or has no such device or dtype: `zoo parity` skips it, and fails otherwise."""
+    """A framework that is not installed, or has no such device or dtype: `zoo parity` skips it.
+
+    Any other BackendError makes `zoo parity` fail.
+    """
 
 
 class WeightsError(ZooError):

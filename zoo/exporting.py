@@ -26,7 +26,7 @@ from zoo.language.trace import InputCheck, trace
 
 @dataclass(frozen=True)
 class Format:
-    """A format: the backend that writes it, its files' suffixes (the first is the one that is named), its title."""
+    """A format: the backend that writes it, the suffixes of its files (users name the first), and its title."""
 
     backend: str
     suffixes: tuple[str, ...]
@@ -42,7 +42,7 @@ FORMATS = {
     "jax-export": Format("jax", (".jax",), "JAX's exported program"),
     "openvino": Format("openvino", (".xml", ".bin"), "OpenVINO's intermediate representation"),
 }
-"""Of formats with the same suffix, the first is the suffix's own."""
+"""Where several formats share a suffix, the first is the default for it."""
 
 
 def export(
@@ -57,17 +57,21 @@ def export(
     ema: bool = False,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Write a network in inference, for float32 images [N, C, H, W] and any N; returns what `zoo export` reports.
+    """Write a network for inference on float32 images [N, C, H, W], with any N; returns what `zoo export` reports.
 
     model         anything that `weights.resolve` takes; a checkpoint brings its weights along
-    out           its suffix decides the format, unless `format` names one of `FORMATS`
-    checkpoint    its weights; without one they are random, from `seed`
+    out           the file to write; its suffix decides the format, unless `format` is given
+    checkpoint    the weights; without one they are random, from `seed`
+    format        a key of `FORMATS`
     dtype         "fp16" stores weights in half precision, in ONNX and OpenVINO
     size          side of the images in pixels; by default the network's
     dynamic_size  for images of any size
+    ema           the moving average of the weights in `checkpoint`
 
     Batch norm is folded into the convolutions (`zoo.language.rewrites.deployable`). The files appear together, once
-    they are complete. Raises SpecError, WeightsError, BackendError.
+    they are complete. Raises SpecError for an unknown model or a network that cannot take such images, WeightsError for
+    an unknown format or a file that cannot be read or written, and BackendError when the format's backend is missing or
+    fails.
     """
     out = Path(out)
     name = format_of(out, format)
@@ -140,7 +144,7 @@ def _check_any_size(model: Model, size: int | None) -> None:
 
 
 def format_of(out: Path, format: str | None) -> str:
-    """The key of `FORMATS` for a file. Raises WeightsError for unknown formats and suffixes that are not theirs."""
+    """The key of `FORMATS` for a file. Raises WeightsError for an unknown format, and for a suffix it does not have."""
     if format is not None and format not in FORMATS:
         raise WeightsError(f"unknown format {format!r}: expected one of {', '.join(FORMATS)}")
     names = [name for name, row in FORMATS.items() if row.suffixes[0] == out.suffix and format in (None, name)]

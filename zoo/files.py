@@ -26,8 +26,8 @@ def cache_folder() -> Path:
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield the path of a new file to write to, which replaces `path` when the block ends without an error.
 
-    The new file is flushed to the disk before it replaces the old one, so after a loss of power one of the two is
-    there, complete. Links are followed; an existing path that is not a regular file (a pipe, a device) is written to
+    The new file is flushed to the disk before it replaces the old one, so that after a power failure one of the two
+    exists, complete. Links are followed. An existing path that is not a regular file (a pipe, a device) is written to
     directly. Raises OSError.
     """
     target = Path(os.path.realpath(path))
@@ -57,7 +57,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 def replaced(targets: Sequence[Path]) -> Iterator[list[Path]]:
     """Yield the paths of new files to write, in a folder of their own; they replace `targets` when the block ends well.
 
-    All must have been written. The first of `targets`, the file that users name, is replaced last. Raises OSError.
+    The block must write all of them. The first of `targets`, the file that users name, is replaced last. Raises
+    OSError.
     """
     folder = targets[0].parent
     with tempfile.TemporaryDirectory(prefix=f".{targets[0].name[:40]}.", suffix=".part", dir=folder) as part:
@@ -104,7 +105,7 @@ def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[A
 
 
 def default_mode() -> int:
-    """The permissions of a new file: those that the process's umask leaves, which can be read only by setting it."""
+    """The permissions of a new file under the process's umask, which can be read only by setting it."""
     mask = os.umask(0o077)
     os.umask(mask)
     return 0o666 & ~mask

@@ -1,6 +1,6 @@
-"""One row a framework: every fact about it that can be known without importing it.
+"""One row for each framework: every fact about it that can be known without importing it.
 
-`FRAMEWORKS` has the frameworks that build and train networks, `RUNTIMES` what runs them in inference only.
+`FRAMEWORKS` has the frameworks that build and train networks, `RUNTIMES` those that only run inference.
 `CONVENTIONS` also has the two that only name tensors: the canonical one ("zoo") and Keras's.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 Dtype: TypeAlias = Literal["fp32", "tf32", "bf16", "fp16", "int8"]
-"""What an engine computes convolutions and matrix products in."""
+"""The arithmetic in which an engine computes convolutions and matrix products."""
 DTYPES: tuple[str, ...] = get_args(Dtype)
 
 
@@ -28,7 +28,7 @@ DTYPES: tuple[str, ...] = get_args(Dtype)
 class Convention:
     """How a framework names and lays out tensors, where that differs from the canonical names, OIHW and [out, in].
 
-    suffixes   canonical ends of names, and the framework's
+    suffixes   the framework's suffixes of names, by canonical suffix
     axes       for each kind of tensor, the canonical axes in the framework's order
     separator  between a module's path and the tensor's name
     counter    the name of an integer that the framework keeps beside batch-norm statistics; it is not a weight
@@ -43,7 +43,7 @@ class Convention:
 
     @property
     def ignored(self) -> tuple[str, ...]:
-        """Ends of names that are not weights."""
+        """Suffixes of names that are not weights."""
         return (self.counter,) if self.counter else ()
 
     def rename(self, name: str) -> str:
@@ -54,11 +54,11 @@ class Convention:
         return name
 
     def orient(self, array: NDArray[Any], parameter: Parameter) -> NDArray[Any]:
-        """A canonical array in the framework's layout (a view)."""
+        """A canonical array, converted to the framework's layout (a view)."""
         return array.transpose(self.axes[parameter.kind]) if parameter.kind in self.axes else array
 
     def restore(self, array: NDArray[Any], parameter: Parameter) -> NDArray[Any]:
-        """An array of the framework's in canonical layout (a view)."""
+        """An array in the framework's layout, converted to the canonical layout (a view)."""
         axes = self.axes.get(parameter.kind)
         return array if axes is None else array.transpose(sorted(range(len(axes)), key=axes.__getitem__))
 
@@ -69,7 +69,7 @@ class Convention:
 
 @dataclass(frozen=True)
 class Launcher:
-    """The command that starts a framework's processes, and the environment variables by which it numbers them.
+    """The command that starts a framework's processes, and the environment variables in which it numbers them.
 
     command      takes the number of processes as {}
     rank, size   variables with the number of a process, from 0, and the number of processes
@@ -94,7 +94,7 @@ def _no_environment() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Runtime:
-    """What runs networks in inference.
+    """A program that runs networks in inference: one of `FRAMEWORKS` or `RUNTIMES`.
 
     name           its name here
     title          its name in text
@@ -103,9 +103,9 @@ class Runtime:
     environment    variables to set before its import, unless they are set
     aborts_after   packages whose earlier import makes importing this one abort the process
     quiet_import   whether to drop what its import prints on standard error
-    skip_teardown  when the interpreter must end without taking objects apart: "alone", in a process that no launcher
-                   has started, or "launched", in one of several
-    when_slow      what makes its kernels slow most often, and how to mend that (`zoo doctor` says it)
+    skip_teardown  when the interpreter must exit without finalising its objects: "alone", in a process that no launcher
+                   has started; "launched", in one that a launcher has started
+    when_slow      the advice of `zoo doctor` when its kernels are slow: the usual cause, or its remedy
     """
 
     name: str
@@ -172,7 +172,7 @@ FRAMEWORKS: dict[str, Framework] = {
             Launcher("torchrun --nproc_per_node {}", "RANK", "WORLD_SIZE", "LOCAL_RANK"),
             module="torch.nn.Module",
             safetensors_tag="pt",
-            skip_teardown="launched",  # a thread of gloo's that still runs would now and then abort the process
+            skip_teardown="launched",  # a gloo thread that is still running sometimes aborts the process
         ),
         Framework(
             "mindspore",
@@ -192,7 +192,7 @@ FRAMEWORKS: dict[str, Framework] = {
             ),
             module="mindspore.nn.Cell",
             safetensors_tag="ms",
-            aborts_after=("paddle",),  # both bring a oneDNN under the same symbols
+            aborts_after=("paddle",),  # both bundle oneDNN under the same symbols
             compiles_by_default=True,
             skip_teardown="alone",  # MindSpore 2.8 prints an ignored exception for each cell
             when_slow="MindSpore 2.9 and 2.10 take oneDNN's reference kernel for 3x3 convolutions: install 2.8",
@@ -214,7 +214,7 @@ FRAMEWORKS: dict[str, Framework] = {
             module="paddle.nn.Layer",
             safetensors_tag="pd",
             environment=_paddle_environment,
-            quiet_import=True,  # it remarks on more than one thread
+            quiet_import=True,  # Paddle warns about more than one thread
             when_slow="set OMP_NUM_THREADS, and on AMD processors MKL_DEBUG_CPU_TYPE, before Paddle is imported",
         ),
         Framework(
@@ -253,7 +253,7 @@ RUNTIMES: dict[str, Runtime] = {
         Runtime("openvino", "OpenVINO", "inception-zoo[openvino]", packages=("openvino", "onnx", "onnxruntime")),
     )
 }
-"""Those that run networks in inference only, from an ONNX graph."""
+"""Runtimes that only run inference, from an ONNX graph."""
 
 CONVENTIONS: dict[str, Convention] = {
     "zoo": Convention(),

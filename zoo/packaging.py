@@ -52,21 +52,21 @@ def package(
     """Write a folder with a network and its weights; returns its files.
 
     model       anything that `weights.resolve` takes; a checkpoint, or a name of published weights, brings its weights
-    folder      must not be there yet, or be empty; it appears when all of it is written
+    folder      must not exist yet, or be empty; it appears once all its files are written
     checkpoint  the weights, a file of any source
     backend     torch, mindspore, paddle or jax, which must be installed: the framework of network.py, of its weights
                 and of the certificate
     ema         the moving average of the weights
 
-    The files are those of `ABOUT`. timm's and this project's `local-dir:FOLDER` load it, and so does `hf-hub:` once it
-    is uploaded: where timm has the network, model.safetensors has timm's names. Raises WeightsError when there are no
-    weights or the folder is in the way, and what `weights.convert` and `zoo.exporting.export` raise.
+    `ABOUT` lists the files. timm and this project load the folder as `local-dir:FOLDER`, and as `hf-hub:OWNER/NAME`
+    once it is uploaded. For that, model.safetensors has timm's names if timm has the network. Raises WeightsError when
+    there are no weights or the folder is not empty, and whatever `weights.convert` and `zoo.exporting.export` raise.
     """
     folder = Path(folder)
     if backend not in FRAMEWORKS:
         raise WeightsError(f"package: expected {', '.join(FRAMEWORKS)}, not {backend!r}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise WeightsError(f"{folder}: is there already: choose another name, or empty it")
+        raise WeightsError(f"{folder}: exists already: choose another name, or empty it")
     if checkpoint is None and not (weights.is_checkpoint(model) or find(str(model))):
         weights.resolve(model)
         raise WeightsError(f"{model}: a network without weights: give a checkpoint, or a name of published weights")
@@ -87,9 +87,9 @@ def package(
 
 
 def push(folder: str | Path, repository: str) -> str:
-    """Upload a package to the Hugging Face hub as OWNER/NAME, which is made if it is not there; returns its address.
+    """Upload a package to the Hugging Face hub as OWNER/NAME, which is created if necessary; returns its address.
 
-    Raises WeightsError when that fails. `hf auth login` or HF_TOKEN says who you are.
+    Log in with `hf auth login`, or set HF_TOKEN. Raises WeightsError when the upload fails.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
@@ -113,7 +113,7 @@ def _write(
         timm, keys = rows[0].name.partition(".")[0], weights.SOURCES["timm"].naming(spec).keys
     weights.convert(weights_of, folder / "model.safetensors", model=model, to="timm" if timm else None, ema=ema)
     weights.convert(weights_of, folder / f"network{suffix}", model=model, to=backend, ema=ema)
-    for beside in folder.glob("*.json"):  # what convert keeps for formats without metadata is in config.json
+    for beside in folder.glob("*.json"):  # `convert` writes metadata into them; config.json has it
         beside.unlink()
     config = hub.config(spec, timm or spec.name, names, keys)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -132,7 +132,7 @@ def _write(
 def _card(folder: Path, spec: Model, opened: Checkpoint, backend: str, timm: str | None) -> Iterator[str]:
     """The README.md: metadata for hubs of models, what each file is, and the network's card.
 
-    `timm` is timm's name of the network, if it has it.
+    `timm` is timm's name of the network; None if timm does not have it.
     """
     licence = opened.metadata.get("licence", "")
     yield "---\n" + (f"license: {licence.lower()}\n" if licence else "")

@@ -1,4 +1,4 @@
-"""`zoo predict`: images in, classes and scores out; and Grad-CAM, what in an image speaks for a class."""
+"""`zoo predict`: classes and scores of images; and Grad-CAM, which shows where an image supports a class."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("zoo")
 
 SAME_SHARE = 0.01
-"""Up to this relative difference, images are cropped alike at two sizes."""
+"""Two crops count as the same if their shares of the resized image's side differ by no more, relatively."""
 
 STDIN = "-"
 """An image on standard input."""
@@ -41,7 +41,7 @@ STDIN = "-"
 
 @dataclass(frozen=True)
 class Classes:
-    """What a network's classes are called, and what says so: "the file", "ImageNet", or "" for numbers alone."""
+    """The names of a network's classes, and where they are from: "the file", "ImageNet", or "" without names."""
 
     names: Sequence[str]
     said_by: str
@@ -55,8 +55,8 @@ class Predictor:
     model            its spec, with the preprocessing that is applied
     run              float32 [N, C, H, W] to logits [N, classes]
     classes          their names
-    preprocess_from  what says how images are fed: "the file", "config.json", the name of published weights or of the
-                     .json beside a file; or "MODEL" where nothing but the network's own definition does
+    preprocess_from  where the preprocessing is from: "the file", "config.json", the name of published weights or of the
+                     .json beside a file; or the model's name, if only the network's own definition says it
     """
 
     net: Any
@@ -113,14 +113,15 @@ def predict(
     model    what `zoo.build` takes, e.g. "inception_v4" or a checkpoint; or a network or engine that it has returned
     images   a file, a folder (all images in it, at any depth), a URL, an image of Pillow's, or pixels uint8 [H, W, 3];
              or a list of those
-    topk     how many classes `top` has
-    batch    images at a time
+    topk     number of classes in `top`
+    batch    number of images that are run at a time
     size     side of the network's input in pixels, by default its own
     options  as for `predictor`: backend, checkpoint, pretrained, mode, dtype, device, num_classes, ema, seed
 
-    Each dictionary has mmpretrain's keys `pred_label`, `pred_class`, `pred_score` and `pred_scores` (of all classes,
-    float64), and `image`, `top` (a list of label, class and score), `preprocess` (what was applied), and
-    `preprocess_from` and `classes_from` (what says so). Raises InputError for an image that cannot be read.
+    Each dictionary has mmpretrain's keys `pred_label`, `pred_class`, `pred_score` and `pred_scores` (NumPy float64
+    [classes], the softmax of the logits), and `image` (its name), `top` (a list of label, class and score),
+    `preprocess` (what was applied), and `preprocess_from` and `classes_from` (where these are from). Raises InputError
+    for an image that cannot be read, and whatever `zoo.build` raises.
     """
     single = isinstance(images, str | Path) and not Path(str(images)).is_dir()
     single |= not isinstance(images, str | Path | list | tuple) and not isinstance(images, Iterator)
@@ -134,7 +135,7 @@ def predict(
 
 
 def opened_images(images: Iterable[Any]) -> Iterator[tuple[str, Any]]:
-    """For each image its name and what `preprocess` takes; folders are replaced by the images in them."""
+    """Each image's name, and the image as `preprocess` takes it; folders are replaced by the images in them."""
     for number, image in enumerate(images):
         if not isinstance(image, str | Path):
             yield f"image {number}", image
@@ -161,11 +162,11 @@ def predictor(
 ) -> Predictor:
     """A network that is ready to classify images.
 
-    model        what `zoo.build` takes; or a network or engine that it has returned, for which the options do not count
+    model        what `zoo.build` takes; or a network or engine that it has returned, with which options are ignored
     checkpoint   its weights; by default published ones, which are downloaded unless they are in the cache
     pretrained   which of several published weights, as for `zoo.build`
-    num_classes  for a file without a classifier: its classes get a new one, whose predictions mean nothing
-    seed         random weights from this seed, for tests: predictions mean nothing
+    num_classes  for a file without a classifier: a new one is initialised, so the predictions mean nothing
+    seed         random weights from this seed, for tests: the predictions mean nothing
 
     Other options are those of `zoo.build`.
     """
@@ -193,7 +194,7 @@ def predictor(
 
 
 def named(spec: Model, opened: Checkpoint | None) -> Classes:
-    """The names of a network's classes: the file's; ImageNet's for 1,000 classes, or 1,001, without names."""
+    """The names of a network's classes: the file's; if it has none, ImageNet's for 1,000 or 1,001 classes."""
     if opened is not None and (names := opened.class_names):
         if len(names) == spec.num_classes + 1:
             names = names[1:]  # without the background
@@ -204,7 +205,7 @@ def named(spec: Model, opened: Checkpoint | None) -> Classes:
 
 
 def _warn_of_another_preprocessing(opened: Checkpoint) -> None:
-    """Say so where a file is fed in another way than its network is usually, the size apart."""
+    """Warn if a file's preprocessing differs, apart from the size, from its network's usual preprocessing."""
     usual = models().get(opened.model.name)
     if not opened.preprocess_from or weights.published.find(opened.preprocess_from) or usual is None:
         return
@@ -213,7 +214,7 @@ def _warn_of_another_preprocessing(opened: Checkpoint) -> None:
     share, usual_share = model.size / model.preprocess.resize, usual.size / usual.preprocess.resize
     if model.preprocess != scaled or abs(share / usual_share - 1) > SAME_SHARE:
         logger.warning(
-            "%s: as %s says: %s; %s is usually fed otherwise: %s",
+            "%s: preprocessed as %s says: %s; the usual preprocessing of %s is different: %s",
             opened.path,
             opened.preprocess_from,
             model.preprocess.describe(model.size),
@@ -223,7 +224,7 @@ def _warn_of_another_preprocessing(opened: Checkpoint) -> None:
 
 
 def backend_of(net: Any) -> str:
-    """The backend that has built a network. Raises SpecError for anything else."""
+    """The backend that has built a network. Raises SpecError for anything but a network of `zoo.build`."""
     if isinstance(net, Interpreter):
         return "reference"
     package, _, rest = type(net).__module__.partition(".")
@@ -237,7 +238,7 @@ def _runner(net: Any) -> Callable[[NDArray[np.float32]], NDArray[Any]]:
     """A function from images to logits."""
     spec: Model = net.spec
     if spec.head is None:
-        raise SpecError(f"{spec.name}: it returns feature maps: to predict classes it needs its classifier")
+        raise SpecError(f"{spec.name}: it returns feature maps: predicting classes needs its classifier")
     if type(net).__module__ == "backends.engine":
         return lambda x: net(x)
     module = get(backend_of(net))
@@ -247,14 +248,15 @@ def _runner(net: Any) -> Callable[[NDArray[np.float32]], NDArray[Any]]:
 def grad_cam(
     net: Any, image: str | Path | Image, label: int | None = None, stage: str | None = None
 ) -> NDArray[np.float32]:
-    """Grad-CAM, Selvaraju et al. 2017, arXiv:1610.02391: where an image speaks for a class, from 0 to 1: [H, W].
+    """Grad-CAM, Selvaraju et al. 2017, arXiv:1610.02391: how much each place of an image supports a class.
 
-    net    a network of `zoo.build`, in PyTorch, MindSpore or Paddle
+    net    a network of `zoo.build`, in any of the four frameworks
     label  the class, by default the one with the highest score
-    stage  the stage whose output A is weighted, by default the last; the map has its height and width
+    stage  the stage whose output A is weighted, by default the last
 
-    The map is ReLU(sum over k of w_k A_k), where w_k is the mean of the gradient of the class's logit with respect to
-    A_k, divided by its maximum. Raises SpecError for an unknown stage or class.
+    Returns a float32 map [height, width] of the stage's output, from 0 to 1: ReLU(sum over k of w_k A_k), divided by
+    its maximum, where w_k is the mean of the gradient of the class's logit with respect to A_k. Raises SpecError for an
+    unknown stage or class.
     """
     spec: Model = net.spec
     names = [each.name for each in spec.stages]
@@ -272,7 +274,7 @@ def grad_cam(
 
 
 COLOURS = ((0, 34, 78), (66, 78, 108), (124, 123, 120), (188, 174, 108), (254, 232, 56))
-"""From 0 to 1 in equal steps: of the colour map cividis, which colour-blind readers see alike (Nunez et al. 2018)."""
+"""RGB at 0, 0.25, ..., 1 of the colour map cividis, which colour-blind readers see alike (Nunez et al. 2018)."""
 
 
 def overlay(net: Any, image: str | Path | Image, heat: NDArray[np.float32]) -> Image:

@@ -34,9 +34,9 @@ def description() -> str:
 
 
 def mkl_kernels(cpuinfo: Path = CPUINFO) -> str | None:
-    """The value of MKL_DEBUG_CPU_TYPE for Paddle on a processor that is not Intel's: 7 (AVX-512), 5 (AVX2), None.
+    """The value of MKL_DEBUG_CPU_TYPE for Paddle on an AMD or Hygon processor: "7" (AVX-512) or "5" (AVX2), else None.
 
-    Paddle brings an old MKL that takes its slowest kernels there, at a quarter of the speed (benchmarks/training.py).
+    Paddle bundles an old MKL that uses its slowest kernels there, at a quarter of the speed (benchmarks/training.py).
     """
     if facts(cpuinfo).get("vendor_id") not in ("AuthenticAMD", "HygonGenuine"):
         return None

@@ -1,6 +1,6 @@
-"""A pytest plugin with which another project checks its own networks.
+"""A pytest plugin with which other projects check their own networks.
 
-The fixture `parity`, in a test of one's own:
+The fixture `parity`, in a test of your own:
 
     def test_my_network(parity):
         parity(build_my_network(), "inception_v3")
@@ -13,8 +13,8 @@ And `pytest --parity`, which makes a test of each line of the setting `parity`, 
         "mypackage.nets_ms:build inception_v3 framework=mindspore checkpoint=net.ckpt training=true",
     ]
 
-A line is package.module:function (or a file), a model, and options of `zoo.parity.against`. Each network runs in a
-process of its own, so that one run of pytest can check several frameworks. These tests have the mark `parity`.
+A line has package.module:function (or a file), a model, and options of `zoo.parity.against`. Each network runs in a
+process of its own, so that one run of pytest can check several frameworks. These tests have the marker `parity`.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Comparison(pytest.Item):
             raise AssertionError("\n".join(describe(document)))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> str:
-        """The verdict or the error, without a traceback: nothing in it would be the user's."""
+        """The verdict or the error, without a traceback, which would show none of the user's code."""
         return str(excinfo.value)
 
     def reportinfo(self) -> tuple[str, None, str]:
@@ -84,7 +84,7 @@ class Comparison(pytest.Item):
 
 
 def read_line(line: str) -> tuple[str, str, dict[str, Any]]:
-    """The target, the model and the options of a line. Raises pytest.UsageError for one that is none."""
+    """The target, the model and the options of a line. Raises pytest.UsageError for a malformed line."""
     words = line.split()
     if len(words) < 2:
         raise pytest.UsageError(f"parity: {line!r}: expected package.module:function MODEL [option=value ...]")

@@ -1,10 +1,10 @@
-"""The spec language: a network as a value, and everything that can be known of it without a tensor.
+"""The spec language: a network as a value, and everything that can be known about it without a tensor.
 
     from zoo.language import Conv, Head, MaxPool, Model, Preprocess, Residual, concat, stages
 
-Leaves and combinators are in `nodes`, the Model in `model`; `trace` infers shapes and names, `document` reads and
-writes JSON, `diff` compares specs, `rewrites` changes weights and keeps the function, `interpreter` is the float64
-reference. Only `rewrites` and `interpreter` need NumPy; nothing needs a framework.
+Leaves and combinators are in `nodes`, the Model in `model`. `trace` infers shapes and names, `document` reads and
+writes JSON, and `diff` compares specs. `rewrites` changes a model and its weights but not the function that they
+compute, and `interpreter` is the float64 reference. Only these two need NumPy; nothing needs a framework.
 """
 
 from zoo.language.document import from_json, to_json

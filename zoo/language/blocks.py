@@ -1,7 +1,7 @@
 """Names of blocks: which function, and so which figure of a paper, a node comes from.
 
-A node is a value without a name. `zoo source` writes a class for each block, and takes its name and what it says about
-it from the function that made the node.
+A node is a value without a name. `zoo source` writes a class for each block, and takes the class's name and docstring
+from the function that made the node.
 """
 
 from __future__ import annotations
@@ -41,5 +41,5 @@ def block(function: Callable[P, Made]) -> Callable[P, Made]:
 
 
 def camel(name: str) -> str:
-    """A name in words joined by "_" as the name of a class: "inception_a" is "InceptionA"."""
+    """A snake_case name as the name of a class: "inception_a" becomes "InceptionA"."""
     return "".join(word[:1].upper() + word[1:] for word in name.replace(".", "_").split("_"))

@@ -1,6 +1,6 @@
-"""Operations that a network takes for one image, by the conventions of the tools that published tables come from.
+"""Operations that a network needs for one image, by the conventions of the tools that published tables come from.
 
-Convolutions and linear layers are 98% or more of each. The conventions differ in what they add for the other layers.
+Convolutions and linear layers are 98% or more of each count. The conventions differ in what they add for other layers.
 """
 
 from __future__ import annotations
@@ -63,17 +63,17 @@ class Extras(NamedTuple):
     norm: int = 0
     """Values that batch norm normalises."""
     bias: int = 0
-    """Values that a convolution adds a bias to."""
+    """Values to which a convolution adds a bias."""
     relu: int = 0
-    """Values that a ReLU gives."""
+    """Values that ReLUs return."""
     pooled: int = 0
     """Values that pools take, global ones included."""
     average: int = 0
-    """Values that average pools give."""
+    """Values that average pools return."""
     window: int = 0
     """The same, times the side of the window plus 1. (thop took the side for the window's area.)"""
     global_average: int = 0
-    """Additions and divisions of pools to a given size."""
+    """Additions and divisions of global and adaptive average pools."""
     additions: int = 0
     """Additions of linear layers."""
 

@@ -21,7 +21,7 @@ class Difference(NamedTuple):
 
 
 def same_network(a: Model, b: Model) -> bool:
-    """Whether both compute the same function of the same weights in inference, on the main path."""
+    """Whether both compute the same function of the same weights in inference, auxiliary heads apart."""
 
     def inference(model: Model) -> Model:
         head = replace(model.head, dropout=0.0) if model.head else None
@@ -89,9 +89,10 @@ def _nodes(path: str, a: Node, b: Node) -> Iterator[Difference]:
 
 
 def _chains(path: str, a: Node, b: Node) -> Iterator[Difference]:
-    """Match nodes of one kind in order, a single node as a chain of one; the rest are absent in one of the two.
+    """Match nodes of the same kind in order; the others are reported as absent from one of the two chains.
 
-    A node that only the second chain has is called `path.+k`, where k is its position there.
+    A node that is not a chain counts as a chain of one. A node that only the second chain has is called `path.+k`,
+    where k is its position there.
     """
     ours, theirs = (node.nodes if isinstance(node, Chain) else (node,) for node in (a, b))
     paths = [f"{path}.{i}" if isinstance(a, Chain) else path for i in range(len(ours))]

@@ -1,7 +1,7 @@
-"""A Model as a JSON document, written and read back equal: what crosses to a worker process and into a checkpoint.
+"""A Model as a JSON document, written and read back without loss: for worker processes and checkpoints.
 
-A value is an object of its fields; those at their default are left out. A node has its kind in "op". The document says
-which version of the format it is in; docs/model.schema.json is the schema, made by `schema`.
+A value is an object of its fields; fields at their default are left out. A node's kind is in "op". The document has
+the version of its format; docs/model.schema.json is the schema, made by `schema`.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ PARTS: dict[str, Any] = {"stages": Stage, "aux": Aux, "norm": Norm, "preprocess"
 
 
 def to_json(model: Model, indent: int | None = None) -> str:
-    """The document of a model; with `indent`, over several lines."""
+    """A model as a JSON document, which `from_json` reads; on several lines if `indent` is given (see `json.dumps`)."""
     return json.dumps({"format": FORMAT, "version": VERSION, **_write(model)}, indent=indent)
 
 
 def from_json(text: str | bytes) -> Model:
-    """The model of a document. Raises SpecError, naming the place, for anything that is not one."""
+    """The model in a JSON document of `to_json`. Raises SpecError, with the place, for an invalid document."""
     if len(text) > LARGEST:
         raise SpecError(f"the document has {len(text):,} characters: expected a model, at most {LARGEST:,}")
     try:
@@ -161,7 +161,7 @@ _SCHEMAS: dict[str, dict[str, Any]] = {
     "tuple[Stage, ...]": {"type": "array", "items": {"$ref": "#/$defs/stage"}, "minItems": 1},
     "tuple[Aux, ...]": {"type": "array", "items": {"$ref": "#/$defs/aux"}},
 }
-"""By a field's type, as it is written."""
+"""The JSON Schema of a field, by its type as the source writes it."""
 
 
 def schema() -> dict[str, Any]:

@@ -38,7 +38,7 @@ def reach(node: Conv | Depthwise | MaxPool | AvgPool) -> tuple[int, int]:
 
 
 def border(padding: PoolPadding, n: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Pixels of padding before and after `n` pixels for a window that spans `kernel`; `PoolPadding` names them."""
+    """Pixels of padding before and after `n` pixels, for a window that spans `kernel`; see `PoolPadding`."""
     match padding:
         case "half":
             return kernel // 2, kernel // 2
@@ -92,13 +92,17 @@ def receptive_fields(model: Model) -> dict[str, int]:
 def levels(model: Model) -> list[str]:
     """The last stage at each reduction; integer `out_indices` count these.
 
-    timm's `features_only` counts reductions too, and takes an earlier map of some: `mixed_3a` of Inception-v4 at 4.
+    timm's `features_only` counts reductions too, but at some it takes an earlier map: `mixed_3a` of Inception-v4 at 4.
     """
     return list({reduction: name for name, reduction in reductions(model).items()}.values())
 
 
 def _grow(node: Node, size: tuple[int, int], jump: int) -> tuple[int, int]:
-    """The receptive field (height, width) after `node`, from that before it and the distance `jump` of its pixels."""
+    """The receptive field (height, width) after `node`.
+
+    size  the receptive field before it
+    jump  distance between neighbouring values of its input, in pixels of the image
+    """
     match node:
         case Conv() | Depthwise() | MaxPool() | AvgPool():
             height, width = reach(node)

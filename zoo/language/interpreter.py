@@ -143,7 +143,7 @@ def batch_norm(x: Array, weights: Mapping[str, Array], path: str, norm: Norm) ->
 
 
 def avg_pool(x: Array, node: AvgPool) -> Array:
-    """Sum over each window, over the count of its pixels: all of them, or those inside the image."""
+    """Sum over each window, divided by the number of its pixels: all of them, or those inside the image."""
     total = reduce(np.add, _taps(windows(x, node, 0.0)))
     count: Any = node.kernel**2
     if not node.count_include_pad:
@@ -152,7 +152,7 @@ def avg_pool(x: Array, node: AvgPool) -> Array:
 
 
 def _taps(views: Array) -> Iterator[Array]:
-    """A window's pixels one after the other, each of all windows: far faster than reducing the last two axes."""
+    """Each pixel position of a window, as an array over all windows: far faster than reducing the last two axes."""
     return (views[..., i, j] for i, j in np.ndindex(*views.shape[-2:]))
 
 
@@ -178,7 +178,10 @@ class _Calibration(Interpreter):
 
 
 def calibrate(model: Model, arrays: Mapping[str, NDArray[np.float32]], x: Array) -> dict[str, NDArray[np.float32]]:
-    """`arrays` with batch-norm statistics measured on the batch `x` (without norm: convolutions of unit variance)."""
+    """`arrays` with batch-norm statistics measured on the batch `x`.
+
+    Without a norm, each convolution's weights are scaled instead, so that its outputs have unit variance.
+    """
     net = _Calibration(model, {name: array.astype(np.float64) for name, array in arrays.items()})
     net.tape(x)
     return {name: net.weights[name].astype(np.float32) for name in arrays}

@@ -44,7 +44,7 @@ class Norm:
 
 
 PILLOW, UNFILTERED = ("bilinear", "bicubic"), ("torch_bilinear", "tf1_bilinear")
-"""Interpolations: Pillow's, which filter when an image shrinks, and others that do not."""
+"""Interpolations: Pillow's, which average over all pixels when an image shrinks, and others, which do not."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class Preprocess:
     Interpolations: "bilinear" and "bicubic" are Pillow's, which average over all pixels when an image shrinks, and
     round to 8 bits. With fit="stretch" also "torch_bilinear", which is PyTorch's F.interpolate(mode="bilinear",
     align_corners=False), and "tf1_bilinear", TensorFlow 1's resize_bilinear(align_corners=False): both interpolate
-    between the nearest four pixels only, and do not round. The first maps centres of pixels to each other, the second
-    their top left corners.
+    between the nearest four pixels only, and do not round. The first aligns the centres of pixels, the second their top
+    left corners.
     """
 
     resize: int
@@ -95,7 +95,7 @@ class Preprocess:
 NAME = r"[A-Za-z0-9][\w.-]*"
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of the training images' channels, between 0 and 1: most publishers' `mean` and `std`."""
+"""Means and standard deviations of the training images' channels, from 0 to 1; most publishers use them."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Model:
     publishers   who publishes this very network; decay, dropout and preprocessing are those of the first
     paper        e.g. "arXiv:1512.00567"
 
-    Raises SpecError for values that make no network.
+    Raises SpecError for invalid values.
     """
 
     name: str
@@ -178,7 +178,7 @@ class Model:
                 raise SpecError(f"{self.name}: no stage {wanted!r}; it has {', '.join(names)}")
 
     def __hash__(self) -> int:
-        """Computed once: what is derived from a model is looked up by it, and the tree of nodes is large."""
+        """Computed once: caches look models up by their hash, and the tree of nodes is large."""
         return self._hash
 
     @cached_property
@@ -201,7 +201,7 @@ class Model:
 
 
 def _check_part(name: str, node: Node) -> None:
-    """A part's name becomes an attribute of modules, and the first word of tensors' names."""
+    """Raise SpecError unless the name can be an attribute of modules and the first word of tensors' names."""
     if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
         raise SpecError(f"a stage's name must be a Python identifier without a leading '_', not {name!r}")
     if not is_node(node):

@@ -2,11 +2,12 @@
 
 Leaves are `Conv` (convolution, normalisation, ReLU: what the papers draw as one box), `Depthwise`, `NormRelu`, `Relu`,
 `MaxPool`, `AvgPool`, `AdaptiveAvgPool` and `Head`; combinators are `a >> b`, `concat(a, b)` and `Residual`. All are
-frozen dataclasses without arrays: hashable, comparable, free to build. Input widths are never written: `trace` infers
-them, and the names of all tensors with them.
+frozen dataclasses without arrays: hashable, comparable, cheap to build. A node maps features [N, C, H, W] to features;
+a `Head` maps them to logits [N, num_classes]. Numbers of input channels are never written: `trace` infers them, and
+the names of all tensors.
 
-`Node` is a closed union: whoever walks it uses `match` and ends in `assert_never`, so that mypy names every
-walk that lacks a new kind.
+`Node` is a closed union. Code that walks it uses `match` and ends in `assert_never`, so that mypy reports every walk
+that lacks a new kind of node.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ PoolPadding: TypeAlias = Literal["half", "valid", "same", "ceil"]
 
 half    k // 2 on both sides: PyTorch's usual `padding=k // 2`
 valid   none: a last window that does not fit is dropped
-same    TensorFlow's: ceil(n / s) outputs; of an odd padding, the larger part is at the bottom and right
-ceil    none before, and after it as much as completes the last window: PyTorch's `ceil_mode=True`
+same    TensorFlow's: ceil(n / s) outputs; if the padding is odd, the extra pixel is at the bottom or right
+ceil    none before, and after as much as completes the last window: PyTorch's `ceil_mode=True`
 """
 
 Kernel: TypeAlias = "int | tuple[int, int]"
@@ -193,7 +194,7 @@ def concat(*branches: Node) -> Concat:
 
 
 def repeat(node: Node, times: int) -> Chain:
-    """`times` copies one after another, named 0, 1, ..."""
+    """`times` copies of a node one after another, named 0, 1, ..."""
     return Chain((node,) * times)
 
 
@@ -243,7 +244,7 @@ def _links(node: Node) -> tuple[Node, ...]:
 
 
 def _set_integer(node: Leaf, what: str) -> None:
-    """Make a field a plain int of at least 1, NumPy's integers too; raise SpecError for anything else."""
+    """Convert a field, a Python or NumPy integer, to an int. Raises SpecError unless it is an integer of at least 1."""
     object.__setattr__(node, what, integer(getattr(node, what), f"{node}: {what}"))
 
 

@@ -76,7 +76,7 @@ def fold_norms(model: Model, arrays: Mapping[str, Array]) -> tuple[Model, dict[s
     """Fold each batch norm into the convolution before it, which gets a bias.
 
     g (w x + c - m) / s + b = (g / s w) x + ((c - m) g / s + b), with s = sqrt(var + eps). A `NormRelu` is folded where
-    a convolution without norm and ReLU comes right before it; the others stay.
+    a convolution without norm and ReLU comes right before it; other `NormRelu` nodes stay.
     """
     if model.norm is None:
         return model, dict(arrays)
@@ -160,9 +160,10 @@ def move_pools(model: Model, arrays: Mapping[str, Array]) -> tuple[Model, dict[s
 def fold_normalisation(model: Model, arrays: Mapping[str, Array]) -> tuple[Model, dict[str, Array]]:
     """Fold the input's normalisation into the first convolution, so that the network takes pixels from 0 to 1.
 
-    w (x - mean) / std + b = (w / std) x + (b - sum of w mean / std). Where the convolution pads its border with zeros,
-    which stand for the mean, this would be inexact there. Raises SpecError in that case, when the first operation is no
-    convolution, and when its batch norm has not been folded.
+    w (x - mean) / std + b = (w / std) x + (b - sum of w mean / std). This would be inexact at a border that the
+    convolution pads with zeros, because a zero stands for the mean. Raises SpecError in that case, when the first
+    operation is not a convolution, when its batch norm has not been folded, and when there are more input channels than
+    means.
     """
     first, how = trace(model).ops[0], model.preprocess
     begin: Node = model.stages[0].node
@@ -200,7 +201,7 @@ def fold_normalisation(model: Model, arrays: Mapping[str, Array]) -> tuple[Model
 
 
 def deployable(model: Model, arrays: Mapping[str, Array]) -> tuple[Model, dict[str, Array]]:
-    """The network as inference engines run it: every rewrite that was measured to pay.
+    """The network as inference engines run it: with every rewrite that made them faster when it was measured.
 
     Merging sibling 1x1 convolutions is not among them. In blocks A, B and C of Inception-v4 it made PyTorch 1% slower
     to 7% faster, OpenVINO up to 4% slower and ONNX Runtime up to 20% slower: the merged output has to be sliced again.

@@ -117,8 +117,8 @@ class Trace:
 def trace(model: Model, height: int | None = None, width: int | None = None) -> Trace:
     """Walk the model for an input of `height` x `width` pixels (native size by default; square without `width`).
 
-    Raises SpecError, with the path, where shapes do not fit: an input too small, branches of different sizes,
-    an auxiliary head whose linear layer is for another input size.
+    Raises SpecError, with the path, where shapes do not fit: for an input that is too small, branches of different
+    sizes, or an auxiliary head whose linear layer is for another input size.
     """
     height = model.size if height is None else height
     width = height if width is None else width
@@ -254,7 +254,7 @@ def _op(model: Model, node: Leaf, path: str, shape: Shape) -> Op:
 
 
 def _box(model: Model, node: Conv | Depthwise, path: str, shape: Shape, outputs: int, inputs: int) -> Op:
-    """`inputs` is the number of channels that each output channel reads."""
+    """The operation of a convolution; `inputs` is the number of channels that each output channel reads."""
     height, width = _window(path, node, shape)
     kind: Literal["conv", "depthwise"] = "depthwise" if isinstance(node, Depthwise) else "conv"
     weight = Parameter(f"{path}.conv.weight", (outputs, inputs, *pair(node.kernel)), kind)
