@@ -1,4 +1,4 @@
-"""Judging by the float64 reference: frameworks, engines, networks that are not ours; and comparing two networks."""
+"""Judging frameworks, engines and foreign networks by the float64 reference; and comparing two networks."""
 
 from zoo.parity.foreign import against, assert_same, compare_network
 from zoo.parity.logits import Settings, compare

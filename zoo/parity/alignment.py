@@ -1,10 +1,10 @@
 """Aligning what a network computed with a spec, and finding where the two differ.
 
-The spec is walked with the observed network's own values: every convolution, linear layer and batch norm gets the
-observed input and is compared with the observed output, and goes on with the observed output. So each operation is
-judged by itself, and what lies between two of them (ReLUs, pools, concatenations, sums) by the input that it makes for
-the next. Operations are matched by their inputs, the shapes of their weights and the order of execution: names do not
-matter.
+The spec is run on the observed network's own values. Every convolution, linear layer and batch norm gets the observed
+input, its output is compared with the observed output, and the observed output is passed on. So each operation is
+judged by itself. What lies between two of them (ReLUs, pools, concatenations, sums) is judged by the input that it
+makes for the next one. Operations are matched by their inputs, the shapes of their weights and the order of execution:
+names do not matter.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ Array = NDArray[Any]
 Kind = Literal["input", "conv", "linear", "norm", "output", "weight", "missing", "extra", "statistic"]
 
 MANY, SURE = 6, 8
-"""Runs for the band of an operation that is outside the band of one, unless it is `SURE` times as far off."""
+"""If an operation is outside the band that one run measures, the band of `MANY` runs decides, unless the error is more
+than `SURE` times the first band."""
 
 PASSING = FLOOR * unit("fp32")
 """Largest error of what lies between two products: pools and sums of float32 values, each rounded once or twice."""
@@ -55,9 +56,9 @@ PASSING = FLOOR * unit("fp32")
 
 @dataclass(frozen=True)
 class Beyond:
-    """What a network does that no spec says.
+    """What a network does that no spec can express.
 
-    epsilons       of single batch norms that have another than the model's, by path
+    epsilons       of the batch norms that have another epsilon than the model's, by path
     softmax        whether its output is the softmax of the logits
     feature_scale  the factor by which features are multiplied before the classifier
     """
@@ -67,7 +68,7 @@ class Beyond:
     feature_scale: float = 1.0
 
     def __or__(self, other: Beyond) -> Beyond:
-        """What both do."""
+        """The effects of both together."""
         return Beyond(
             {**self.epsilons, **other.epsilons},
             self.softmax or other.softmax,
@@ -83,14 +84,14 @@ class Finding:
     """A difference between the spec and the observed network.
 
     path     of the spec
-    kind     of what differs: the "input" that comes to an operation; the output of a "conv", "linear" layer or "norm",
-             given the observed input; the network's "output"; a "weight" that is not the checkpoint's; an operation
-             that is "missing" from the network, or "extra"; a "statistic" of batch norm after a training step
+    kind     what differs: the "input" of an operation; the output of a "conv", "linear" layer or "norm", given the
+             observed input; the network's "output"; a "weight" that is not the checkpoint's; an operation that is
+             "missing" from the network, or "extra"; a "statistic" of batch norm after a training step
     error    max |observed - expected| / max |expected|
     band     the largest error that rounding explains
     name     the network's own name of the operation
-    between  paths of the spec whose work reaches the input since the last observed operation
-    detail   what else there is to say
+    between  paths of the spec that have changed the value since the last observed operation
+    detail   further facts, in words
     """
 
     path: str
@@ -102,7 +103,7 @@ class Finding:
     detail: str = ""
 
     def document(self) -> dict[str, Any]:
-        """As JSON; an infinite error, of another shape or of values that are not finite, is None."""
+        """As JSON. An infinite error (another shape, or values that are not finite) becomes None."""
         return {**asdict(self), "between": list(self.between), "error": self.error if np.isfinite(self.error) else None}
 
 
@@ -112,10 +113,10 @@ class Alignment:
 
     matched   the operation of each path of the spec that has one ("....conv", "....bn", "....fc", "....hidden")
     arrays    canonical weights: the observed network's own, or the given ones
-    errors    of every comparison by path, the error that is largest in its band, and that band
-    checked   how many operations and inputs were compared
-    expected  what should have come to the operations whose input differs, by path
-    stages    what comes to each stage, from the observed values, by the stage's name
+    errors    the error and the band, by path, of the comparison whose error is the largest share of its band
+    checked   number of operations and inputs that were compared
+    expected  the right input of each operation whose input differs, by path
+    stages    the input of each stage, made from the observed values, by the stage's name
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -157,10 +158,10 @@ def align(
     inputs          the batch that the network was run on, [N, C, H, W]
     arrays          canonical weights that it should have; None: its own are taken
     matched         operations by path, from an earlier alignment; None: they are matched now
-    products        compare convolutions and linear layers too; without, only what lies between them: much faster
-    beyond          what the network does that no spec says
-    weights_within  the error that weights may have against `arrays`
-    begin           the stage to begin with, or "head", and what comes to it; None: the first, with `inputs`
+    products        compare convolutions and linear layers too; if False, only what lies between them, much faster
+    beyond          what the network does that no spec can express
+    weights_within  the largest error of weights against `arrays` that is not reported
+    begin           the stage to begin with, or "head", and its input; None: the first stage, with `inputs`
     until           the path of the last operation to compare; None: all
     """
     walk = _Walk(model, seen, arrays, matched, products, beyond, weights_within, until)
@@ -215,7 +216,7 @@ class _Walk(Interpreter):
             self.result.findings.append(Finding("", "extra", np.inf, 0.0, products[0].name, (), detail))
         self.result.arrays = {name: array.astype(np.float32) for name, array in self.weights.items()}
 
-    # What has worked on a value since the last observed operation.
+    # Which nodes have changed a value since the last observed operation.
 
     def run(self, node: Node, path: str, x: Array) -> Array:
         y = self._run(node, path, x)
@@ -246,7 +247,7 @@ class _Walk(Interpreter):
 
     def _made(self, y: Array, parents: Sequence[Array], path: str) -> Array:
         before = [at for parent in parents for at in self._between(parent)]
-        self.pending[id(y)] = (y, tuple(dict.fromkeys((*before, path))))  # the array is kept: its id stays its own
+        self.pending[id(y)] = (y, tuple(dict.fromkeys((*before, path))))  # keep the array, so that its id stays its own
         return y
 
     def _between(self, x: Array) -> tuple[str, ...]:
@@ -301,7 +302,7 @@ class _Walk(Interpreter):
         name = f"{path}.bn"
         operation = self._operation(name, "norm", x, None)
         if operation is None:
-            if f"{name}.var" not in self.weights:  # the network has none here: as if it were the identity
+            if f"{name}.var" not in self.weights:  # the network has no norm here: use the identity
                 channels = np.ones(x.shape[1])
                 roles = {"weight": channels * np.sqrt(1 + self.spec.norm.eps), "bias": 0 * channels}
                 roles |= {"mean": 0 * channels, "var": channels}
@@ -312,11 +313,11 @@ class _Walk(Interpreter):
         norm = replace(self.spec.norm, eps=self.beyond.epsilons.get(path, self.spec.norm.eps))
         expected = batch_norm(x, self.weights, name, norm)
         observed = self.seen.arrays[operation.y].astype(np.float64)
-        if operation.settings.get("act") == "relu":  # below 0 nothing is known, so the expected values go on
+        if operation.settings.get("act") == "relu":  # a ReLU hides negative values: the expected ones go on
             self._compare(path, "norm", np.maximum(expected, 0), observed, PASSING, operation)
             return np.where(observed > 0, observed, np.minimum(expected, 0))
         limit = PASSING
-        if not error(observed, expected) <= PASSING and norm == self.spec.norm:  # a mean that cancels rounds more
+        if not error(observed, expected) <= PASSING and norm == self.spec.norm:  # cancellation rounds more
             limit = self._band(lambda net: net.normalise(path, x), path, expected, observed)
         self._compare(path, "norm", expected, observed, limit, operation)
         return observed
@@ -340,7 +341,7 @@ class _Walk(Interpreter):
             if len(same) > 1 and not exact:
                 same = [operation for operation in same if self._goes_on_as(operation, name)] or same
             fitting = exact or same or [o for o in turned if self._arrives(o, x, node)] or fitting or turned
-            if not exact and not same:  # none has this input: of the next two, the one whose input is nearer
+            if not exact and not same:  # none has this input: take, of the next two, the one whose input is nearer
                 fitting = sorted(fitting[:2], key=lambda o: _nearest(self.seen.arrays[o.x], x, node)[0])
         if not fitting:
             return None
@@ -355,7 +356,7 @@ class _Walk(Interpreter):
         return _nearest(self.seen.arrays[operation.x], x, node)[0] <= PASSING
 
     def _goes_on_as(self, operation: Operation, name: str) -> bool:
-        """Whether what takes an operation's output, directly or after a norm and a ReLU, is what the spec has next.
+        """Whether the convolution after an operation (and its norm and ReLU, if any) has the shape that the spec wants.
 
         This tells apart the first convolutions of branches, which have the same input and often the same shape.
         """
@@ -372,7 +373,7 @@ class _Walk(Interpreter):
         return np.array_equal(self.seen.arrays[operation.parameters["weight"]], self.given[f"{name}.weight"])
 
     def _arrived(self, path: str, operation: Operation, x: Array, node: Box | None) -> Array:
-        """Compare an operation's input; returns the observed one, without the border that the network has added."""
+        """Compare an operation's input; returns the observed input, without padding that the network has added."""
         found, value = _nearest(self.seen.arrays[operation.x], x, node)
         self.result.note(path, found, PASSING)
         if not found <= PASSING:
@@ -403,7 +404,7 @@ class _Walk(Interpreter):
                         self.result.findings.append(Finding(path, "weight", found, limit, own, (), detail))
 
     def _band(self, compute: Callable[[Interpreter], Array], path: str, expected: Array, observed: Array) -> float:
-        """The band of one operation: from one run, or from `MANY` before anything is reported."""
+        """The band of one operation: from one run, or from `MANY` runs before an error near it is reported."""
         limit = band_of(compute, self.spec, self._local(path), expected, runs=1)
         if error(observed, expected) <= limit or error(observed, expected) > SURE * limit:
             return limit
@@ -435,7 +436,7 @@ class _Walk(Interpreter):
 
 
 def _following(model: Model) -> dict[str, tuple[int, ...]]:
-    """The shape of the weight of the convolution that comes right after another one, by the first one's name."""
+    """By the name of a convolution, the shape of the weight of the convolution that comes right after it."""
     ops = trace(model).ops
     found = {}
     for op, after in itertools.pairwise(ops):
@@ -446,7 +447,7 @@ def _following(model: Model) -> dict[str, tuple[int, ...]]:
 
 
 def _nearest(observed: NDArray[np.float32], x: Array, node: Box | None) -> tuple[float, Array]:
-    """The error of an observed input, and the input as float64 without a border that the network padded by itself."""
+    """The error of an observed input, and that input as float64, without padding that the network has added."""
     value = observed.astype(np.float64)
     if value.shape != x.shape and node is not None and value.ndim == 4 and value.shape[:2] == x.shape[:2]:
         pads = [border(node.padding, n, k, node.stride) for n, k in zip(x.shape[2:], reach(node), strict=True)]

@@ -1,10 +1,10 @@
 """How much of an error rounding explains: bands, measured by running the reference in lower precision.
 
 `Rounded` is the float64 interpreter with float32 arithmetic, the operands of its products rounded to a dtype, and the
-channels that each product sums over in random order. No order is right: every framework, processor and batch size has
-another. So several runs show how far correct implementations lie from float64, for exactly these weights and inputs.
-The band is `MARGIN` times the largest error of those runs, and at least `FLOOR` units in the last place of the largest
-value: a few runs may all be lucky.
+channels that each product sums over in random order. No order is the right one: frameworks, processors and batch sizes
+differ in it. So several runs show how far correct implementations lie from float64, for exactly these weights and
+inputs. The band is `MARGIN` times the largest error of those runs, and at least `FLOOR` units in the last place of the
+largest value, because a few runs may all be lucky.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ Array = NDArray[Any]
 Precision: TypeAlias = Literal["fp32", "tf32", "bf16", "fp16"]
 
 MARGIN = 4.0
-"""The band over the largest of `RUNS` errors. Frameworks sum in blocks of other sizes, fold batch norm into weights or
-not, and fuse multiply with add: docs/parity.md has their errors over those of `Rounded`."""
+"""The band divided by the largest of `RUNS` errors. Frameworks sum in blocks of other sizes, fold batch norm into
+weights or not, and fuse multiply with add: docs/parity.md has their errors divided by those of `Rounded`."""
 
 SINGLE = 2.0
 """The factor on the band of a single operation. Some kernels add all products into one accumulator, which rounds more
-than the blocks of a matrix product do; through a network this averages out. In 40 random Inception-v3's, the error of a
-convolution in PyTorch was up to 5.8 times that of `Rounded`."""
+than the blocks of a matrix product do; through a network this averages out. In 40 random networks like Inception-v3,
+the error of a convolution in PyTorch was up to 5.8 times that of `Rounded`."""
 
 RUNS = 3
 
@@ -60,7 +60,7 @@ def rounded(x: Array, precision: Precision) -> NDArray[np.float32]:
 
 
 class Rounded(Interpreter):
-    """The interpreter in float32, products of rounded operands, summed over the channels in an order of its own.
+    """The interpreter in float32, with products of rounded operands, summed over the channels in a random order.
 
     In bf16 and fp16 every leaf's output is rounded too, as it is when it is stored in that dtype.
     """
@@ -104,7 +104,7 @@ def error(y: Array, reference: Array) -> float:
 
 
 def band(errors: Sequence[float], precision: Precision = "fp32") -> float:
-    """The largest error that rounding explains, from those of runs of `Rounded`."""
+    """The largest error that rounding explains, from the errors of runs of `Rounded`."""
     finite = [value for value in errors if np.isfinite(value)]
     return max(MARGIN * max(finite, default=0.0), FLOOR * unit(precision))
 
@@ -119,7 +119,7 @@ def bands(
     runs: int = RUNS,
     seed: int = 0,
 ) -> dict[str, float]:
-    """The band of every output in `expected`: stages, "logits" and auxiliary heads, from end to end.
+    """The band of every output in `expected` (stages, "logits", auxiliary heads), from runs of the whole network.
 
     arrays    canonical weights, float32
     inputs    a batch [N, C, H, W], float32

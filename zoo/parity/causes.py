@@ -46,7 +46,7 @@ SCALES = (1.0, 0.1, 0.17, 0.2, 0.3)
 """Scales of residual branches in published Inception-ResNets; others are fitted."""
 
 EPSILONS = (1e-3, 1e-5, 1e-4, 1e-6, 2e-5, 1e-2)
-"""Usual epsilons of batch norm, after those that the network states itself."""
+"""Usual epsilons of batch norm, tried after those that the network states itself."""
 
 NEWTON_STEPS = 8
 
@@ -61,12 +61,12 @@ class Candidate:
     """A cause and the change that it stands for.
 
     cause     a name of the catalogue
-    where     paths of the spec that change; "input" or "batch norm" for what is not at one place
+    where     paths of the spec that change; "input" or "batch norm" for a change that is not at one place
     text      the change in words
     model     the spec with the change
-    inputs    what the network makes of the images before its first operation; None: nothing
-    beyond    what the network does that no spec says
-    moved     old prefixes of paths by the new ones, where the change moves paths; operations are then matched anew
+    inputs    the images as the network changes them before its first operation; None: unchanged
+    beyond    what the network does that no spec can express
+    moved     the old prefix of paths by the new one, where the change renames paths; operations are then matched anew
     first     changes that were made before this one and are part of it
     """
 
@@ -89,8 +89,8 @@ class Case:
     inputs          the batch that it was run on
     given           the weights that it should have; None: its own
     found           their alignment
-    beyond          what the network does that no spec says
-    weights_within  the error that weights may have against `given`
+    beyond          what the network does that no spec can express
+    weights_within  the largest error of weights against `given` that is not reported
     """
 
     model: Model
@@ -108,7 +108,7 @@ class Case:
         begin: tuple[str, Array] | None = None,
         until: str | None = None,
     ) -> Case:
-        """The case with a change made; the rest is as in `align`. Raises SpecError where the result is no network."""
+        """The case with a change made; the other arguments are those of `align`. Raises SpecError for invalid specs."""
         needed = trace(candidate.model).parameters
         given = None if self.given is None else moved(self.given, candidate.moved or {})
         case = replace(
@@ -147,10 +147,10 @@ class Case:
 
 
 def prove(case: Case, finding: Finding) -> Candidate | None:
-    """The change that makes a finding vanish and leaves the next one as late as can be; None when none does.
+    """The change that makes a finding vanish and after which the next one comes as late as possible; None if none does.
 
-    Of changes after which the next difference is at the same operation, it is the one that leaves the fewest. A change
-    to one node is tried at all nodes that equal it, too.
+    Of changes after which the next difference is at the same operation, the one that leaves the fewest differences is
+    chosen. A change to one node is also tried at all nodes that are equal to it.
     """
     products = finding.kind in ("conv", "linear")
     best, reached = None, _progress(case.model, (finding,))
@@ -171,14 +171,14 @@ def prove(case: Case, finding: Finding) -> Candidate | None:
 
 
 def _progress(model: Model, findings: Sequence[Finding]) -> tuple[float, int]:
-    """The place of the first finding in order of execution, infinite without one; and minus their number."""
+    """The place of the first finding in order of execution (infinite if there is none), and minus their number."""
     places = {op.path: place for place, op in enumerate(trace(model).ops)}
     first = min((places.get(finding.path, places["head"]) for finding in findings), default=np.inf)
     return first, -len(findings)
 
 
 def _vanishes(case: Case, candidate: Candidate, finding: Finding) -> bool:
-    """Whether a finding is gone after a change; nothing before the changed stage or after the finding is run."""
+    """Whether a finding is gone after a change; only the part from the changed stage to the finding is run."""
     products = finding.kind in ("conv", "linear")
     try:
         if finding.kind == "missing" and candidate.moved is None:
@@ -191,7 +191,7 @@ def _vanishes(case: Case, candidate: Candidate, finding: Finding) -> bool:
 
 
 def _start(case: Case, candidate: Candidate) -> tuple[str, Array] | None:
-    """The first stage that a candidate changes, and what comes to it; None where it changes more than stages."""
+    """The first stage that a candidate changes, and the stage's input; None where it changes more than stages."""
     stages = [*(stage.name for stage in case.model.stages), "head"]
     where = [path for each in (*candidate.first, candidate) for path in each.where]
     changed = [at for at in (path.partition(".")[0] for path in where) if at in stages]
@@ -220,7 +220,7 @@ def _candidates(case: Case, finding: Finding) -> Iterator[Candidate]:
         yield from _feature_scales(case, finding)
     nodes = nodes_of(case.model)
     if finding.kind == "conv" and isinstance(getattr(nodes[finding.path], "kernel", None), tuple):
-        yield from _layers(case, finding)  # of 1 x 7 and 7 x 1, the network may have one only
+        yield from _layers(case, finding)  # of a pair 1 x 7, 7 x 1 the network may have only one
     if finding.kind == "input" and np.isinf(finding.error):  # of another shape: the network may have padded it itself
         for cause, text, changed in _product(nodes[finding.path]):
             yield Candidate(cause, (finding.path,), text, with_node(case.model, finding.path, changed))
@@ -261,7 +261,7 @@ def _orders(model: Model, path: str, node: Concat) -> Iterator[Candidate]:
 
 
 def _layers(case: Case, finding: Finding) -> Iterator[Candidate]:
-    """A layer less, or one more like it."""
+    """One layer left out, or repeated."""
     here = dict.fromkeys(layer for path in (finding.path, *finding.between) for layer in layers(case.model, path))
     behind = dict.fromkeys(layer for path in finding.between for layer in layers(case.model, path))
     behind |= dict.fromkeys(layers_before(case.model, finding.path))
@@ -286,7 +286,7 @@ def _feature_scales(case: Case, finding: Finding) -> Iterator[Candidate]:
 
 
 def _classes(case: Case) -> Iterator[Candidate]:
-    """Another number of classes: that of a linear layer which is left over."""
+    """Another number of classes: that of a linear layer that has not been matched."""
     left = [o for o in case.seen.operations if o.kind == "linear" and o not in case.found.matched.values()]
     for operation in left:
         classes = len(case.seen.arrays[operation.parameters["weight"]])
@@ -296,7 +296,7 @@ def _classes(case: Case) -> Iterator[Candidate]:
 
 
 def _kernels(case: Case, finding: Finding) -> Iterator[Candidate]:
-    """Another kernel size: those of convolutions that are left over and have the same channels."""
+    """Other kernel sizes: those of convolutions that have not been matched and have the same channels."""
     node = nodes_of(case.model).get(finding.path)
     if not isinstance(node, Conv | Depthwise):
         return
@@ -308,7 +308,7 @@ def _kernels(case: Case, finding: Finding) -> Iterator[Candidate]:
             text = f"a kernel of {height} x {width} where the spec has {wanted[2]} x {wanted[3]}"
             changed = replace(node, kernel=height if height == width else (height, width))
             model = with_node(case.model, finding.path, changed)
-            # If it is not missing, the convolution of another layer was taken for it: all are matched anew.
+            # If it is not missing, another layer's convolution was matched in its place: match all operations anew.
             new: dict[str, str] | None = None if finding.kind == "missing" else {}
             yield Candidate("kernel", (finding.path,), text, model, moved=new)
 
@@ -329,7 +329,7 @@ def _norms(case: Case) -> Iterator[Candidate]:
 
 
 def _turned(arrays: Mapping[str, Array], name: str, shape: tuple[int, ...]) -> Array:
-    """A given array, or what a changed spec needs in its place: the kernel transposed, or a norm without effect."""
+    """A given array, or what a changed spec needs in its place: the transposed kernel, or a norm without effect."""
     if name in arrays and arrays[name].shape == shape:
         return arrays[name]
     if name in arrays and arrays[name].ndim == 4 and arrays[name].swapaxes(2, 3).shape == shape:
@@ -354,7 +354,7 @@ def _everywhere(model: Model, candidate: Candidate) -> Candidate | None:
 
 
 def _epsilons(case: Case, finding: Finding) -> Iterator[Candidate]:
-    """Another epsilon of batch norm, of all and of one: those that the network itself states, then usual ones."""
+    """Other epsilons, for all batch norms and for one: those that the network itself states, then the usual ones."""
     norm = case.model.norm
     if norm is None:
         return
@@ -391,7 +391,7 @@ def _list(values: Array) -> str:
 def _fitted(case: Case, finding: Finding, path: str, node: Residual) -> Iterator[Change]:
     """The scale of a residual branch, by Newton's method on the input that was observed.
 
-    Where a ReLU follows, its zeros tell nothing and are left out; elsewhere the input is linear in the scale.
+    Where a ReLU follows, its zeros carry no information and are left out; elsewhere the input is linear in the scale.
     """
     matched = case.found.matched
     operation = matched.get(f"{finding.path}.conv") or matched.get(finding.path)

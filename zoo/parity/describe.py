@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 MOST = 5
-"""Differences that are listed."""
+"""The largest number of differences that are listed."""
 
 
 def describe(document: dict[str, Any]) -> list[str]:
-    """The lines that `zoo parity --against` prints, of its JSON document."""
+    """The lines that `zoo parity --against` prints, from its JSON document."""
     lines = list(_verdict(document))
     if document["max_rel_error"] is not None:
         error, band = document["max_rel_error"], document["band"]
@@ -42,7 +42,7 @@ def _verdict(document: dict[str, Any]) -> Iterator[str]:
     yield f"{own} is not {model}."
     yield f"First difference: {place(first)}"
     if document["cause"] is None:
-        yield "Cause: none of the catalogue explains it."
+        yield "Cause: none in the catalogue explains it."
     elif not document["causes"]:
         yield f"Cause: {document['cause']}: {document['change']}."
     for cause, change, where in grouped(document["causes"]):
@@ -59,7 +59,7 @@ def _verdict(document: dict[str, Any]) -> Iterator[str]:
 
 
 def grouped(causes: list[dict[str, Any]]) -> list[tuple[str, str, list[str]]]:
-    """Causes, changes and where they are; the same change at several places comes once."""
+    """Causes, changes and their places; the same change at several places is listed once."""
     places: dict[tuple[str, str], list[str]] = {}
     for cause in causes:
         places.setdefault((cause["cause"], cause["change"]), []).extend(cause["where"])
@@ -90,7 +90,7 @@ def place(finding: dict[str, Any]) -> str:
 
 
 def describe_preprocessing(document: dict[str, Any]) -> list[str]:
-    """The lines that `zoo parity --preprocess` prints, of its JSON document."""
+    """The lines that `zoo parity --preprocess` prints, from its JSON document."""
     own, model, error = document["preprocess"], document["model"], document["error"]
     if document["ok"]:
         lines = [f"{own} preprocesses images as the publisher of {model} does."]

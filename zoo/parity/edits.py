@@ -1,4 +1,4 @@
-"""Changes to a spec at a path: another node, a layer less, a layer more."""
+"""Changes to a spec at a path: replacing a node, removing a layer, repeating a layer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def nodes_of(model: Model) -> dict[str, Node]:
 
 
 def with_node(model: Model, path: str, changed: Node) -> Model:
-    """The model with another node at a path."""
+    """The model with the node at a path replaced by `changed`."""
 
     def put(node: Node, at: str) -> Node:
         if at == path:
@@ -54,8 +54,8 @@ def with_node(model: Model, path: str, changed: Node) -> Model:
 def layers(model: Model, path: str) -> Iterator[str]:
     """The layers that a path is in, the innermost first: items of chains, and its stage.
 
-    Each is followed by the layers directly before it that equal it: a network that has one of them too few, or too
-    many, does not show which.
+    Each is followed by the equal layers directly before it: if a network has one of several equal layers too few, or
+    one too many, it does not show which.
     """
     nodes = nodes_of(model)
     while path:
@@ -67,7 +67,7 @@ def layers(model: Model, path: str) -> Iterator[str]:
 
 
 def layers_before(model: Model, path: str) -> Iterator[str]:
-    """The layers directly before those that a path is in, each followed by those before it that equal it."""
+    """The layers directly before those that a path is in, each followed by the equal layers directly before it."""
     nodes = nodes_of(model)
     for layer in layers(model, path):
         for last in (_before(model, nodes, layer) or [])[:1]:
@@ -75,7 +75,7 @@ def layers_before(model: Model, path: str) -> Iterator[str]:
 
 
 def _before(model: Model, nodes: Mapping[str, Node], path: str) -> list[str] | None:
-    """The layers before one, the nearest first; None where the path is that of no layer."""
+    """The layers before a layer, the nearest first; None where the path is not that of a layer."""
     parent, _, name = path.rpartition(".")
     if parent and isinstance(nodes.get(parent), Chain):
         return [f"{parent}.{i}" for i in reversed(range(int(name)))]
@@ -86,7 +86,7 @@ def _before(model: Model, nodes: Mapping[str, Node], path: str) -> list[str] | N
 def without_layer(model: Model, path: str) -> tuple[Model, dict[str, str]]:
     """The model without a layer, and the old prefixes of paths by the new ones, where they differ.
 
-    Raises SpecError where the result is no network, or gives the weights of other layers other shapes.
+    Raises SpecError where the result is not a valid network, or changes the shapes of other layers' weights.
     """
     parent, _, name = path.rpartition(".")
     if not parent:
@@ -100,7 +100,7 @@ def without_layer(model: Model, path: str) -> tuple[Model, dict[str, str]]:
 def with_layer_twice(model: Model, path: str) -> tuple[Model, dict[str, str]]:
     """The model with a layer twice in a row, and the old prefixes of paths by the new ones.
 
-    Raises SpecError where the result is no network, or gives the weights of other layers other shapes.
+    Raises SpecError where the result is not a valid network, or changes the shapes of other layers' weights.
     """
     parent, _, name = path.rpartition(".")
     if not parent:
@@ -129,7 +129,7 @@ def _chain(model: Model, path: str) -> tuple[Node, ...]:
 
 
 def moved(of: Mapping[str, Any], new: Mapping[str, str]) -> dict[str, Any]:
-    """What belongs to old paths, under the new ones: `new` holds old prefixes by new ones."""
+    """The values of a mapping from paths, under their new paths; `new` has the old prefix for each new prefix."""
     result = {name: value for name, value in of.items() if not any(_below(name, prefix) for prefix in new)}
     for after, before in new.items():
         result |= {after + name.removeprefix(before): value for name, value in of.items() if _below(name, before)}

@@ -1,4 +1,4 @@
-"""Judging an engine as a backend is judged: against the float64 reference, and against itself."""
+"""Judging an engine in the same way as a backend: against the float64 reference, and against itself."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ REPEATS = 5
 
 @dataclass(frozen=True)
 class Verdict:
-    """Differences, each max |y - z| / max |z|.
+    """Differences of an engine's outputs, each max |y - z| / max |z|.
 
-    reference    of a batch from the float64 reference
+    reference    between a batch and the float64 reference
     repeated     between `REPEATS` runs of the same batch
-    single       of the images one by one from the images in a batch
-    other_size   of the batch after images of another size have been run, from the batch before; None where the network
-                 takes no other size
-    tolerance    the largest that rounding explains in the engine's dtype: see `zoo.parity.bands`
+    single       between images run one by one and in a batch
+    other_size   between a batch run after an image of another size, and before; None where the network takes no other
+                 size
+    tolerance    the largest difference that rounding explains in the engine's dtype: see `zoo.parity.bands`
     """
 
     reference: float
@@ -50,7 +50,7 @@ def judge(engine: Engine, model: Model, arrays: Mapping[str, Array], images: int
     """Run an engine on uniform noise between -1 and 1 at the native size, and compare.
 
     `model` and `arrays`, its float32 weights, are what the engine was made from. Raises BackendError for int8, whose
-    error only data can judge.
+    error can be judged only on data.
     """
     dtype = engine.options.dtype
     if dtype == "int8":
@@ -80,7 +80,7 @@ def judge(engine: Engine, model: Model, arrays: Mapping[str, Array], images: int
 
 
 def verify(engine: Engine, model: Model, arrays: Mapping[str, Array]) -> Verdict:
-    """As `judge`. Raises BackendError, with the figures, when the engine is out of tolerance."""
+    """The same as `judge`, but raises BackendError, with the figures, when the engine is out of tolerance."""
     verdict = judge(engine, model, arrays)
     if not verdict.ok:
         raise BackendError(f"{engine!r} is wrong or unsteady: {verdict}")
@@ -100,7 +100,7 @@ def other_size(model: Model) -> int | None:
 
 
 def _fits(model: Model, size: int) -> bool:
-    """Whether the classifier has the same tensors at this size: it has not, where it flattens its input."""
+    """Whether the classifier has the same tensors at this size. One that flattens its input does not."""
     return trace(model, size).parameters == trace(model).parameters
 
 

@@ -1,9 +1,9 @@
-"""`zoo parity MODEL --against X`: whether a network that is not ours is the network of a spec, and if not, why.
+"""`zoo parity MODEL --against X`: whether a foreign network is the network of a spec, and if not, why.
 
 The network runs once, in its own framework, in a process of its own. What it computes is aligned with the spec
-(`zoo.parity.alignment`), operation by operation; a difference is explained by the catalogue of causes
-(`zoo.parity.causes`), each of them proved by a repair. After a repair the next difference is looked for, until none is
-left or one cannot be explained.
+(`zoo.parity.alignment`), operation by operation. A difference is explained by a cause from the catalogue
+(`zoo.parity.causes`), which is proved by a repair: a change to the spec with which the difference vanishes. After a
+repair the next difference is looked for, until none is left or one cannot be explained.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from zoo.parity.updates import judge as judge_updates
 Array = NDArray[Any]
 
 MOST = 60
-"""Causes after which nothing more is looked for."""
+"""The largest number of causes that are looked for."""
 
 
 def against(
@@ -64,19 +64,21 @@ def against(
 
     model       anything that `weights.resolve` takes
     target      "package.module:function", a function or class that returns the network when it is called without
-                arguments, found from the working folder too; or a file: TorchScript (.pt), ONNX, a Paddle inference
+                arguments, and may be in the working folder; or a file: TorchScript (.pt), ONNX, a Paddle inference
                 model (.json), MindIR
     framework   of the function: torch (the default), mindspore, paddle or jax
     checkpoint  weights to put into both; None: the network's own
-    images      by default scikit-learn's first photograph, preprocessed as the model's publisher does
-    size        of the input in pixels; None: the model's own
-    batch       images are repeated to fill it
-    rename      the network's own names by the spec's, of operations or their weights, or a JSON file with them: these
-                are matched by name. The others are matched as usual
+    images      by default scikit-learn's first photograph; all are preprocessed as the model's publisher does
+    size        side of the input in pixels; None: the model's own
+    batch       number of images in the batch; the images are repeated to fill it
+    rename      by the spec's names of operations or of their weights, the network's own names; or a JSON file with
+                them. These operations are matched by name, the others as usual
     training    run it in training mode too, and compare the running statistics of batch norm: `zoo.parity.updates`
     repro       a folder for a reproduction of the first difference, if there is one: `zoo.parity.reproduction`
+    timeout     seconds for each run of the network
 
-    Raises ZooError for bad input, and BackendError when the network cannot be built or run.
+    The document has the verdict, the first difference and the causes: see `judge`. Raises ZooError for bad input, and
+    BackendError when the network cannot be built or run.
     """
     full = weights.resolve(model)
     spec = _main_path(full)
@@ -120,10 +122,12 @@ def assert_same(
 ) -> None:
     """Raise AssertionError, with the place and the cause, unless a network of this process is that of a spec.
 
-    net      a module of one of the frameworks; its mode and its weights stay as they are
+    net      a module of one of the frameworks; its mode and its weights are not changed
     model    anything that `weights.resolve` takes
-    arrays   canonical weights that it should have; None: its own are taken
-    images   as in `against`, as are size, batch, rename and training
+    arrays   canonical weights that the network should have; None: its own are taken
+
+    The other parameters are those of `against`. Raises BackendError for anything but a framework's module, and ZooError
+    for bad input.
     """
     document = compare_network(
         net, model, arrays=arrays, images=images, size=size, batch=batch, rename=rename, training=training
@@ -143,7 +147,7 @@ def compare_network(
     rename: str | Path | Mapping[str, str] | None = None,
     training: bool = False,
 ) -> dict[str, Any]:
-    """As `assert_same`, but returns the JSON document of `zoo parity --against`."""
+    """The same as `assert_same`, but returns the JSON document of `zoo parity --against`."""
     full = weights.resolve(model)
     spec = _main_path(full)
     backend = framework_of(net)
@@ -178,7 +182,7 @@ def _facts(
 
 
 def framework_of(net: Any) -> str:
-    """The framework of a network. Raises BackendError for what is none."""
+    """The framework of a network. Raises BackendError for anything but a framework's module."""
     for name, row in FRAMEWORKS.items():
         package, _, kind = row.module.rpartition(".")
         if package in sys.modules and isinstance(net, getattr(sys.modules[package], kind)):
@@ -207,13 +211,13 @@ def judge(model: Model, seen: Observation, inputs: Array, given: Mapping[str, Ar
     """Compare what a network has computed with a spec without auxiliary heads; returns verdict, place and causes.
 
     ok             whether it is the spec's network
-    max_rel_error  of its logits against the float64 reference with the same weights; None where they cannot be had
+    max_rel_error  of its logits against the float64 reference with the same weights; None if they cannot be compared
     band           the largest error that rounding explains
-    checked        how many operations, and inputs of operations, were compared
+    checked        number of operations, and of inputs of operations, that were compared
     first          the first difference in order of execution; None when there is none
-    cause, change  of that difference; None where no cause of the catalogue explains it
+    cause, change  of that difference; None where no cause in the catalogue explains it
     proved         whether the change makes the difference vanish
-    causes         all that were proved, in order
+    causes         all causes that were proved, in order
     left           differences that are not explained
     """
     return _judge(model, seen, inputs, given)[0]
@@ -274,7 +278,7 @@ def _judge(
 
 
 def _with_training(document: dict[str, Any], verdict: Verdict) -> dict[str, Any]:
-    """The document with what was found in training after what was found in eval mode."""
+    """The document with the findings in training mode added to those in eval mode."""
     causes = [*document["causes"], *(cause.document() for cause in verdict.causes)]
     left = [*document["left"], *(finding.document() for finding in verdict.left)]
     more = {"ok": document["ok"] and not verdict.findings, "checked": document["checked"] + verdict.checked}
@@ -292,7 +296,7 @@ def _with_training(document: dict[str, Any], verdict: Verdict) -> dict[str, Any]
 def _form(
     model: Model, seen: Observation, inputs: Array, given: Mapping[str, Array] | None
 ) -> tuple[Model, Mapping[str, Array] | None, bool]:
-    """The spec, for a network without batch norm rewritten as exporters rewrite it; and whether it was rewritten."""
+    """The spec and the given weights, and whether they were rewritten as exporters do: for a network without norms."""
     if model.norm is None or any(operation.kind == "norm" for operation in seen.operations):
         return model, given, False
     arrays = weights.initial(model) if given is None else given
@@ -375,7 +379,7 @@ def _with_weights(
     given: Mapping[str, Array],
     timeout: float,
 ) -> tuple[Observation, str]:
-    """Run it again with the given weights in the place of its own, which an alignment has matched."""
+    """Run the network again with the given weights in place of its own; an alignment says where each belongs."""
     tensors = {}
     for name, operation in align(model, seen, inputs, products=False).matched.items():
         for role, own in operation.names.items():

@@ -1,9 +1,10 @@
 """`zoo parity --gradients`: training, stage by stage, in every backend, compared with PyTorch in float64.
 
-Each stage and head is run alone in training mode, with the same input and the same gradient of its output. Compared are
-its output, the gradient at its input, every parameter's gradient, and batch norm's new running statistics; and the loss
-of the whole network in a first step. End to end, rounding in float32 would exceed any useful tolerance of the
-gradients: docs/training.md. Where a stage is outside its band, each of its operations is compared in the same way.
+Each stage and head is run alone in training mode, with the same input and the same gradient of its output. Its output,
+the gradient at its input, every parameter's gradient and batch norm's new running statistics are compared; and so is
+the loss of the whole network in a first step. Through the whole network, rounding in float32 would exceed any useful
+tolerance of the gradients: docs/training.md. Where a stage is outside its band, each of its operations is compared in
+the same way.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ def _entry(
 def _judge(
     folder: Path, backend: str, rounding: Rounding, tolerance: float | None, factor: float = 1.0
 ) -> dict[str, Any]:
-    """The error of each kind that is largest in its band, where it is, and the parts that are outside theirs."""
+    """For each kind, the error that is the largest share of its band, and where; and the parts outside their bands."""
     worst: dict[str, dict[str, Any]] = {}
     outside: list[str] = []
     count = 0
@@ -120,7 +121,7 @@ def _judge(
 
 
 def _share(entry: Mapping[str, Any]) -> float:
-    """An error over its band."""
+    """An error divided by its band."""
     return float("inf") if entry["error"] is None else entry["error"] / (entry["band"] or 1e-300)
 
 

@@ -12,7 +12,7 @@ from zoo.parity.training_report import Row, is_training, rows
 
 
 def junit(document: Mapping[str, Any]) -> str:
-    """The XML of any document of `zoo parity`: a suite a model, a case a network, or a backend in training."""
+    """The XML of any document of `zoo parity`: a suite for each model, a case for each backend or compared object."""
     root = ElementTree.Element("testsuites", name="zoo parity")
     if "against" in document:
         failure = None if document["ok"] else "\n".join(describe(dict(document)))
@@ -34,7 +34,7 @@ def junit(document: Mapping[str, Any]) -> str:
 
 
 Case = tuple[str | None, str | None, float]
-"""Why it failed, why it was skipped, and its seconds."""
+"""Why a case failed, or None; why it was skipped, or None; and its seconds."""
 
 
 def _training_case(row: Row) -> Case:

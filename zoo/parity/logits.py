@@ -1,6 +1,6 @@
-"""`zoo parity`: one model, one set of weights, some photographs, every backend; each compared with the reference.
+"""`zoo parity`: every backend runs a model on the same weights and photographs, and is compared with the reference.
 
-Every backend runs in a worker process of its own (`backends.worker`): no two frameworks share a process, each can be
+Every backend runs in a worker process of its own (`backends.worker`): no two frameworks share a process, any can be
 missing, and one that dies does not end the others. Workers run side by side as far as processors and memory allow.
 """
 
@@ -49,12 +49,13 @@ Progress = Callable[[str, str], None]
 class Settings:
     """How `compare` runs and judges.
 
-    device            "cpu" or "gpu"; None: cpu
+    backends          keys of FRAMEWORKS and RUNTIMES
+    device            "cpu", "gpu" or "gpu:1"; None: the CPU
     mode              "module", or "deploy" for each backend's engine, as in `zoo.build`
-    dtype             of engines: fp32, tf32 (GPU), bf16 or fp16; the band is that of the same precision
+    dtype             of engines: fp32, tf32 (GPU), bf16 or fp16; the band is measured in the same precision
     tolerance         the largest relative error; None: the band that rounding explains (`zoo.parity.bands`)
     layers            judge every stage and auxiliary head too, and every operation by itself
-    repeat            how often each backend runs; from 2 on, runs must agree, and so must images one by one
+    repeat            number of runs of each backend; from 2 on, the runs must agree, also with images run one by one
     stored_reference  take the reference's logits, and fingerprints of its stages, from the package instead of computing
                       them
     timeout           seconds for one worker
@@ -109,12 +110,12 @@ def compare(
 ) -> dict[str, Any]:
     """Run every model in every backend and judge it; returns the JSON document of `zoo parity`.
 
-    Models are anything that `weights.resolve` takes. Weights come from `checkpoint` (any file of one model, which need
-    not be named; its variant is run) or from `seed`, calibrated.
-    Inputs are `images`, files and folders of them, by default scikit-learn's two photographs, repeated to fill a
-    `batch`, preprocessed at `size` pixels. Auxiliary heads are judged at the native size only. `progress` is called
-    with a model and the step that begins. Raises ZooError for bad input; a backend that is missing or fails is part of
-    the result instead.
+    Models are anything that `weights.resolve` takes. Weights come from `checkpoint`, a file of any format with the
+    weights of one model, which is run as the file has it and need not be named; or they are drawn from `seed` and
+    calibrated. Inputs are `images` (files and folders), by default scikit-learn's two photographs. They are repeated to
+    fill a `batch`, and preprocessed at `size` pixels. Auxiliary heads are judged at the native size only. `progress` is
+    called with a model and the step that begins. Raises ZooError for bad input; a backend that is missing or fails is
+    part of the result instead.
     """
     specs = [configure(weights.resolve(model), width=width) for model in models]
     arrays: dict[str, Array] | None = None
@@ -246,7 +247,7 @@ def _judge_all(
 def _bands(
     model: Model, arrays: Mapping[str, Array], inputs: Array, expected: Mapping[str, Array], settings: Settings
 ) -> dict[str, float]:
-    """The band of everything that is judged: from the first images, where there are more than a batch of them."""
+    """The band of every output that is judged, measured on the first `jobs.BATCH` images, or on fewer if there are."""
     wanted = {name: expected[name][: jobs.BATCH] for name in _outputs(model, settings)}
     if settings.mode == "deploy":
         model, arrays = for_inference(model, arrays)
@@ -254,14 +255,14 @@ def _bands(
 
 
 def workers_at_once(count: int, device: str | None) -> int:
-    """How many of `count` workers to run side by side: as many as processors and free memory allow, on a GPU one."""
+    """How many of `count` workers to run side by side: as many as processors and free memory allow; one on a GPU."""
     if device is not None and device.startswith("gpu"):
         return 1
     return max(1, min(count, available_threads(), int(free_memory() // WORKER_MEMORY)))
 
 
 def free_memory() -> float:
-    """The bytes of memory that new processes can have: Linux's MemAvailable; elsewhere enough for one."""
+    """The bytes of memory available to new processes: Linux's MemAvailable; elsewhere, enough for one worker."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
@@ -314,7 +315,7 @@ def _judge(
 
 
 def ranking(logits: Array, reference: Array) -> dict[str, Any]:
-    """Of how many images the first class is the reference's, and the largest margin of an image where it is not."""
+    """The number of images whose first class is the reference's, and the largest margin of the others."""
     same = (top(logits, 1) == top(reference, 1))[:, 0]
     flipped = margins(reference)[~same]
     return {
@@ -325,7 +326,7 @@ def ranking(logits: Array, reference: Array) -> dict[str, Any]:
 
 
 def margins(logits: Array) -> Array:
-    """The lead of each image's first class over its second, over the largest logit of all: [N]."""
+    """The lead of each image's first class over its second, divided by the largest magnitude of all logits: [N]."""
     two = np.sort(logits, axis=1)[:, -2:]
     lead: Array = (two[:, -1] - two[:, 0]) / (np.abs(logits).max() or 1.0)
     return lead
@@ -334,7 +335,7 @@ def margins(logits: Array) -> Array:
 def _operations(
     model: Model, seen: Observation, inputs: Array, arrays: Mapping[str, Array], ok: bool
 ) -> dict[str, Any]:
-    """Every operation of the main path by itself, with the input that it had in the framework."""
+    """Judge every operation by itself, with the input that it had in the framework; auxiliary heads are left out."""
     found = align(replace(model, aux=()), seen, inputs, arrays)
     first = None if found.first is None else found.first.document()
     summary = {

@@ -1,4 +1,4 @@
-"""Errors of single operations as the marks of a drawing: a step of lightness by their share of the band, or a word."""
+"""Errors of single operations as marks of a drawing: a shade by their share of the band, and a word outside it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ KEY = (
 
 
 def marks(backends: Mapping[str, Mapping[str, Any]]) -> dict[str, Mark]:
-    """By path, of the entries of a result's backends: those that were compared operation by operation."""
+    """Marks by path, from those entries of a result's backends that were compared operation by operation."""
     errors = {name: entry["operations"]["errors"] for name, entry in backends.items() if "operations" in entry}
     paths = dict.fromkeys(path for of in errors.values() for path in of)
     return {path: _mark({name: of[path] for name, of in errors.items() if path in of}) for path in paths}
@@ -49,7 +49,7 @@ def _mark(found: Mapping[str, Mapping[str, Any]]) -> Mark:
 
 
 def _share(error: float | None, band: float) -> float:
-    """The part of the band that an error takes."""
+    """An error divided by its band."""
     if error is None or (error and not band):
         return math.inf
     return error / band if band else 0.0

@@ -1,4 +1,4 @@
-"""Tables of names: the operations of a network that is not ours, by the spec's names."""
+"""Tables of names: a foreign network's own names of operations, by the spec's names."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from zoo.language.trace import parameters
 
 
 def read_names(rename: str | Path | Mapping[str, str], spec: Model) -> dict[str, str]:
-    """A table of names: the network's own by the spec's, both of operations, without ".weight" and the like.
+    """A table of names: the network's own name by the spec's name of an operation, without ".weight" and the like.
 
-    Raises InputError for a file that is no such table, and for a name that the spec does not have.
+    Raises InputError for a file that is not such a table, and for a name that the spec does not have.
     """
     if isinstance(rename, Mapping):
         where, table = "rename", rename
@@ -60,7 +60,7 @@ def with_names(seen: Observation, names: Mapping[str, str], spec: Model) -> Obse
         operation = operations[fitting[0]]
         weight = operation.parameters.get("weight")
         shape, wanted = () if weight is None else seen.arrays[weight].shape, shapes[f"{name}.weight"]
-        if sorted(shape) != sorted(wanted):  # a kernel may be turned, which is a cause of its own
+        if sorted(shape) != sorted(wanted):  # a transposed kernel is allowed: it is a cause by itself
             raise InputError(
                 f"rename: {own!r} cannot be {name!r}: its weight is {list(shape)}, that of the spec {list(wanted)}"
             )

@@ -1,4 +1,4 @@
-"""What the comparisons of several backends share: their entries where they are missing or fail, and the verdict."""
+"""What all comparisons of backends share: checks, entries of backends that are missing or fail, and the verdict."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zoo.language.model import Model, configure
 from zoo.language.trace import InputCheck
 
 CLASSES = 10
-"""Of networks in training: the gradients of so small a classifier say as much as a thousand's."""
+"""Classes of networks in training: the gradients of so small a classifier tell as much as those of a large one."""
 
 
 def outcome(judge: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def all_ok(entries: Iterable[Mapping[str, Any]]) -> bool:
 
 
 def check_tolerance(tolerance: float | None) -> None:
-    """Raise InputError for a tolerance that is none; None is one."""
+    """Raise InputError unless the tolerance is None or a number from 0 to 1."""
     if tolerance is not None and not within(tolerance, 0, 1):
         raise InputError(f"the tolerance must be from 0 to 1, not {tolerance!r}")
 
@@ -42,9 +42,9 @@ def check_tolerance(tolerance: float | None) -> None:
 def to_train(
     models: Sequence[str | Path | Model], backends: Sequence[str], width: float, size: int | None, batch: int
 ) -> list[tuple[Model, int]]:
-    """The networks to train, of ten classes, and the side of their images in pixels.
+    """The networks to train, with ten classes, and the side of their images in pixels.
 
-    Raises BackendError for a backend that does not train, and ZooError for models, sizes and batches that cannot be.
+    Raises BackendError for a backend that does not train, and ZooError for invalid models, sizes and batches.
     """
     for name in backends:
         if name not in FRAMEWORKS:

@@ -1,8 +1,8 @@
 """`zoo parity --html`: one page that opens from disk, without a network, on a phone, in dark mode, in black and white.
 
-Nothing in it is a script: what can be opened is a `<details>` element, which works by keyboard. A verdict is always a
-word, too, and curves differ by dash as well as by colour. With `--layers` the network is drawn (`zoo.drawing`), each
-operation coloured by its error (`zoo.parity.marks`).
+It has no scripts: what can be opened is a `<details>` element, which works by keyboard. A verdict is always a word, not
+only a colour, and curves differ by dash as well as by colour. With `--layers` the network is drawn (`zoo.drawing`),
+each operation coloured by its error (`zoo.parity.marks`).
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _model(result: Mapping[str, Any], device: str) -> Iterator[str]:
     if layers:
         yield "<h3>Error through the depth</h3>\n"
         yield _curves(list(result["bands"]), layers, result["bands"])
-        yield "<h3>Stages</h3>\n<p>The bar is the largest error of any backend, over its band.</p>\n"
+        yield "<h3>Stages</h3>\n<p>The bar is the largest error of any backend, divided by the band.</p>\n"
         yield from _stages(layers, result["bands"])
 
 
@@ -173,14 +173,15 @@ def _stages(layers: Mapping[str, Mapping[str, float | None]], bands: Mapping[str
 
 
 def _network(result: Mapping[str, Any], alone: bool) -> Iterator[str]:
-    """The network drawn; folded away where the page has several."""
+    """The network drawn; folded where the page has several networks."""
     if found := marks.marks(result["backends"]):
         model = from_json(json.dumps(result["spec"]))
         yield f'<details class="network"{" open" if alone else ""}><summary><h3>Operations</h3></summary>\n'
         yield (
-            "<p>Each operation by itself, with the input that it had in the framework. Its colour is its largest error "
-            "in any backend, over its band. Pools, sums and concatenations are judged by the input that they make for "
-            "the next operation. A click or the Enter key on a box shows its figures at the bottom of the window.</p>\n"
+            "<p>Each operation is judged by itself, with the input that it had in the framework. Its colour is its "
+            "largest error in any backend, divided by its band. Pools, sums and concatenations are judged by the input "
+            "that they make for the next operation. A click or the Enter key on a box shows its figures at the bottom "
+            "of the window.</p>\n"
             f"{marks.KEY}<p>{escape(drawing.NOTATION)}</p>\n"
         )
         yield drawing.draw(model, found, result["input"]["shape"][2])
@@ -231,7 +232,7 @@ def _against(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"<h2>First difference</h2>\n<p>{escape(place(document['first']))}</p>\n"
         yield "<h2>Causes, proved by repair</h2>\n"
         if not document["causes"]:
-            yield f"<p>{escape(document['change'] or 'None of the catalogue explains it.')}</p>\n"
+            yield f"<p>{escape(document['change'] or 'None in the catalogue explains it.')}</p>\n"
         for cause in document["causes"]:
             places = ", ".join(cause["where"])
             yield (

@@ -20,12 +20,12 @@ from zoo.language.trace import parameters
 def compare(first: str | Model, second: str | Model, run: bool = True) -> dict[str, Any]:
     """The JSON document of `zoo diff`; either network is anything that `weights.resolve` takes.
 
-    `same_network` says whether both compute the same function of the same weights; `differences` lists them all,
+    `same_network` says whether both compute the same function of the same weights. `differences` lists all differences,
     those of training and preprocessing included. With `run`, and if both have tensors of the same names and shapes,
     `max_rel_difference` is max |a - b| / max |a| over the float64 reference's logits on scikit-learn's photographs,
-    both networks with the calibrated weights and the preprocessing of the first; otherwise it is None. Raises SpecError
-    for unknown names, InputError without scikit-learn. `conversions` says for each direction whether any weights of
-    one network can be converted to weights of the other with the same outputs in inference, and if not, why.
+    both networks with the calibrated weights and the preprocessing of the first; otherwise it is None. `conversions`
+    says for each direction whether any weights of one network can be converted to weights of the other with the same
+    outputs in inference, and if not, why. Raises SpecError for unknown names, InputError without scikit-learn.
     """
     a, b = weights.resolve(first), weights.resolve(second)
     bare = [replace(model, aux=()) for model in (a, b)]

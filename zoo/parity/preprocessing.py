@@ -2,7 +2,7 @@
 
 The user's function runs on some images, in a process of its own. What it returns is compared with the publisher's
 preprocessing (`zoo.data.images.preprocess`). If it differs, other sizes, resizings, interpolations, channel orders and
-normalisations are tried; a combination is the cause only if it gives the function's arrays.
+normalisations are tried. A combination is reported as the cause only if it reproduces the function's arrays.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest", "box", "hamming")
-"""Pillow's."""
+"""Pillow's interpolations."""
 
 CROPS = (0.875, 0.9, 0.95, 0.96, 0.897, 0.934)
 """Usual shares of the resized image's shorter side that are cropped: timm's crop_pct."""
@@ -58,8 +58,8 @@ class Pipeline:
     resize          the shorter side before the central crop; None: the whole image is resized to the square, whatever
                     its shape
     interpolation   as `zoo.data.images.resized` takes it
-    reverse         whether channels come as BGR
-    mean, std       y = (x / 255 - mean) / std, for each channel in the order in which they come
+    reverse         whether the channels are BGR
+    mean, std       y = (x / 255 - mean) / std for each channel, after they have been reversed
     """
 
     size: int
@@ -136,7 +136,10 @@ def compare(
 
 
 def _error(pipeline: Pipeline, photographs: Sequence[Image], arrays: Sequence[Array]) -> float:
-    """The largest difference from a pipeline, in steps of an 8-bit pixel; infinite for other shapes."""
+    """The largest difference of the function's arrays from a pipeline's, in steps of an 8-bit pixel.
+
+    It is infinite where the shapes differ.
+    """
     errors = []
     for photograph, array in zip(photographs, arrays, strict=True):
         pixels = pipeline.geometry(photograph)[..., :: -1 if pipeline.reverse else 1]
@@ -148,16 +151,16 @@ def _error(pipeline: Pipeline, photographs: Sequence[Image], arrays: Sequence[Ar
 
 
 def _explained(ours: Pipeline, photographs: Sequence[Image], arrays: Sequence[Array]) -> Pipeline | None:
-    """The pipeline, of those tried, that is nearest to the arrays; None when it is not near enough."""
+    """The pipeline, of those tried, that is nearest to the function's arrays; None when it is not near enough."""
     found = [(_error(each, photographs, arrays), each) for each in _candidates(ours, photographs, arrays)]
     error, nearest = min(found, key=lambda pair: pair[0], default=(np.inf, ours))
     return nearest if error <= STEPS else None
 
 
 def _candidates(ours: Pipeline, photographs: Sequence[Image], arrays: Sequence[Array]) -> Iterator[Pipeline]:
-    """For each way to resize to the size of the arrays, the channel order and the normalisation that fit best."""
+    """For each way to resize to the arrays' size, the channel order and the normalisation that fit best."""
     size = arrays[0].shape[-1]
-    sparse = 4 if size >= 64 else 1  # a sixteenth of the pixels tells mean and scale as well
+    sparse = 4 if size >= 64 else 1  # a sixteenth of the pixels is enough to fit mean and std
     sides = [size, *(int(size / crop) for crop in CROPS), *(round(size / crop) for crop in CROPS)]
     if ours.resize is not None:
         sides += [ours.resize, round(ours.resize * size / ours.size)]
@@ -171,7 +174,7 @@ def _candidates(ours: Pipeline, photographs: Sequence[Image], arrays: Sequence[A
 
 
 def _fit(pixels: Array, array: Array) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
-    """The normalisation that fits best, a usual one where that is as good, and its root of the mean squared error."""
+    """The root mean squared error, the mean and the std of the best normalisation: a usual one if that is as good."""
     flat, theirs = pixels.reshape(-1, 3), array.reshape(3, -1).T
     lines = [np.polyfit(flat[:, c], theirs[:, c], 1) for c in range(3)]
     if any(slope == 0 for slope, _ in lines):  # an array without any image in it

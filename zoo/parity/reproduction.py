@@ -1,7 +1,7 @@
-"""A reproduction of one operation that is off: arrays and a short script for each framework, for a bug report.
+"""A reproduction of one wrong operation: arrays and a short script for each framework, for a bug report.
 
-The scripts need NumPy and the framework only. They run the operation with the spec's settings on the input that the
-network gave it, and print the error of the result and that of the network's own output.
+The scripts need only NumPy and the framework. They run the operation with the spec's settings on the input that it had
+in the network, and print the error of the result and that of the network's own output.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Array = NDArray[Any]
 
 SCRIPT = '''"""{title}
 
-The expected output is float64 arithmetic's. Run it beside operation.npz: python {file}
+The expected output was computed in float64. Run the script in the folder of operation.npz: python {file}
 """
 
 import numpy as np
@@ -49,7 +49,7 @@ else:
 
 @dataclass(frozen=True)
 class Fault:
-    """One convolution, linear layer or batch norm that is off: its settings, input, parameters and both outputs."""
+    """A wrong convolution, linear layer or batch norm: its settings, input, parameters and both outputs."""
 
     path: str
     kind: str
@@ -60,7 +60,7 @@ class Fault:
 def fault_of(
     finding: Finding, found: Alignment, seen: Observation, weights: Mapping[str, Array], model: Model
 ) -> Fault | None:
-    """What reproduces a finding; None for one that is not about the output of a single operation."""
+    """The operation that reproduces a finding; None if the finding is not about the output of a single operation."""
     roles = {"conv": "conv", "norm": "bn", "linear": ""}
     if finding.kind not in roles:
         return None
@@ -88,7 +88,7 @@ def fault_of(
 
 
 def write_reproduction(fault: Fault, folder: Path) -> list[Path]:
-    """Write operation.npz and a script for each framework into a folder, made if it is missing; returns the files.
+    """Write operation.npz and a script for each framework into a folder, created if it is missing; returns the files.
 
     Raises ZooError when they cannot be written.
     """

@@ -1,8 +1,8 @@
 """`zoo parity --steps K`: K training steps in every backend, compared with the same steps in float64.
 
-From the same weights, on the same batches, with the same dropout masks: the loss of every step, and the weights and
-running statistics after the last one. A training step magnifies what rounding did in the step before, so the band is
-that of the same steps in float32, with sums in random orders.
+All start from the same weights, and use the same batches and dropout masks. The loss of every step is compared, and so
+are the weights and running statistics after the last step. A training step magnifies the rounding errors of the step
+before, so the band is measured by the same steps in float32, with sums in random orders.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from zoo.parity.outcomes import CLASSES, all_ok, check_tolerance, outcome, to_tr
 Array = NDArray[Any]
 
 LOSS = "loss "
-"""The place of a loss, before the number of its step."""
+"""Begins the name of a loss; the number of its step follows."""
 
 
 def compare(
@@ -56,8 +56,8 @@ def compare(
     explains. Raises ZooError for bad input, UnavailableError without PyTorch, which computes the float64 values; a
     backend that is missing or fails is part of the result instead.
 
-    The error of a loss is |y - reference| / |reference|. That of a stage's or head's weights after the last step, and
-    of its running means and variances, is |y - reference| / |reference - start|, Frobenius.
+    The error of a loss is |y - reference| / |reference|. The error of a stage's or head's weights after the last step,
+    and of its running means and variances, is |y - reference| / |reference - start| in the Frobenius norm.
     """
     check_tolerance(tolerance)
     steps, seed = integer(steps, "the number of steps"), integer(seed, "the seed", least=0)
@@ -102,7 +102,7 @@ def compare(
 
 
 def _bands(folder: Path, reference: Mapping[str, Array], start: Mapping[str, Array]) -> dict[str, float]:
-    """The band of every error. That of a loss is at least that of the losses before: a single number may be lucky."""
+    """The band of every error. A loss's band is at least that of the losses before it: one number may be lucky."""
     runs = [errors(load_file(folder / f"rounded{run}.safetensors"), reference, start) for run in range(RUNS)]
     limits = {place: band([of_run[place] for of_run in runs]) for place in runs[0]}
     largest = 0.0
@@ -135,7 +135,7 @@ def errors(
 ) -> dict[str, float]:
     """The errors by place: "loss 1", "loss 2", ..., and "weights of" and "statistics of" each stage and head.
 
-    They are infinite where a value is not finite. Raises BackendError when the arrays are not the reference's.
+    They are infinite where a value is not finite. Raises BackendError when `came` and `reference` differ in names.
     """
     if results.keys() != reference.keys():
         differing = sorted(results.keys() ^ reference.keys())

@@ -1,8 +1,8 @@
-"""What the reference computes for the two sample photographs and seed 0, kept in the package.
+"""What the reference computes for the two sample photographs and seed 0, stored in the package.
 
-With it, a machine that has one framework and a GPU is judged by the same numbers as every other. Logits are kept as
-they are, feature maps as fingerprints. They hold for exactly the inputs and weights they were computed from; others are
-refused. `make reference` computes them again.
+With it, a machine that has only one framework and a GPU is judged by the same numbers as every other. Logits are stored
+as they are, feature maps as fingerprints. They are valid for exactly the inputs and weights that they were computed
+from; others are refused. `make reference` computes them again.
 """
 
 from __future__ import annotations
@@ -69,11 +69,11 @@ def distance(values: Array, stored: Array) -> float:
 
 @dataclass(frozen=True)
 class Stored:
-    """What is kept for one model.
+    """What is stored for one model.
 
     logits        of the network and of its auxiliary heads, float64 [2, classes], by name
     fingerprints  of the stages' outputs, by name
-    bands         the largest error that rounding explains, of each of both
+    bands         the largest error of each of these that rounding explains, by name
     """
 
     logits: dict[str, Array]
@@ -88,7 +88,7 @@ class Stored:
 
 
 def lookup(model: Model, inputs: Array, arrays: Mapping[str, Array]) -> Stored:
-    """What is stored for a model. Raises InputError when these inputs or weights are not those that it is for."""
+    """What is stored for a model. Raises InputError when nothing is stored for it with these inputs and weights."""
     tensors = load_file(FILE)
     again = "leave the stored reference out to have it computed"
     if f"{model.name}/logits" not in tensors:
@@ -120,12 +120,12 @@ def _digest(inputs: Array) -> Array:
 
 
 def _magnitude(array: Array) -> float:
-    """The mean magnitude of a tensor: calibration may differ in a last bit between machines, so no digest."""
+    """The mean magnitude of a tensor. A digest would not do: calibration may differ in a last bit between machines."""
     return float(np.abs(array).mean(dtype=np.float64))
 
 
 def compute(model: Model, arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """What is kept for one published network, auxiliary heads included, and its weights."""
+    """What is stored for one published network, auxiliary heads included, and its weights."""
     from zoo.data.images import preprocess, sample_photographs
 
     inputs = np.stack([preprocess(model, photograph) for photograph in sample_photographs()])
@@ -145,7 +145,7 @@ def compute(model: Model, arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def write() -> None:
-    """Write the file of the package anew: `make reference`, after a change to a network of `NAMES`."""
+    """Rewrite `FILE`: `make reference`, after a change to a network of `NAMES`."""
     tensors: dict[str, Array] = {}
     for name in NAMES:
         tensors |= compute(MODELS[name], weights.calibrated(MODELS[name]))

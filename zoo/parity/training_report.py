@@ -72,12 +72,12 @@ def explanation(document: Mapping[str, Any]) -> list[str]:
             f"{document['steps']} training steps, batch {batch}, width {width:g}, momentum, from the same weights, "
             f"with the same dropout masks, against PyTorch {judge} in float64.",
             "Error of a loss: |y - reference| / |reference|; of a stage's weights and running statistics after the "
-            f"last step: |y - reference| / |reference - start| (Frobenius), the largest; {limit}.",
+            f"last step, of which the largest is shown: |y - reference| / |reference - start| (Frobenius); {limit}.",
         ]
     return [
-        f"Each stage and head in training, batch {batch}, width {width:g}: its output, the gradient at its input, all "
-        "parameters' gradients, batch norm's new running statistics, for the same input and the same gradient of its "
-        f"output, against PyTorch {judge} in float64; and the loss of the whole network in a first step.",
+        f"Each stage and head in training, batch {batch}, width {width:g}, with the same input and the same gradient "
+        "of its output: its output, the gradient at its input, all parameters' gradients and batch norm's new running "
+        f"statistics, against PyTorch {judge} in float64; and the loss of the whole network in a first step.",
         f"Error: |value - reference| / |reference| (Frobenius); {limit}.",
     ]
 
@@ -106,7 +106,7 @@ def _outside(places: list[str]) -> Iterator[str]:
 
 
 def _outside_operations(entry: Mapping[str, Any]) -> Iterator[str]:
-    """Which stages are outside their bands, and which of their operations are by themselves."""
+    """Which stages are outside their bands, and which of their operations, run alone, are outside theirs."""
     if entry["outside"]:
         found = entry["operations"]
         inside = ", ".join(found["outside"]) or f"none of their {found['compared']} operations by itself"
@@ -122,5 +122,5 @@ def _size(error: float | None) -> float:
 
 
 def _share(error: float | None, band: float) -> float:
-    """An error over its band, which `--tolerance 0` makes 0."""
+    """An error divided by its band, which is 0 with `--tolerance 0`."""
     return _size(error) / band if band else float("inf") if _size(error) else 0.0

@@ -1,4 +1,4 @@
-"""What a network that is not ours does in training only: running statistics, the order of auxiliary logits.
+"""What a foreign network does only in training: running statistics, the order of auxiliary logits.
 
 The network runs once more, in training mode, on a batch of noise. Each batch norm's new running statistics are compared
 with those that the spec computes from the batch norm's own input: new = decay * old + (1 - decay) * batch, with the
@@ -25,8 +25,8 @@ BATCH = 4
 
 WITHIN = 3e-5
 """The largest error of running statistics: of a variance, max |y - z| / max |z|; of a mean, which may be 0, max |y - z|
-over the largest standard deviation or mean. A sum of 100,000 values in one float32 accumulator
-has errors of 5e-6; a variance that is biased is off by (1 - decay) / n, 1.7e-4 for 4 maps of 12 x 12."""
+divided by the largest standard deviation or mean. A sum of 100,000 values in one float32 accumulator has errors of
+5e-6; a biased variance has an error of (1 - decay) / n, which is 1.7e-4 for 4 maps of 12 x 12."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Cause:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was compared, the differences from the spec, their causes, and what the causes leave."""
+    """How much was compared, the differences from the spec, their causes, and the differences left unexplained."""
 
     checked: int
     findings: list[Finding]
@@ -92,7 +92,7 @@ def judge(spec: Model, trained: Observation, matched: Mapping[str, Operation]) -
 
 
 def _key(operation: Operation) -> str:
-    """What tells a batch norm from the others in both modes."""
+    """A name that identifies a batch norm in both modes."""
     return operation.names.get("var") or operation.names.get("weight") or operation.name
 
 
@@ -140,7 +140,7 @@ def _decay(trained: Observation, operation: Operation) -> float:
 
 
 def _differences(trained: Observation, norms: Mapping[str, Operation], update: Update) -> list[Finding]:
-    """The running statistics that are not those of an update."""
+    """The running statistics that `update` does not explain."""
     findings = []
     for path, operation in norms.items():
         mean, var, count = _batch(trained, operation)
@@ -158,7 +158,7 @@ def _differences(trained: Observation, norms: Mapping[str, Operation], update: U
 
 
 def _auxiliary(spec: Model, trained: Observation) -> tuple[Finding, Cause] | None:
-    """The auxiliary logits, if they do not come in the order of depth in which the network computes them."""
+    """The auxiliary logits, if they are not returned in order of depth, in which the network computes them."""
     made = {operation.y: place for place, operation in enumerate(trained.operations)}
     places = [made[key] for key in trained.returned[1:] if key in made]
     if len(places) < 2 or len(places) != len(spec.aux) or places == sorted(places):
