@@ -1,6 +1,6 @@
-"""The command line, one module a command: `zoo list`, `info`, `diff`, `parity`, `inspect`, `convert`, `export`, ...
+"""The command line, one module for each command: `zoo list`, `info`, `diff`, `parity`, `inspect`, `convert`, ...
 
-`python -m zoo` is the same. What train.py and validate.py share is here too: `entry_point` and `runtime`.
+`python -m zoo` is the same. The modules that train.py and validate.py share are here too: `entry_point`, `runtime`.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ZooError as error:
         return _fail(str(error))
     except MemoryError:
-        return _fail("out of memory: a smaller --batch or --size takes less")
+        return _fail("out of memory: a smaller --batch or --size needs less")
     except KeyboardInterrupt:
         print("zoo: interrupted", file=sys.stderr)
         return 130
@@ -89,14 +89,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _script(name: str, words: Sequence[str]) -> int:
-    """`zoo train` and `zoo validate`, which have flags, messages and an end of their own."""
+    """`zoo train` and `zoo validate`, which have their own flags, messages and exit statuses."""
     script = importlib.import_module(f"zoo.scripts.{name}")
     sys.argv = [f"zoo {name}", *words]
     return entry_point.run(partial(script.main, words))
 
 
 def run() -> None:
-    """The installed command: `main`, ended cleanly, workers included, when the process is told to terminate."""
+    """The installed command: runs `main`, and ends it cleanly, workers included, at SIGTERM and SIGHUP."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     for stream in (sys.stdout, sys.stderr):
@@ -115,7 +115,7 @@ def _fail(message: str) -> int:
 
 
 def _check_target(file: str | None) -> None:
-    """Before the work, not after it: can the JSON be written there?"""
+    """Check, before the work and not after it, that the JSON can be written. Raises ZooError if not."""
     if file in (None, "-"):
         return
     path = Path(str(file))
@@ -126,13 +126,13 @@ def _check_target(file: str | None) -> None:
 
 
 def parser() -> Parser:
-    """The commands and their options; a command that asks for it gets this parser as the option `root`."""
+    """The commands and their options; every command gets this parser as the option `root`."""
     root = Parser(prog="zoo", description="The Inception family: one specification, four frameworks, proved equal.")
     root.add_argument("--version", action="version", version=f"zoo {__version__}")
     commands = root.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
     for command in COMMANDS:
         command.add(commands)
-    for name, text in SCRIPTS.items():  # `main` does not come here for them
+    for name, text in SCRIPTS.items():  # for --help only: `main` runs them
         commands.add_parser(name, help=text, add_help=False)
     root.set_defaults(root=root)
     return root

@@ -21,7 +21,7 @@ CHECKPOINT = "a file, a folder of the Hugging Face hub, or a name of published w
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports bad usage as every other error: one line, exit status 2."""
+    """Reports bad usage like every other error: one line, exit status 2."""
 
     def error(self, message: str) -> NoReturn:
         raise ZooError(f"{message} (see {self.prog} --help)")
@@ -34,17 +34,15 @@ def add_command(
     command: argparse.ArgumentParser = commands.add_parser(
         name, help=text, description=text[0].upper() + text[1:] + "."
     )
-    command.add_argument(
-        "--json", metavar="FILE", help="write the result as JSON ('-': to standard output, nothing else)"
-    )
+    command.add_argument("--json", metavar="FILE", help="write the result as JSON ('-': print only the JSON)")
     command.set_defaults(run=run, default_of=command.get_default)
     return command
 
 
 def refuse(options: argparse.Namespace, flags: Sequence[str], reason: str) -> None:
-    """Raise SpecError if one of these flags, written as "--stored-reference", was given another value than its default.
+    """Raise SpecError if one of these flags has another value than its default.
 
-    `reason` ends the message: "... does not go with `reason`".
+    Flags are written as "--stored-reference". `reason` ends the message: "... does not go with `reason`".
     """
     for flag in flags:
         name = flag.removeprefix("--").replace("-", "_")
@@ -53,8 +51,8 @@ def refuse(options: argparse.Namespace, flags: Sequence[str], reason: str) -> No
 
 
 def add_checkpoint_options(command: argparse.ArgumentParser) -> None:
-    """How a checkpoint is read."""
-    command.add_argument("--model", metavar="M", help="the network to read it for, where names alone cannot tell")
+    """Add the options that say how a checkpoint is read."""
+    command.add_argument("--model", metavar="M", help="the network that it holds, if its names do not tell")
     command.add_argument("--from", dest="source", metavar="SOURCE", help="whose file it is (default: recognised)")
     command.add_argument("--ema", action="store_true", help="the moving average of the weights")
 
@@ -82,7 +80,7 @@ def expanded(patterns: Sequence[str]) -> list[str]:
 
 
 def report(file: str | None, document: Any, show: Callable[[], None]) -> None:
-    """Show a result, and write it as JSON if asked to; with "-" only that."""
+    """Show a result, and write it as JSON if a file is given; with "-", print the JSON instead."""
     if file is None:
         show()
         return

@@ -32,7 +32,7 @@ _zoo_networks() {{ _alternative 'networks:network:({names})' 'files:file:_files'
 
 
 def add(commands: Commands) -> None:
-    text = "print a script by which a shell completes commands, flags, networks and files"
+    text = "print a script with which a shell completes commands, flags, networks and files"
     command = commands.add_parser(
         "completion",
         help=text,
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _complete(action: argparse.Action) -> None:
-    """Say what an argument's placeholder stands for, as shtab expects it."""
+    """Tell shtab what an argument's placeholder stands for."""
     import shtab
 
     if action.choices is not None or not action.metavar:

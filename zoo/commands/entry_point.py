@@ -21,10 +21,10 @@ from zoo.training.processes import Processes
 
 
 class Signals:
-    """Records SIGTERM and SIGINT, as a context manager, so that the current step is finished first.
+    """A context manager that records SIGTERM and SIGINT, so that the current step is finished first.
 
-    alone   whether this process was not started by a launcher: then a second SIGINT interrupts it at once (launchers
-            send each signal to their processes several times)
+    alone   whether this process was started without a launcher. If so, a second SIGINT interrupts it at once. (A
+            launcher sends each signal to its processes several times.)
     number  of the first signal received, 0 for none
     """
 
@@ -56,7 +56,7 @@ def say(message: str) -> None:
 
 
 def command(processes: Processes, backend: str, *words: str | Path) -> str:
-    """A command line that runs this script with other arguments, with the launcher of these processes."""
+    """A command line that runs this script with the arguments `words`, under the launcher of these processes if any."""
     program = [sys.argv[0] or "train.py"]
     if program[0].startswith("zoo "):
         program = [shutil.which("zoo") or "zoo", program[0].removeprefix("zoo ")]
@@ -75,7 +75,7 @@ def run(main: Callable[[], int]) -> int:
     if rank():
         name += f" (process {rank()})"
         logging.getLogger("zoo").setLevel(logging.ERROR)  # process 0 prints the warnings
-    warnings.filterwarnings("ignore", module="PIL")  # about flaws of images that it can read
+    warnings.filterwarnings("ignore", module="PIL")  # it warns of flaws of images that it can read
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(f"{name}: warning: %(message)s"))
     logging.getLogger("zoo").addHandler(handler)
@@ -111,4 +111,4 @@ def skip_teardown(status: int) -> None:
         if row.skip_teardown == "alone":
             if status or not launched:
                 os._exit(status)
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # several processes end in order only with the teardown
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # launched processes end in order only with the teardown

@@ -11,16 +11,17 @@ from zoo.commands.common import MODEL, Commands, add_command, report
 def add(commands: Commands) -> None:
     command = add_command(commands, "export", run, "write a network for programs that know nothing of this project")
     command.add_argument("model", metavar="MODEL", help=MODEL)
-    command.add_argument("out", metavar="OUT", help="its suffix decides the format: .onnx, .pt2 (torch.export), .mindir"
-                         ", .json (Paddle), .xml (OpenVINO), .jax")  # fmt: skip
+    command.add_argument("out", metavar="OUT", help="its suffix decides the format: .onnx, .pt2 (torch.export), "
+                         ".mindir, .json (Paddle), .jax, .xml (OpenVINO)")  # fmt: skip
     command.add_argument("--checkpoint", metavar="F", help="weights, a file of any source (default: random ones)")
-    command.add_argument("--format", metavar="F", help="onnx, torch-export, aotinductor, mindir, paddle, openvino, "
-                         "jax-export")  # fmt: skip
+    command.add_argument(
+        "--format", metavar="F", help="onnx, torch-export, aotinductor, mindir, paddle, jax-export, openvino"
+    )
     command.add_argument(
         "--dtype",
         choices=("fp32", "fp16"),
         default="fp32",
-        help="what weights are stored in: fp16 for ONNX and OpenVINO only",
+        help="dtype of the stored weights: fp16 for ONNX and OpenVINO only",
     )
     command.add_argument("--size", type=int, metavar="N", help="side of the images (default: the network's)")
     command.add_argument("--dynamic-size", action="store_true", help="take images of any size")

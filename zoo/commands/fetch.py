@@ -15,8 +15,8 @@ def add(commands: Commands) -> None:
     command = add_command(commands, "fetch", run, "download published weights")
     command.add_argument("names", nargs="+", metavar="NAME", help="names as in `zoo list --pretrained`, patterns of "
                          "them ('inception_v3.*'), or hf-hub:OWNER/NAME[@REVISION]")  # fmt: skip
-    command.add_argument("--to", metavar="DIR", help="a folder, which ZOO_MIRROR may name on a machine without access "
-                         "to the internet (default: the cache)")  # fmt: skip
+    command.add_argument("--to", metavar="DIR", help="folder to download to (default: the cache); ZOO_MIRROR=DIR makes "
+                         "a machine without access to the internet use it")  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:

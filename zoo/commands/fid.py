@@ -9,7 +9,7 @@ from zoo import console
 from zoo.commands.common import CHECKPOINT, Commands, add_command, report
 
 STEPS = 20
-"""Lines of progress for each folder, where it is not shown on a terminal."""
+"""Lines of progress for each folder, if standard error is not a terminal."""
 
 
 def add(commands: Commands) -> None:
@@ -22,12 +22,14 @@ def add(commands: Commands) -> None:
                          help="how images are resized: torch-fidelity (as TensorFlow 1; the default) or pytorch-fid; "
                          "their figures differ")  # fmt: skip
     command.add_argument("--features", default="2048", metavar="D", help="64, 192, 768 or 2048 (default)")
-    command.add_argument("--kid", action="store_true", help="the kernel inception distance too")
+    command.add_argument("--kid", action="store_true", help="compute the kernel inception distance too")
     command.add_argument("--kid-subsets", type=int, default=100, metavar="N", help="subsets for KID (default: 100)")
     command.add_argument("--kid-subset-size", type=int, default=1000, metavar="N",
                          help="images in a subset (default: 1000)")  # fmt: skip
-    command.add_argument("--score", action="store_true", help="the Inception score of A too")
-    command.add_argument("--splits", type=int, default=10, metavar="N", help="of the Inception score (default: 10)")
+    command.add_argument("--score", action="store_true", help="compute the Inception score of A too")
+    command.add_argument(
+        "--splits", type=int, default=10, metavar="N", help="splits for the Inception score (default: 10)"
+    )
     command.add_argument("--checkpoint", metavar="F", help=f"weights of inception_v3.fid: {CHECKPOINT} "
                          "(default: the published ones, downloaded)")  # fmt: skip
     command.add_argument("--random-weights", type=int, dest="seed", metavar="SEED", help="random weights, for tests")

@@ -11,7 +11,7 @@ from zoo import console
 from zoo.commands.common import MODEL, Commands, add_command, report, write_text
 
 WIDTH = 100
-"""Columns of text that is not written to a terminal."""
+"""Width in characters of text that is not written to a terminal."""
 
 
 def add(commands: Commands) -> None:
@@ -21,7 +21,7 @@ def add(commands: Commands) -> None:
     command.add_argument("--spec", metavar="FILE", help="write the network's specification, a .json document "
                          "that every command takes in place of a name")  # fmt: skip
     command.add_argument("--html", metavar="FILE", help="write the card as a page, with the network drawn")
-    command.add_argument("--svg", metavar="FILE", help="write a picture of the network, as the papers draw theirs")
+    command.add_argument("--svg", metavar="FILE", help="write a picture of the network, drawn as in the papers")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -102,7 +102,7 @@ def _classes(document: dict[str, Any]) -> str:
 
 
 def _preprocessing(document: dict[str, Any]) -> str:
-    """How images are fed, and what says so."""
+    """The preprocessing, and where it is from."""
     how = dict(document["preprocess"])
     size = how.pop("size")
     text = Preprocess(**how).describe(size)

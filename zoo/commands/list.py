@@ -17,7 +17,7 @@ from zoo.errors import SpecError
 from zoo.models import ALIASES, PUBLISHERS
 
 MOST_NOTED = 12
-"""Rows up to which their notes are printed."""
+"""The largest number of rows whose notes are printed."""
 
 
 def add(commands: Commands) -> None:
@@ -54,7 +54,7 @@ def weights_matching(pattern: str) -> list[published.Published]:
 
 
 def accuracy(model: str) -> dict[str, Any]:
-    """The weights of a model with the highest published top-1 accuracy, and that accuracy; None where none is known."""
+    """The highest published top-1 accuracy of a model, and the name of its weights; both None if none is known."""
     rows = [row for row in published.of(model) if row.top1 is not None]
     best = max(rows, key=lambda row: row.top1 or 0, default=None)
     return {"top1": best and best.top1, "weights": best and best.name}
@@ -74,7 +74,7 @@ def show(rows: list[dict[str, Any]], advise: bool) -> None:
         )
     console.show(table)
     print(
-        "top-1 is the best that a publisher states for its weights on ImageNet, in percent.\n"
+        "top-1 is the best accuracy on ImageNet that a publisher states for its weights, in percent.\n"
         "ms is the time for one image in the fastest float32 engine, on two cores (docs/speed.md).\n"
         "`zoo list --pretrained` shows all weights, `zoo info MODEL` one network."
     )

@@ -22,7 +22,7 @@ def add(commands: Commands) -> None:
                         "checkpoint; not needed with --checkpoint")  # fmt: skip
     parity.add_argument("--backends", type=names, metavar="LIST", help="default: torch,mindspore,paddle,jax")
     parity.add_argument("--checkpoint", type=Path, metavar="FILE",
-                        help="weights of one model, of any source (default: made from --seed)")  # fmt: skip
+                        help="weights of one model, of any source (default: random, from --seed)")  # fmt: skip
     parity.add_argument("--image", type=Path, action="append", default=[], metavar="PATH",
                         help="a file, or a folder of images; may be repeated (default: scikit-learn's two "
                         "photographs)")  # fmt: skip
@@ -43,33 +43,33 @@ def add(commands: Commands) -> None:
                         help="compare K training steps instead: losses, and weights after the last one")  # fmt: skip
     parity.add_argument("--graph", action="store_true",
                         help="with --gradients or --steps: compile the networks (GRAPH mode, ...)")  # fmt: skip
-    parity.add_argument("--device", metavar="cpu|gpu", help="gpu skips frameworks that have none (default: cpu)")
+    parity.add_argument("--device", metavar="cpu|gpu", help="gpu skips frameworks that see no GPU (default: cpu)")
     parity.add_argument("--mode", choices=("module", "deploy"), default="module", help="deploy compares each backend's "
                         "engine, as zoo.build(mode='deploy') makes it (default: module)")  # fmt: skip
     parity.add_argument("--dtype", default="fp32", metavar="D",
-                        help="of engines: fp32, tf32 (GPU), bf16 or fp16; the band is that precision's "
+                        help="of engines: fp32, tf32 (GPU), bf16 or fp16; the band is measured in it "
                         "(default: fp32)")  # fmt: skip
     parity.add_argument("--tolerance", type=float, metavar="X", help="largest relative error (default: what rounding "
                         "explains, for these weights and inputs)")  # fmt: skip
     parity.add_argument("--against", metavar="X",
-                        help="compare a network that is not ours with MODEL: package.module:function, which returns "
-                        "it, or a file: TorchScript (.pt), torch.export (.pt2), .onnx, .mindir, a Paddle "
+                        help="compare a network of yours with MODEL: package.module:function, which returns it, or a "
+                        "file: TorchScript (.pt), torch.export (.pt2), .onnx, .mindir, a Paddle "
                         "inference model (.json)")  # fmt: skip
     parity.add_argument("--rename", type=Path, metavar="FILE",
-                        help="with --against: JSON of the network's own names by the spec's, for operations that the "
-                        "alignment would take for each other")  # fmt: skip
+                        help="with --against: a JSON file that maps the spec's names to the network's own, for "
+                        "operations that the alignment would mistake for each other")  # fmt: skip
     parity.add_argument("--framework", metavar="F", help="of --against package.module:function (default: torch)")
     parity.add_argument("--training", action="store_true",
                         help="with --against: run it in training mode too, for batch norm's running statistics and the "
                         "order of auxiliary logits")  # fmt: skip
     parity.add_argument("--preprocess", metavar="X",
-                        help="compare how images are preprocessed instead: package.module:function, from an image's "
-                        "path to an array [3, H, W]")  # fmt: skip
+                        help="compare how images are preprocessed instead: package.module:function, which takes an "
+                        "image's path and returns an array [3, H, W]")  # fmt: skip
     parity.add_argument("--repro", type=Path, metavar="FOLDER",
                         help="with --against: write the first operation that differs, its arrays and a script for each "
                         "framework")  # fmt: skip
     parity.add_argument(
-        "--stored-reference", action="store_true", help="compare with what the package keeps of the reference"
+        "--stored-reference", action="store_true", help="compare with the reference that the package stores"
     )
     parity.add_argument("--html", type=Path, metavar="FILE", help="write a page that opens from disk")
     parity.add_argument("--junit", type=Path, metavar="FILE", help="write the verdicts as JUnit XML")
@@ -150,11 +150,11 @@ def show(report: dict[str, Any]) -> None:
     for text in (*notes, *_facts(report)):
         print(text)
     if not any("ok" in entry for result in report["models"] for entry in result["backends"].values()):
-        print("No framework was compared, so nothing was shown.")
+        print("No framework was compared, so nothing was proved.")
 
 
 def _entry(name: str, entry: dict[str, Any]) -> tuple[Cells, str]:
-    """The cells of a row after the model's, and a note that goes below the table."""
+    """The cells of a row, without the model's, and a note to print below the table, or ""."""
     if "skipped" in entry:
         return [name, *[""] * 7, "skipped"], entry["skipped"]
     if "error" in entry:
@@ -170,7 +170,7 @@ def _entry(name: str, entry: dict[str, Any]) -> tuple[Cells, str]:
 
 
 def _print_rankings(report: dict[str, Any]) -> None:
-    """For images of the user's: how often the first class is the reference's, and when rounding can change it."""
+    """For the user's own images: how often the first class is the reference's, and when rounding can change it."""
     for result in report["models"]:
         if isinstance(result["input"]["images"], str) or "margin" not in result["reference"]:
             continue
@@ -178,7 +178,7 @@ def _print_rankings(report: dict[str, Any]) -> None:
             if "top1" in entry:
                 top1 = entry["top1"]
                 flipped = top1["flipped_up_to"]
-                where = "" if flipped is None else f"; it differs up to a margin of {flipped:.1e}"
+                where = "" if flipped is None else f"; where it differs, the margin is at most {flipped:.1e}"
                 same = f"the same first class for {top1['same']} of {top1['images']} images"
                 print(f"{result['model']}, {name}: {same}{where}.")
         print(
@@ -193,7 +193,7 @@ def _print_steady(report: dict[str, Any]) -> None:
             if "repeated" in entry:
                 again = "the same bits" if entry["repeated"] == 0 else f"differs by {entry['repeated']:.1e}"
                 single = "the same bits" if entry["single"] == 0 else f"differ by {entry['single']:.1e}"
-                print(f"{result['model']}, {name}: repeated, {again}; images one by one, {single}.")
+                print(f"{result['model']}, {name}: repeated: {again}; images one by one: {single}.")
 
 
 def _print_layers(report: dict[str, Any]) -> None:
@@ -216,7 +216,7 @@ def _print_layers(report: dict[str, Any]) -> None:
 
 
 def _facts(report: dict[str, Any]) -> Iterator[str]:
-    """What a reader of the table must know."""
+    """Inputs, weights and the definition of the error: sentences below the table."""
     first = report["models"][0]
     images = first["input"]["images"]
     what = images if isinstance(images, str) else ", ".join(images[:3])

@@ -33,13 +33,15 @@ def add(commands: Commands) -> None:
     command.add_argument("--topk", type=int, default=5, metavar="K", help="classes to show (default: 5)")
     command.add_argument("--batch", type=int, default=16, metavar="N", help="images at a time (default: 16)")
     command.add_argument("--size", type=int, metavar="N", help="side of the input in pixels (default: the network's)")
-    command.add_argument("--num-classes", type=int, metavar="N", help="for a file without a classifier: a new one")
+    command.add_argument(
+        "--num-classes", type=int, metavar="N", help="classes of a new classifier, for a file without one"
+    )
     command.add_argument("--ema", action="store_true", help="the moving average of the weights")
     command.add_argument("--random-weights", type=int, dest="seed", metavar="SEED", help="random weights, for tests")
     command.add_argument("--csv", metavar="FILE", help="write image, rank, label, class and score as CSV")
-    command.add_argument("--cam", metavar="FILE", help="Grad-CAM of one image, drawn over it, as a PNG")
-    command.add_argument("--cam-class", type=int, metavar="N", help="for this class (default: the predicted one)")
-    command.add_argument("--cam-stage", metavar="S", help="of this stage's output (default: the last stage)")
+    command.add_argument("--cam", metavar="FILE", help="write Grad-CAM of one image, drawn over it, as a PNG")
+    command.add_argument("--cam-class", type=int, metavar="N", help="Grad-CAM of this class (default: the predicted)")
+    command.add_argument("--cam-stage", metavar="S", help="Grad-CAM of this stage's output (default: the last)")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -46,7 +46,8 @@ def build(a: Arguments, network: Network) -> Any:
 def uses_engine(a: Arguments) -> bool:
     """Whether validate.py runs an engine rather than the framework's own module.
 
-    By default it does on a CPU, unless flags ask for the module. Raises TrainingError for flags that contradict.
+    By default it runs an engine on a CPU, unless flags ask for the module. Raises TrainingError for flags that
+    contradict each other.
     """
     asked = [
         name for name, given in (("mode", a.mode is not None), ("val_amp_level", a.val_amp_level != "O0")) if given

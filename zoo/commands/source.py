@@ -20,7 +20,7 @@ def add(commands: Commands) -> None:
     command.add_argument("--width", type=float, default=1.0, metavar="X", help="multiply all channel counts")
     command.add_argument("--taps", type=names, default=(), metavar="LIST", help="stages to return instead of logits")
     command.add_argument("--no-aux", dest="aux", action="store_false", help="leave auxiliary heads out")
-    command.add_argument("--out", metavar="FILE", help="write it there instead of to standard output")
+    command.add_argument("--out", metavar="FILE", help="write it to this file instead of standard output")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def show(document: dict[str, Any]) -> None:
-    """Print a row for each model and backend, below the table what is wrong, and what was compared."""
+    """Print a row for each model and backend; below the table, what is wrong and what was compared."""
     from zoo.parity.training_report import columns, explanation, rows
 
     titles = columns(document)

@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         training = trainer(a.backend, runtime.build(a, network), plan, processes)
         if resumed:
             training.resume(resumed.arrays)
-            resumed = replace(resumed, arrays={})  # which may be a gigabyte
+            resumed = replace(resumed, arrays={})  # they may take a gigabyte
 
         processes.wait()  # all have read what they need
         same_folder = resumed is not None and resumed.path.resolve().parent == folder.resolve()
@@ -128,12 +128,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 SHOWN = 3
-"""Images of a batch that an error names."""
+"""The number of images of a batch that an error names."""
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 AGREE_INTERVAL = 10
-"""Steps between two exchanges of losses and signals among several processes: each of them waits for the device."""
+"""Steps between two exchanges of losses and signals among several processes. An exchange waits for the device."""
 
 
 class Unread(NamedTuple):
@@ -171,9 +171,9 @@ class Loop:
         self.known_skipped = 0
 
     def run(self, start: Position, resumed: State | None) -> str:
-        """Train and validate from a position on; returns the last figures.
+        """Train and validate from a position on; returns the figures of the last validation, or "".
 
-        `resumed` is the state that the run has resumed from, if it is of the epoch of `start`.
+        `resumed` is the state that the run has resumed from, if the epoch of `start` is that of the state.
         """
         a, summary = self.a, ""
         for epoch in range(start.epoch, a.epoch_size + 1):
@@ -240,7 +240,7 @@ class Loop:
         training.flush(lr)
 
     def _may_stop(self, step: int) -> bool:
-        """Whether a signal is looked for after a step, the same in all processes."""
+        """Whether to look for a signal after a step; the answer is the same in all processes."""
         return step % AGREE_INTERVAL == 0 if self.processes.size > 1 else bool(self.signals.number)
 
     def _read_losses(self, epoch: int) -> int:
@@ -292,7 +292,7 @@ class Loop:
         return result
 
     def _stop_in_validation(self, epoch: int) -> None:
-        """Stop at a signal: the resumed run validates the epoch. Several processes finish the validation first."""
+        """Stop at a signal: the resumed run repeats the validation. Several processes finish the validation first."""
         if self.signals.number and self.processes.size == 1:
             self._save_and_stop(epoch, self.signals.number)
 
@@ -326,7 +326,7 @@ class Loop:
             )
 
     def _stop(self, number: int) -> NoReturn:
-        """Print how to resume, and end together: launchers end all processes when one has ended."""
+        """Print how to resume, and stop with the other processes: launchers end all processes when one has ended."""
         message = f"stopped by {signal.Signals(number).name}; {self.resume_command()}"
         if self.processes.rank == 0:
             say(message)
@@ -348,7 +348,7 @@ class Loop:
 
 
 class Evaluator:
-    """What is validated: the network in training, or with --ema a second network with the average of its weights."""
+    """The network to validate: the one in training, or with --ema a second one with its weights' moving average."""
 
     def __init__(self, a: Arguments, training: Trainer) -> None:
         self.backend, self.training = get(a.backend), training

@@ -1,8 +1,8 @@
 """validate.py and `zoo validate`: how well networks classify.
 
-It takes checkpoints of any source, and preprocesses images as the
-publisher does, or as the run that wrote the checkpoint. --study evaluates the weights in four networks, in which ports
-of a network most often differ: batch norm with eps 1e-3 or 1e-5, the border of average pools counted or not.
+It takes checkpoints of any source, and preprocesses images as the publisher does, or as the run that wrote the
+checkpoint. --study evaluates the weights in four variants of the network, which differ as ports of a network most often
+do: batch norm with eps 1e-3 or 1e-5, the border of average pools counted or not.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _finish(a: Arguments, results: list[dict[str, Any]], skipped: SkippedImages) -> None:
-    """Print and write what comes last."""
+    """Print and write the results of all checkpoints."""
     if a.study:
         study_table(results)
     if len(skipped):
@@ -90,7 +90,7 @@ def _finish(a: Arguments, results: list[dict[str, Any]], skipped: SkippedImages)
 
 
 def _variants(a: Arguments, model: Model) -> Iterator[tuple[Model, dict[str, Any]]]:
-    """The network, or with --study its variants, each with the values that make it."""
+    """The network, or with --study its variants, each with the values that define it."""
     if not a.study:
         yield model, {}
         return

@@ -1,4 +1,4 @@
-"""The flags of train.py and validate.py: a table (`Arguments`), the command line, YAML recipes, and warnings."""
+"""The flags of train.py and validate.py: their table (`Arguments`), the command line, YAML recipes, and warnings."""
 
 from zoo.training.flags.command_line import parse
 from zoo.training.flags.recipes import changes, save_yaml, to_yaml

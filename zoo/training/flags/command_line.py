@@ -1,4 +1,4 @@
-"""The command line of train.py and validate.py, over a YAML recipe, over the defaults."""
+"""Reading the flags of train.py and validate.py: the command line overrides a YAML recipe, which overrides defaults."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from zoo.training.flags.recipes import load
 from zoo.training.flags.table import FLAGS, Arguments, flags_of, groups, read, shown, similar
 
 WIDEST_HELP = 110
-"""Columns that --help takes at most; the terminal may have fewer."""
+"""The largest width of --help, in characters; the terminal may be narrower."""
 
 logger = logging.getLogger("zoo")
 
 
 def parse(arguments: Sequence[str] | None = None, script: Script = "train") -> Arguments:
-    """The flags of a command line (sys.argv's by default) over those of its --config over the defaults.
+    """The flags of a command line, sys.argv's by default; others are those of its --config, or the defaults.
 
     Warns, on the logger "zoo", of a bare `key=value` and of flags that the script ignores. --help prints and exits.
-    Raises TrainingError for whatever does not make sense, with what was expected and what came.
+    Raises TrainingError for invalid flags, with what was expected and what was given.
     """
     flags = flags_of(script)
     words = _with_dashes(sys.argv[1:] if arguments is None else arguments, flags)
@@ -47,7 +47,7 @@ def parse(arguments: Sequence[str] | None = None, script: Script = "train") -> A
     if "in_channels" not in given:
         values["in_channels"] = model.in_channels
     if "warmup_epochs" not in given:
-        own = values["scheduler"] in ("one_cycle", "cyclic")  # these start low by themselves
+        own = values["scheduler"] in ("one_cycle", "cyclic")  # these schedules start low by themselves
         values["warmup_epochs"] = 0 if own else min(values["warmup_epochs"], values["epoch_size"] // 4)
     result = Arguments(**values, script=script, config=config, given=given, typed=frozenset(typed))
     _check(result)
@@ -133,7 +133,7 @@ def _chosen_device(*levels: Mapping[str, Any]) -> str | None:
 
 
 def _one_source_of_weights(*levels: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of --pretrained and --ckpt_path, of which the first level that has one decides."""
+    """The values of --pretrained and --ckpt_path: the first level that has one of them decides about both."""
     for level in levels:
         pretrained, path = level.get("pretrained"), level.get("ckpt_path")
         if pretrained and path:

@@ -30,7 +30,7 @@ class Flag:
     help       for --help, which adds the type's hint and the default
     unset      what a default of None stands for, for --help
     script     the script that has it; None: both
-    learning   whether it changes what a run learns, so that a resumed run names its change
+    learning   whether it changes what a run learns, so that a resumed run reports a new value
     used       when a run uses it; None: always
     needs      returns an error message, without the flag's name, if the value does not go with the other flags; else ""
     synonyms   names that other programs give to it, for the hint of an error

@@ -1,4 +1,4 @@
-"""Flags as YAML: recipes that are read, the recipe that a run saves, and what has changed since."""
+"""Flags as YAML: reading recipes, saving the recipe of a run, and what has changed since it was saved."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OWN = next(folder for folder in (PACKAGE / "configs", PACKAGE.parent / "configs"
 
 
 def to_yaml(arguments: Arguments) -> str:
-    """All values, by group. Given back with --config they make equal Arguments."""
+    """All values as YAML, by group. Read with --config, it gives equal Arguments."""
     import yaml
 
     text = f"# {arguments.script}.py -c THIS_FILE\n"
@@ -43,7 +43,7 @@ def save_yaml(arguments: Arguments, path: str | Path) -> None:
 
 
 def changes(arguments: Arguments, text: str) -> list[str]:
-    """The flags by which a run learns something else than by the flags in `text`, the YAML of `to_yaml`.
+    """The flags that change what a run learns and differ from those in `text`, the YAML of `to_yaml`.
 
     Returns "--lr 0.1 (was 0.01)", ...
     """
@@ -62,9 +62,9 @@ def changes(arguments: Arguments, text: str) -> list[str]:
 
 
 def load(path: str, script: Script) -> dict[str, Any]:
-    """The values of a recipe that the script accepts: of a file, or one of the project's own by its name ("digits").
+    """The values of a recipe, a file or the name of one of the project's own ("digits"), that the script accepts.
 
-    Raises TrainingError with the file and the line.
+    Raises TrainingError, with the file and the line, for an invalid recipe.
     """
     values: dict[str, Any] = {}
     for key, value, line in _entries(path):

@@ -10,7 +10,7 @@ HIGH_END = 0.1
 
 
 def remarks(a: Arguments) -> list[str]:
-    """A sentence for each flag of the command line that has no effect, and for choices that are rarely meant."""
+    """A sentence for each flag of the command line that has no effect, and for choices that are rarely intended."""
     sentences = []
     for name, row in flags_of(a.script).items():
         typed = name in a.typed and getattr(a, name) != row.default and row.script in (None, a.script)

@@ -1,10 +1,10 @@
 """The flags of train.py and validate.py: mindcv's, with its names and defaults, and this project's own.
 
 Each field of the classes below is a flag. The field says everything about it once: the command line, --help, the keys
-of a YAML recipe, the ranges that are checked, the warnings and the recipe that a run saves are all made from it. What
-differs from mindcv's config.py: tuples and booleans are read as such; None stands for what the network, its weights,
-the optimizer or the machine suggest (mode, image_resize, interpolation, mean, std, crop_pct, eps, device_target); and
---model has no default.
+of a YAML recipe, the ranges that are checked, the warnings and the recipe that a run saves are all made from it. There
+are three differences from mindcv's config.py: tuples and booleans are read as such; None stands for the value that the
+network, its weights, the optimizer or the machine suggest (mode, image_resize, interpolation, mean, std, crop_pct, eps,
+device_target); and --model has no default.
 """
 
 from __future__ import annotations
@@ -111,13 +111,13 @@ class System:
         None, optional(choice("deploy", "module")), "deploy: the fastest way that the framework has; module: its own "
         "module, as --mode and --val_amp_level say", "module on a GPU and with one of those, otherwise deploy")
     dtype: Literal["fp32", "tf32", "bf16", "fp16", "int8"] = validate(
-        "fp32", choice(*DTYPES), "what the engine computes in, where the backend has it", needs=_calibrated)
+        "fp32", choice(*DTYPES), "arithmetic of the engine, if the backend has it", needs=_calibrated)
     calibration: str | None = validate(
-        None, optional(TEXT), "images to measure activations on, for int8, at most 256: a folder, or how many of "
-        "--train_split",
+        None, optional(TEXT), "for int8: images on which activations are measured, at most 256: a folder, or a number "
+        "of images of --train_split",
         used=Condition(lambda a: a.dtype == "int8", "at --dtype {dtype}"))
-    distribute: bool = flag(False, SWITCH, "run as one of several processes of torchrun, msrun or Paddle's launcher",
-                            learning=False)
+    distribute: bool = flag(False, SWITCH, "run as one of several processes of torchrun, msrun, Paddle's or JAX's "
+                            "launcher", learning=False)
     val_while_train: bool = train(False, SWITCH, "validate during training", learning=False)
     val_interval: int = train(1, COUNT, "validate every N epochs", learning=False, used=with_any("val_while_train"))
     log_interval: int = flag(100, COUNT, "log every N steps", learning=False)
@@ -276,16 +276,16 @@ class LearningRate:
     lr: float = train(0.001, FROM_0, "peak of the learning rate", synonyms=("learning_rate", "base_lr"))
     min_lr: float = train(1e-6, FROM_0, "learning rate at the end of cosine_decay, one_cycle and cyclic",
                           used=with_schedule("cosine_decay", "one_cycle", "cyclic"))
-    warmup_epochs: int = train(3, COUNT_OR_0, "epochs in which it rises to the peak; by default at most a quarter of "
-                               "all epochs")
+    warmup_epochs: int = train(3, COUNT_OR_0, "epochs in which the learning rate rises to its peak; by default at most "
+                               "a quarter of all epochs")
     warmup_factor: float = train(0.0, SHARE, "share of the peak at which the warm-up starts",
                                  used=with_any("warmup_epochs"))
-    decay_epochs: int = train(100, COUNT, "epochs of a cosine's cycle, or from step to step",
+    decay_epochs: int = train(100, COUNT, "epochs of a cycle of cosine_decay, or between steps",
                               used=with_schedule("cosine_decay", "step_decay"))
     decay_rate: float = train(0.9, ABOVE_0, "factor at each step; exponential_decay: at each epoch",
                               used=with_schedule("exponential_decay", "step_decay", "multi_step_decay"))
     multi_step_decay_milestones: tuple[int, ...] = train(
-        (30, 60, 90), several(COUNT, "30 60 90", order=operator.lt), "epochs after the warm-up at which it steps",
+        (30, 60, 90), several(COUNT, "30 60 90", order=operator.lt), "epochs after the warm-up at which the rate steps",
         used=with_schedule("multi_step_decay"))
     lr_epoch_stair: bool = train(False, SWITCH, "change the learning rate only at the start of an epoch")
     num_cycles: int = train(1, COUNT, "number of cycles, of cosine_decay and cyclic",
@@ -319,8 +319,8 @@ class Precision:
         used=never("as every framework has its own list of what to compute in half precision"))
     loss_scale_type: str = train("fixed", choice("fixed", "dynamic", "auto"), "auto: dynamic with mixed precision",
                                  used=HALF)
-    loss_scale: float = train(1.0, ABOVE_0, "factor on the loss, divided out of the gradients; dynamic: the first one",
-                              used=HALF)
+    loss_scale: float = train(1.0, ABOVE_0, "factor on the loss, divided out of the gradients; dynamic: the initial "
+                              "factor", used=HALF)
     drop_overflow_update: bool = train(False, SWITCH, "skip updates whose gradients overflow")
 
 
@@ -417,7 +417,7 @@ def shown(value: Any) -> str:
 
 
 def similar(name: str, flags: Mapping[str, Flag], prefix: str = "") -> str:
-    """A hint for a name that is no flag: the flag of that meaning, or those of similar names; or ""."""
+    """A hint for an unknown flag: the flags with that synonym, or those with similar names; "" if there are none."""
     found = [row.name for row in flags.values() if name in row.synonyms]
     found = found or difflib.get_close_matches(name, flags, n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(f'{prefix}{near}' for near in found)}?" if found else ""

@@ -1,4 +1,4 @@
-"""Flag types: how a flag's value is read, from a word of the command line or from what YAML made of it."""
+"""Flag types: how a flag's value is read, from a word of the command line or from a value of YAML."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any, Literal
 class FlagType:
     """How the value of a flag is read.
 
-    read      returns the value of a command-line word, or of what YAML made of one; raises ValueError, TypeError or
-              OverflowError for anything else
+    read      returns the value of a command-line word or of a YAML value; raises ValueError, TypeError or OverflowError
+              for an invalid one
     expected  what was expected, for the error message
     metavar   stands for the value in --help
     hint      what --help adds to the flag's own help
