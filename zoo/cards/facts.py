@@ -35,14 +35,15 @@ def info(model: str | Path | Model, size: int | None = None) -> dict[str, Any]:
 
     preprocessing  how images are preprocessed, in words (`preprocess` has the figures)
     published      published weights of the network, and of others that compute the same function: name, publisher,
-                   address, licence, classes, top1 and top5 in percent, and where the publisher states them;
+                   address, licence, classes, top1 and top5 in percent, figure (where the publisher states these),
                    preprocessing in words, note
     flavours       other networks of the same family: whether weights convert exactly, and what differs
     measured       figures of this project's own measurements, for networks of this package: errors against float64
                    arithmetic and against publishers' own classes, milliseconds
     code           the call that builds the network in each framework
 
-    Raises SpecError for an unknown name and for a size the network cannot take.
+    Raises SpecError for an unknown name and for a size that the network cannot take, and WeightsError for a checkpoint
+    that does not say which network it holds.
     """
     spec = weights.resolve(model)
     figures = catalogue.info(spec, size)
@@ -71,7 +72,7 @@ def info(model: str | Path | Model, size: int | None = None) -> dict[str, Any]:
 
 
 def _takes(spec: Model) -> bool:
-    """Whether a network takes published weights of its name: but for its classes, it is the published one."""
+    """Whether the published weights of a network's name fit it: it may differ from that network only in its variant."""
     known = catalogue.models().get(spec.name)
     return known is None or (known.width == spec.width and counterpart(spec, known) == spec)
 
@@ -93,13 +94,13 @@ def _code(model: str | Path | Model, spec: Model, rows: Sequence[Published], fra
 
 @cache
 def measured() -> dict[str, Any]:
-    """Measured figures: those of each network under "models", and the machine whose times they are."""
+    """Measured figures: those of each network under "models", and the machine on which times were measured."""
     document: dict[str, Any] = json.loads(MEASURED.read_text(encoding="utf-8"))
     return document
 
 
 def fastest(name: str) -> float | None:
-    """Milliseconds for one image in the fastest float32 engine, as measured; None for networks that were not."""
+    """Measured milliseconds for one image in the fastest float32 engine; None for networks that were not measured."""
     times = measured()["models"].get(name, {}).get("milliseconds", [])
     return min((float(one) for run_by, one, _ in times if run_by.endswith("fp32")), default=None)
 

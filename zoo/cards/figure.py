@@ -1,4 +1,4 @@
-"""A network as an SVG picture, as the papers draw it, for pages from which a host of code removes HTML and CSS.
+"""A network as an SVG picture, as the papers draw it, for pages on sites such as GitHub, which remove HTML and CSS.
 
 Input at the top, logits at the bottom, branches side by side. Equal stages that follow one another are drawn once, with
 their number, so that the picture stays small. Colours follow the reader's light or dark theme.
@@ -43,10 +43,10 @@ line { stroke: #59636e; stroke-width: 1.5; } .dashed { stroke-dasharray: 4 3; }
 """
 
 LETTER, LINE, PAD = 7.4, 17, 7
-"""Pixels: the width of a letter, about; the height of a line of text; the space around the text of a box."""
+"""Pixels: the approximate width of a letter, the height of a line of text, the space around the text of a box."""
 
 GAP, GUTTER, MARGIN = 16, 12, 12
-"""Pixels between boxes one below the other, between branches, and around the picture."""
+"""Pixels between boxes in a column, between branches, and around the picture."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _picture(drawn: Drawn, title: str, about: str) -> str:
 
 
 def _has_heads(model: Model, stage: Stage) -> bool:
-    """Stages with auxiliary heads are drawn by themselves."""
+    """Whether a stage has auxiliary heads; such stages are not grouped with equal ones."""
     return any(aux.after == stage.name for aux in model.aux)
 
 

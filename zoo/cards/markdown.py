@@ -9,7 +9,7 @@ from zoo.cards.sections import Section, sections
 
 
 def body(card: Mapping[str, Any]) -> Iterator[str]:
-    """The sections of a document of `zoo.info`."""
+    """The sections of a document of `zoo.info`, in Markdown."""
     for section in sections(card):
         if section.title:
             yield f"\n## {section.title}\n"
@@ -19,7 +19,7 @@ def body(card: Mapping[str, Any]) -> Iterator[str]:
 
 
 def table(section: Section) -> str:
-    """A section's table."""
+    """A section's table, in Markdown."""
     head = [title.removeprefix(">") for title in section.head]
     kinds = ["---:" if title.startswith(">") else "---" for title in section.head]
     rows = [row(head), f"|{'|'.join(kinds)}|"]

@@ -1,4 +1,4 @@
-"""Images for any framework: datasets, augmentation, and batches that depend on a seed and a position alone."""
+"""Images for any framework: datasets, augmentation, and batches that depend only on a seed and a position."""
 
 from zoo.data.datasets import Dataset, ImageFolder, open_dataset
 from zoo.data.loader import Batch, Loader

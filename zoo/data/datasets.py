@@ -131,8 +131,8 @@ class Arrays(Dataset):
 def open_dataset(name: str, root: str | Path, split: str, *, download: bool = False, least_classes: int = 2) -> Dataset:
     """Open a split of a dataset.
 
-    name           a dataset of `KNOWN`; any other name, such as `imagenet`, is a tree ROOT/SPLIT/CLASS/IMAGE
-    root           its folder
+    name           a dataset of `KNOWN`; any other name, such as `imagenet`, stands for a tree ROOT/SPLIT/CLASS/IMAGE
+    root           the dataset's folder
     split          "train" or "val"; datasets of `KNOWN` have train and test, and val means test
     download       fetch a dataset of `KNOWN` into `root` if it is not there
     least_classes  number of classes that a tree must have
@@ -168,13 +168,13 @@ def has_split(name: str, root: str | Path, split: str) -> bool:
 
 
 DEFAULT = "imagenet"
-"""The name of a dataset if none was given: the dataset may be any tree of images."""
+"""The name of a dataset if none is given: it may be any tree of images."""
 
 SPLITS = ("train", "val", "test", "validation")
 
 
 def _folder(name: str, root: Path, split: str, least_classes: int) -> ImageFolder:
-    """The tree ROOT/SPLIT, ROOT/NAME/SPLIT or, without splits, ROOT; with the default name it gets the folder's."""
+    """The tree ROOT/SPLIT, ROOT/NAME/SPLIT or, without splits, ROOT. A tree of the default name is named by folder."""
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; the images are expected in {root}/{split}/CLASS/IMAGE")
     homes = [home for home in (root, root / name) if any((home / one).is_dir() for one in (split, *SPLITS))]

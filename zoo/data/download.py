@@ -31,8 +31,8 @@ def fetch(name: str, root: str | Path, server: str | None = None) -> None:
     """Download the files of a dataset into `root` and unpack archives; existing files are only verified.
 
     `server` is the URL of the folder that has the files; by default the mirror ($ZOO_MIRROR), or the one of `SERVERS`.
-    A partial download is kept as NAME.part and continued the next time. Raises InputError, which says where to put
-    which file by hand, if a file cannot be fetched or is a wrong one.
+    A partial download is kept as NAME.part and continued the next time. Raises InputError if a file cannot be fetched
+    or has another MD5 sum; the message says which file to put where by hand.
     """
     root = Path(root)
     for file, md5 in FILES[name].items():

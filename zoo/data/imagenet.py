@@ -1,7 +1,7 @@
-"""The 1,000 classes of ImageNet's ILSVRC-2012, in the order of their synsets, which is that of all publishers.
+"""The 1,000 classes of ImageNet's ILSVRC-2012, in the order of their synsets, which all publishers use.
 
-imagenet_classes.txt has a line for each: the synset's number in WordNet 3.0, and its words. The two synsets "crane" are
-told apart there, which WordNet does by their definitions.
+imagenet_classes.txt has a line for each: the synset's number in WordNet 3.0, and its words. There, more words tell the
+two synsets "crane" apart; in WordNet, only their definitions do.
 """
 
 from __future__ import annotations

@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 Indices = NDArray[np.intp]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-"""How names of image files end, in lower case."""
+"""Suffixes of image files, in lower case."""
 
 SLENDER = 20
-"""Ratio of an image's sides from which only the part that is cropped is resized: resizing all of an image of 1 x 10,000
-pixels would take gigabytes."""
+"""If the ratio of an image's sides is at least this, only the cropped part is resized: resizing all of an image of 1 x
+10,000 pixels would take gigabytes."""
 
 
 def read_image(path: str | Path, data: bytes | None = None) -> Image:
-    """Read an image as RGB, rotated as its EXIF orientation says; of several frames the first.
+    """Read an image as RGB, rotated as its EXIF orientation says. If it has several frames, the first is read.
 
     With `data`, the file's bytes, `path` is only its name in errors.
 
@@ -52,7 +52,7 @@ def read_image(path: str | Path, data: bytes | None = None) -> Image:
 
 
 def image_files(paths: Iterable[str | Path]) -> list[Path]:
-    """Files as they are, and of folders all image files in them, at any depth, in order of their names.
+    """The files among `paths`, and all image files in the folders among them, at any depth, in order of their names.
 
     Raises InputError for a folder without images.
     """
@@ -110,14 +110,15 @@ def preprocess(
 ) -> NDArray[np.float32]:
     """An image as a network takes it: float32 [channels, size, size].
 
-    The image is resized, cropped and normalised as `Preprocess` says. A network of one channel gets grey, with the
-    first mean and standard deviation.
+    The image is resized, cropped and normalised, (x / 255 - mean) / std, as `Preprocess` says. A network of one channel
+    gets a grey image, with the first mean and standard deviation.
 
     model   anything that `weights.resolve` takes
     image   the path of a file, an RGB image of Pillow's, or pixels uint8 [H, W, 3]
-    size    by default the model's own; at another one, the size to which images are resized changes in proportion
+    size    side of the result in pixels, by default the model's own; the side to which images are resized before the
+            crop changes in proportion
 
-    Raises InputError for an image that cannot be read.
+    Raises InputError for an image that cannot be read, and for pixels of another dtype or shape.
     """
     model = weights.resolve(model)
     how = model.preprocess
@@ -181,7 +182,7 @@ def resized(image: Image, size: tuple[int, int], interpolation: str) -> NDArray[
 
 
 def _neighbours(length: int, target: int, interpolation: str) -> tuple[Indices, Indices, NDArray[np.float64]]:
-    """For each of `target` pixels of a row, the two of `length` that it lies between, and the share of the second."""
+    """For each of `target` pixels, the two of `length` pixels between which it lies, and the share of the second."""
     positions = np.arange(target) * (length / target)
     if interpolation == "torch_bilinear":
         positions = np.maximum(positions + (length / target - 1) / 2, 0)

@@ -1,8 +1,8 @@
 """Batches for any framework. The content of a batch depends on the seed, the epoch and the step, and on nothing else.
 
 Order, crops and mixing are drawn from generators that are seeded by position, so any number of workers gives the same
-bits, and a position is two integers. Workers are threads: Pillow and NumPy release the interpreter lock while they
-decode, resize and compute. An exception in a thread is raised where its batch is requested.
+bits, and two integers, epoch and step, are enough to resume. Workers are threads: Pillow and NumPy release the
+interpreter lock while they decode, resize and compute. An exception in a thread is raised where its batch is requested.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ AHEAD = 2
 """Batches that are prepared in advance."""
 
 MOST_IN_A_ROW = 50
-"""Number of consecutive unreadable images at which the run ends: then a disk has failed, and not only a few files."""
+"""Number of consecutive unreadable images at which the run ends: so many mean that a disk has failed."""
 
 
 class Batch(NamedTuple):
@@ -69,7 +69,7 @@ class Loader:
                 each takes a contiguous n-th of every step
     unreadable  what happens to an image that cannot be read: "skip"; "replace" it by the next readable one of the
                 dataset, so that batches keep their size; or "raise" InputError. `skipped` has the reasons by index.
-                `MOST_IN_A_ROW` consecutive ones raise InputError in any case
+                `MOST_IN_A_ROW` consecutive unreadable images raise InputError in any case
     """
 
     def __init__(
@@ -186,12 +186,12 @@ class Loader:
 
 
 def generator(seed: int, *position: int) -> np.random.Generator:
-    """A random generator that depends on the seed and a position only."""
+    """A random generator that depends only on the seed and a position."""
     return np.random.Generator(np.random.PCG64(_sequence(seed, position)))
 
 
 def at_position(seed: int, *position: int) -> int:
-    """A seed below 2^31 that depends on the seed and a position only, for the random numbers of frameworks."""
+    """A seed below 2^31 that depends only on the seed and a position, for the random numbers of frameworks."""
     return int(_sequence(seed, position).generate_state(1)[0] >> 1)
 
 

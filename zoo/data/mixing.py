@@ -15,12 +15,12 @@ SWITCH = 0.5
 
 @dataclass(frozen=True)
 class Mixing:
-    """Makes the targets of a batch, and with probability `prob` mixes the batch with itself in reverse order.
+    """Makes the targets of a batch, and with probability `prob` mixes the batch x with x', itself in reverse order.
 
     mixup   alpha of Beta(alpha, alpha), from which a weight l is drawn: x = l x + (1 - l) x' (Zhang et al. 2017,
             https://arxiv.org/abs/1710.09412); 0: off
-    cutmix  alpha of the share of the area that stays, the rest is cut out of x' (Yun et al. 2019,
-            https://arxiv.org/abs/1905.04899); 0: off
+    cutmix  alpha of Beta(alpha, alpha), from which the share of x's area that stays is drawn; the rest is from x'
+            (Yun et al. 2019, https://arxiv.org/abs/1905.04899); 0: off
     """
 
     num_classes: int

@@ -1,7 +1,7 @@
 """Augmentation policies, with the names of mindcv and timm: randaug, autoaug, autoaugr, 3a, augmix, trivialaugwide.
 
     randaug-m9-mstd0.5-inc1    two operations of magnitude 9 +- 0.5, each with probability 0.5 (n: how many operations)
-    autoaug-mstd0.5            AutoAugment's ImageNet policy; autoaugr: with magnitudes that grow with the number
+    autoaug-mstd0.5            AutoAugment's ImageNet policy; autoaugr: posterize is stronger at larger magnitudes
     3a                         one of greyscale, solarisation and blur (DeiT III)
     augmix-m3-w3-d-1           chains of operations, mixed (w: chains, d: their depth, -1: 1 to 3)
     trivialaugwide             one operation of any magnitude
@@ -291,4 +291,4 @@ POLICIES: dict[str, tuple[Callable[[dict[str, float], Colour], Policy], tuple[st
     "augmix": (_augmix, ("m", "w", "d", "a", "mstd")),
     "trivialaugwide": (_trivial, ()),
 }
-"""Policies by name: a function that makes one, and the letters of its options."""
+"""Policies by name: a function that makes the policy, and the names of its options."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Images = NDArray[np.float32]
 RESAMPLING = {"nearest": "NEAREST", "bilinear": "BILINEAR", "bicubic": "BICUBIC", "lanczos": "LANCZOS", "area": "BOX"}
-"""mindcv's names of Pillow's filters."""
+"""Pillow's filters, by mindcv's names."""
 
 ATTEMPTS = 10
 """Attempts at a random crop of the wanted area and ratio, before the centre is taken (Szegedy et al. 2014)."""

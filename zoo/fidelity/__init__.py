@@ -1,4 +1,4 @@
-"""How near two sets of images are: Frechet inception distance, kernel inception distance, and the Inception score."""
+"""Comparing two sets of images: Frechet inception distance and kernel inception distance; and the Inception score."""
 
 from zoo.fidelity.compare import PIPELINES, fid
 

@@ -38,7 +38,7 @@ PIPELINES: dict[str, Preprocess] = {
     "torch-fidelity": INCEPTION_V3_FID.preprocess,
     "pytorch-fid": Preprocess(299, "torch_bilinear", fit="stretch"),
 }
-"""How images are fed: as TensorFlow 1 does, or with PyTorch's resizing. The two give different figures."""
+"""How images are preprocessed: resized as in TensorFlow 1, or as in PyTorch. The two give different figures."""
 
 
 def fid(
@@ -62,21 +62,27 @@ def fid(
 ) -> dict[str, Any]:
     """The Frechet inception distance of two sets of images; with `kid` and `score` also KID and the Inception score.
 
-    first, second   folders of images (at any depth), or .npz files with `mu` and `sigma`, as pytorch-fid writes them
-    backend         what runs the network: any of `zoo.build`'s
-    checkpoint      weights of inception_v3.fid; by default the published ones, downloaded unless they are in the cache
-    seed            use random weights from this seed, for tests
-    pipeline        a key of `PIPELINES`
-    features        "64", "192", "768" or "2048": those that FID and KID compare
-    kid_subsets, kid_subset_size
-                    of how many random subsets, of how many images, KID is the mean
-    score           the Inception score of `first`, over `splits` parts
-    save            write the statistics of `first` into this .npz file
-    progress        called with the path, the images done, and their number
+    first, second    folders of images (at any depth), or .npz files with `mu` and `sigma`, as pytorch-fid writes them
+    backend          what runs the network: any backend of `zoo.build`
+    checkpoint       weights of inception_v3.fid; by default the published ones, downloaded unless they are in the cache
+    seed             use random weights from this seed, for tests
+    pipeline         a key of `PIPELINES`: "torch-fidelity" or "pytorch-fid"
+    features         "64", "192", "768" or "2048": the features that FID and KID compare
+    kid              compute KID too
+    kid_subsets      number of random subsets over which KID is averaged
+    kid_subset_size  number of images in a subset
+    score            compute the Inception score of `first` too
+    splits           number of parts of `first` over which the Inception score is averaged
+    batch            number of images that are run at a time
+    device           as for `zoo.build`; by default the CPU
+    save             write the statistics of `first` into this .npz file
+    progress         called with the path, the number of images done, and the number of all
 
-    Returns a document for JSON: `fid`, and `kid` and `inception_score` as mean and std where asked for; the number of
-    images of each set (None for stored statistics), and what was run. Raises InputError for images that cannot be read
-    and sets that are too small, SpecError for other features or pipelines.
+    Returns a document for JSON: `fid`; `kid` and `inception_score`, each with mean and std, if asked for; the number of
+    images of each set (None for stored statistics); and what was run. FID is Heusel et al. 2017, arXiv:1706.08500, KID
+    Binkowski et al. 2018, arXiv:1801.01401, and the Inception score Salimans et al. 2016, arXiv:1606.03498. Raises
+    InputError for images that cannot be read and sets that are too small, SpecError for unknown features or pipelines,
+    and whatever `zoo.build` raises.
     """
     if pipeline not in PIPELINES:
         raise SpecError(f"unknown pipeline {pipeline!r}: expected {' or '.join(PIPELINES)}")
@@ -165,7 +171,7 @@ def extractor(
     pipeline: str = "torch-fidelity",
     device: str | None = None,
 ) -> Extractor:
-    """What makes the features `wanted`, of `FEATURES`, from images; other arguments as for `fid`."""
+    """The function that maps images to the features `wanted`, some of `FEATURES`; other arguments as for `fid`."""
     if unknown := wanted - set(FEATURES):
         raise SpecError(f"unknown features {', '.join(sorted(unknown))}: expected some of {', '.join(FEATURES)}")
     model = replace(MODELS["inception_v3.fid"], preprocess=PIPELINES[pipeline])
@@ -202,7 +208,7 @@ def _collect(
     keep: dict[str, bool],
     progress: Callable[[int, int], None],
 ) -> tuple[Statistics, dict[str, NDArray[Any]]]:
-    """The statistics of some features of images, and all of the features that are to be kept."""
+    """The statistics of `features` over all images, and the features of each image for the names in `keep`."""
     moments, kept = Moments(), {name: list[NDArray[Any]]() for name, wanted in keep.items() if wanted}
     for images in batches(files, extract.model, batch):
         found = extract(images)
@@ -214,7 +220,7 @@ def _collect(
     if moments.count <= dimensions:
         logger.warning(
             "%d images for a covariance of %d features, which is then singular: FID falls with the number of images, "
-            "so compare only figures of the same number, usually 10,000 or more",
+            "so compare only figures for the same number of images, usually 10,000 or more",
             moments.count,
             dimensions,
         )

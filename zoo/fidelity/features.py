@@ -1,4 +1,4 @@
-"""Features of images: what the network of FID makes of them, in any backend."""
+"""Features of images: outputs of the network of FID, in any backend."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from zoo.language.model import Model
 Float32 = NDArray[np.float32]
 
 STAGES = {"64": "maxpool_3a_3x3", "192": "maxpool_5a_3x3", "768": "mixed_6e", "2048": "mixed_7c"}
-"""Features by their number, as pytorch-fid and torch-fidelity call them: the spatial mean of a stage's output."""
+"""Stages by the number of their channels, as pytorch-fid names features: the spatial mean of the stage's output."""
 
 CLASSIFIED = ("logits", "logits_unbiased")
-"""Features that the classifier makes of "2048": with and without its bias."""
+"""Features that the classifier computes from "2048": with and without its bias."""
 
 FEATURES = (*STAGES, *CLASSIFIED)
 
@@ -57,7 +57,7 @@ class Extractor:
 
 
 def batches(files: Sequence[Path], model: Model, size: int) -> Iterator[Float32]:
-    """Batches of preprocessed images [N, 3, H, W], of which one is prepared in advance. Raises InputError."""
+    """Batches of preprocessed images [N, 3, H, W]; the next one is prepared in advance. Raises InputError."""
 
     def image(file: Path) -> Float32:
         return preprocess(model, file)

@@ -1,4 +1,4 @@
-"""The distances, from features; in float64."""
+"""FID, KID and the Inception score from features, in float64."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MADE = ("pipeline", "weights")
 """Names of texts in files of statistics, beside pytorch-fid's `mu` and `sigma`."""
 
 SEED = 2020
-"""Of the subsets of KID and the order of the Inception score's splits: torch-fidelity's."""
+"""Seed of KID's subsets and of the order of images in the Inception score's splits: torch-fidelity's."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Statistics:
 
 
 class Moments:
-    """Collects features batch by batch, by the update of Chan, Golub and LeVeque 1979, which does not cancel."""
+    """Collects features batch by batch, by the update of Chan, Golub and LeVeque 1979, which avoids cancellation."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -54,7 +54,7 @@ class Moments:
         self.count = total
 
     def statistics(self) -> Statistics:
-        """The unbiased covariance, as numpy.cov has it. Raises InputError for fewer than two images."""
+        """The mean and the unbiased covariance, as of numpy.cov. Raises InputError for fewer than two images."""
         if self.count < 2:
             raise InputError(f"{self.count} images: a covariance needs two or more")
         return Statistics(self.mean, self.scatter / (self.count - 1))
@@ -63,8 +63,8 @@ class Moments:
 def frechet_distance(first: Statistics, second: Statistics) -> float:
     """FID: |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), Heusel et al. 2017, arXiv:1706.08500.
 
-    (C1 C2)^(1/2) has the trace of (R C2 R)^(1/2) with R = C1^(1/2), which is symmetric. Raises InputError when the two
-    are of other numbers of features.
+    (C1 C2)^(1/2) has the trace of (R C2 R)^(1/2) with R = C1^(1/2), which is symmetric. Raises InputError when the
+    numbers of features differ.
     """
     if first.mean.shape != second.mean.shape:
         raise InputError(f"statistics of {len(first.mean)} and of {len(second.mean)} features: expected the same")
@@ -80,7 +80,7 @@ def kernel_distance(first: Array, second: Array, subsets: int, size: int) -> tup
     """KID: mean and standard deviation over random subsets, Binkowski et al. 2018, arXiv:1801.01401.
 
     An unbiased estimate of the squared maximum mean discrepancy of features [N, D] under the kernel (x y / D + 1)^3.
-    Raises InputError when there are fewer images than a subset has.
+    `size` is the number of images in a subset. Raises InputError when there are fewer images.
     """
     check_subsets(len(first), len(second), size)
     random = np.random.RandomState(SEED)
@@ -113,7 +113,8 @@ def _kernel(x: Array, y: Array) -> Array:
 def inception_score(logits: Array, splits: int) -> tuple[float, float]:
     """The Inception score, mean and standard deviation over splits: Salimans et al. 2016, arXiv:1606.03498.
 
-    exp of the mean Kullback-Leibler divergence of each image's classes from those of its split; `logits` [N, classes].
+    The score of a split is exp of the mean Kullback-Leibler divergence of each image's class probabilities from their
+    mean over the split. `logits` are [N, classes]. Raises InputError for more splits than images.
     """
     z = logits[np.random.RandomState(SEED).permutation(len(logits))].astype(np.float64)
     log_p = z - z.max(1, keepdims=True)

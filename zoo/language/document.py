@@ -28,7 +28,7 @@ from zoo.language.nodes import (
 
 FORMAT, VERSION = "inception-zoo model", 1
 LARGEST = 1 << 24
-"""Characters that a document may have; Inception-ResNet-v2's has 12,000."""
+"""The most characters that a document may have; the published networks' have up to 20,000."""
 
 OPS: dict[str, Any] = {
     "conv": Conv,

@@ -1,4 +1,4 @@
-"""The models, by name: `name` is the most used network of that name, `name.publisher` another one's."""
+"""The models, by name: `name` means the most widely used version, `name.publisher` another publisher's."""
 
 from zoo.language.model import Model
 from zoo.models.bninception import BNINCEPTION
@@ -48,7 +48,7 @@ ALIASES: dict[str, str] = {"inception_v2": "bninception", "legacy_xception": "xc
     for publisher in model.publishers[:1]
     if (alias := f"{model.name.partition('.')[0]}.{publisher}") not in MODELS
 }
-"""Other names of the same values, settings included: `inception_v3.torchvision` is `inception_v3`."""
+"""Other names of the same models, settings included: `inception_v3.torchvision` is `inception_v3`."""
 
 PUBLISHERS: dict[str, str] = {
     "cadene": "Cadene",
@@ -63,5 +63,5 @@ PUBLISHERS: dict[str, str] = {
     "torchvision": "torchvision",
     "zhulf": "zhulf0804",
 }
-"""The publishers as they are called in text. Cadene's is pretrained-models.pytorch, zhulf0804's a PyTorch repository of
-Inception-v4 and Inception-ResNet-v2."""
+"""The publishers' names in text. Cadene's repository is pretrained-models.pytorch; zhulf0804's has Inception-v4 and
+Inception-ResNet-v2 in PyTorch."""

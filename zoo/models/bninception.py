@@ -2,9 +2,9 @@
 figure 5, as converted from Caffe by Cadene.
 
 Convolutions have a bias beside their batch norm; the pool projections of (4c) and (4d) are 128 wide where the paper
-has 96; shrinking pools are in ceil mode. Stages carry TF-slim's names, a letter later than the paper's: inception (3a)
-is `mixed_3b`, (3c) is `mixed_4a`, (4e) is `mixed_5a`. Its inputs are BGR, 0 to 255, minus a mean.
-Ceil-mode pools and strided convolutions give the same size for few input sizes: 224 fits, 299 does not.
+has 96; shrinking pools are in ceil mode. Stages have TF-slim's names, a letter later than the paper's: inception (3a)
+is `mixed_3b`, (3c) is `mixed_4a`, (4e) is `mixed_5a`. The input is BGR from 0 to 255, minus a mean. Ceil-mode pools and
+strided convolutions give the same size only for some input sizes: 224 fits, 299 does not.
 """
 
 from zoo.language.blocks import block
@@ -20,7 +20,7 @@ def conv(channels: int, kernel: int = 1, stride: int = 1) -> Conv:
 def inception(
     c1: int, c3_reduce: int, c3: int, double_reduce: int, double: int, pool: int, max_pool: bool = False
 ) -> Concat:
-    """Figure 5's table, a row in its order; the pool is an average unless `max_pool`."""
+    """A row of the table in figure 5, in its order; the pool is an average unless `max_pool`."""
     return concat(
         conv(c1),
         conv(c3_reduce) >> conv(c3, 3),

@@ -1,7 +1,7 @@
 """GoogLeNet (Inception-v1): Szegedy et al. 2014, "Going Deeper with Convolutions",
 https://arxiv.org/abs/1409.4842, figures 2 and 3, table 1.
 
-Stages carry TF-slim's names, one letter and level later than the paper's: inception (3a) is `mixed_3b`, (4e) is
+Stages have TF-slim's names, one letter and level later than the paper's: inception (3a) is `mixed_3b`, (4e) is
 `mixed_4f`, (5b) is `mixed_5c`. The networks share their widths and little else:
 
                       googlenet     googlenet.slim  googlenet.mindcv   googlenet.paddleclas
@@ -22,7 +22,7 @@ from zoo.language.nodes import AdaptiveAvgPool, AvgPool, Conv, Head, MaxPool, No
 
 @block
 def inception(c1: int, c3_reduce: int, c3: int, c5_reduce: int, c5: int, pool: int, *, big: int, act: bool) -> Node:
-    """Figure 2b; the six widths stand in the order of table 1, `big` is the kernel of its "5x5" column.
+    """Figure 2b; the six widths are in the order of table 1, and `big` is the kernel of its "5x5" column.
 
     With `act` every convolution has its ReLU, otherwise only the concatenation has one.
     """

@@ -1,11 +1,11 @@
 """Inception-ResNet-v1 and -v2: Szegedy et al. 2016, https://arxiv.org/abs/1602.07261, figures 7 and 10 to 19.
 
-v2 is TF-slim's network and that of its ports (timm, Cadene, zhulf0804, Keras), which differs from the paper's: its
-stem is Inception-v3's with a concatenation behind it, its residual blocks are 320, 1088 and 2080 wide (the paper: 384,
-1154, 2048), residuals are scaled by 0.17, 0.10 and 0.20, and the last block has scale 1 and no ReLU. The convolution
-that ends a residual has a bias, no norm and no ReLU. `inception_resnet_v2.slim` adds TF-slim's auxiliary head.
+v2 is the network of TF-slim and its ports (timm, Cadene, zhulf0804, Keras), which differs from the paper's: its stem is
+Inception-v3's followed by a concatenation, its residual blocks are 320, 1088 and 2080 wide (the paper: 384, 1154,
+2048), residuals are scaled by 0.17, 0.10 and 0.20, and the last block has scale 1 and no ReLU. The convolution that
+ends a residual has a bias, no norm and no ReLU. `inception_resnet_v2.slim` adds TF-slim's auxiliary head.
 
-v1 is the paper's; no publisher listed here has it. The paper gives scales "between 0.1 and 0.3"; v2's are used.
+v1 is the paper's; none of the publishers has it. The paper gives scales "between 0.1 and 0.3"; those of v2 are used.
 """
 
 from zoo.language.blocks import block

@@ -2,16 +2,15 @@
 https://arxiv.org/abs/1512.00567, figures 5 to 8 and 10, table 1.
 
 The bare name is torchvision's network, which is timm's and mmpretrain's too: its average pools count the padded
-zeros. mindcv's, like TF-slim's and Keras's, does not count them; with the same weights, logits differ by eight
-percent. PaddleClas's counts them, with an epsilon of 1e-5. Keras's and PaddleClas's have no auxiliary head.
+zeros. mindcv's, like TF-slim's and Keras's, does not count them: with the same weights, logits differ by about a tenth
+of the largest. PaddleClas's counts them, with an epsilon of 1e-5. Keras's and PaddleClas's have no auxiliary head.
 
-The network with which FID is computed is Google's of 2015-12-05, as pytorch-fid and torch-fidelity port it: 1008
-classes, average pools that do not count padding, and a max pool in the last block. Images are resized as TensorFlow 1
-does, which torch-fidelity follows; pytorch-fid resizes as PyTorch does.
+The network with which FID is computed is Google's of 2015-12-05, as ported by pytorch-fid and torch-fidelity: 1008
+classes, average pools that do not count padding, and a max pool in the last block. Images are resized as in TensorFlow
+1, which torch-fidelity follows; pytorch-fid resizes as PyTorch does.
 
-Torchvision feeds its ported weights (x - 0.5) / 0.5, which it writes as ImageNet statistics followed by
-`transform_input`; the two together are one affine map, given here once. Without weights, torchvision omits
-`transform_input`.
+With its ported weights, torchvision normalises images to (x - 0.5) / 0.5. It does so in two steps, ImageNet statistics
+followed by `transform_input`; here they are one affine map. Without weights, torchvision omits `transform_input`.
 """
 
 from zoo.language.blocks import block

@@ -1,10 +1,10 @@
 """Inception-v4: Szegedy et al. 2016, "Inception-v4, Inception-ResNet and the Impact of Residual Connections on
 Learning", https://arxiv.org/abs/1602.07261, figures 3 to 9.
 
-The bare name is TF-slim's network and that of all its ports (timm, mindcv, Cadene, zhulf0804). PaddleClas has some 1x7
-and 7x1 the other way round (as the paper's figures draw them, it appears), starts its concatenations with the pool
-branch, and has an epsilon of 1e-5: another network, whose weights fit no other. `inception_v4.slim` is the bare network
-with TF-slim's auxiliary head, which no port has. Average pools count only pixels inside the image.
+The bare name is the network of TF-slim and all its ports (timm, mindcv, Cadene, zhulf0804). PaddleClas's is another
+network, whose weights fit no other: it has some 1x7 and 7x1 convolutions the other way round (apparently as in the
+paper's figures), starts its concatenations with the pool branch, and has an epsilon of 1e-5. `inception_v4.slim` is the
+bare network with TF-slim's auxiliary head, which no port has. Average pools count only pixels inside the image.
 """
 
 from zoo.language.blocks import block
@@ -116,7 +116,7 @@ def inception_v4(
     aux: tuple[Aux, ...] = (),
     dropout: float = 0.2,
 ) -> Model:
-    """With `figures`, kernel order and branch order as in the paper's figures rather than as in TF-slim."""
+    """With `figures`, kernels and branches are in the order of the paper's figures rather than that of TF-slim."""
     return Model(
         name=name,
         paper="arXiv:1602.07261",

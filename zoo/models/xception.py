@@ -1,8 +1,8 @@
 """Xception: Chollet 2016, "Xception: Deep Learning with Depthwise Separable Convolutions",
 https://arxiv.org/abs/1610.02357, figure 5.
 
-Three publishers, three networks of the same shapes: timm's `legacy_xception` (and Cadene's) pads the shrinking pools on
-both sides, mindcv's and Keras's as TensorFlow does; Keras's epsilon is 1e-3, the others' 1e-5. The depthwise
+The publishers have three networks of the same shapes. timm's `legacy_xception` (and Cadene's) pads the shrinking pools
+on both sides, mindcv's and Keras's as TensorFlow does; Keras's epsilon is 1e-3, that of the others 1e-5. The depthwise
 convolution of a separable pair has no norm of its own.
 """
 

@@ -3,7 +3,7 @@ https://arxiv.org/abs/1802.02611, figure 4. The number counts the layers.
 
 The bare names are timm's; xception41p and 65p are its pre-activation variants. PaddleClas publishes two other designs:
 `.paddleclas_deeplab`, timm's network with the last block dilated by 2 (and, in training, dropout before the pool rather
-than after it), and `.paddleclas`, an own one that shares the name only: pointwise before depthwise, max pools,
+than after it), and `.paddleclas`, a design of its own that shares only the name: pointwise before depthwise, max pools,
 shortcuts without norm.
 """
 
@@ -21,7 +21,7 @@ LONG: Entry = ((128, 2), (256, 1), (256, 2), (728, 1), (728, 2))
 
 TIMM = Preprocess(resize=331, interpolation="bicubic")
 TIMM_RA3 = Preprocess(resize=318, interpolation="bicubic")
-"""Of timm's default weights for xception65, and of the pre-activation networks."""
+"""Preprocessing of timm's default weights for xception65, and of the pre-activation networks."""
 
 PADDLECLAS = Preprocess(resize=320, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 DEEPLAB = Norm(decay=0.99)
@@ -42,7 +42,7 @@ def separable(channels: int, stride: int = 1, dilation: int = 1, act: bool = Fal
 
 @named
 def block(channels: tuple[int, int, int], stride: int = 1, shortcut: bool = True) -> Residual:
-    """Three separable convolutions, the last one strided, each behind a ReLU."""
+    """Three separable convolutions, the last one strided, each after a ReLU."""
     strides = (1, 1, stride)
     body = chain(*(Relu() >> separable(c, s) for c, s in zip(channels, strides, strict=True)))
     return Residual(body, Conv(channels[2], 1, stride, act=False) if shortcut else None)

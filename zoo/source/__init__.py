@@ -1,4 +1,4 @@
-"""A network as one file of Python that needs its framework only: `zoo source`.
+"""A network as one file of Python that needs only its framework: `zoo source`.
 
 blocks.py    which classes and calls make the network, for any framework
 render.py    those as formatted lines

@@ -1,7 +1,7 @@
 """The classes and calls that make a network, for any framework.
 
-A block, a concatenation or a residual sum at the top of a stage, becomes a class. Blocks that differ in numbers of
-channels only share one, whose arguments are the numbers that differ.
+A block, a concatenation or a residual sum at the top of a stage, becomes a class. Blocks that differ only in numbers of
+channels share a class, whose arguments are the numbers that differ.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ INPUTS = "inputs"
 """The key of a block's number of input channels."""
 
 PLACE = ""
-"""The function of a call that stands for a block's until its class is known; its argument is the block's path."""
+"""The function of a placeholder, for a block whose class is not known yet; its argument is the block's path."""
 
 
 @dataclass
@@ -77,7 +77,7 @@ class Parts:
 
     classes  of blocks, in the order of their first use
     stages   for each stage the call that makes it
-    heads    for each auxiliary head and the head the call that makes it
+    heads    for each auxiliary head, and for the head, the call that makes it
     """
 
     classes: list[BlockClass] = field(default_factory=list)
@@ -117,7 +117,7 @@ class _Writer:
         return made
 
     def groups(self) -> Iterator[list[Instance]]:
-        """Instances that share a class: of one name, and alike but for numbers of channels."""
+        """Instances that share a class: they have the same name, and differ only in numbers of channels."""
         alike: dict[tuple[Block, Call], list[Instance]] = defaultdict(list)
         for instance in self.instances.values():
             alike[instance.block, instance.inside].append(instance)
@@ -160,7 +160,7 @@ class _Writer:
         return Call(PLACE, (path,))
 
     def top(self, node: Node, path: str, channels: int) -> Argument:
-        """A node outside of any block: all its numbers are written out."""
+        """The call of a node outside of any block: all its numbers are written out."""
         numbers = {INPUTS: channels}
         call, _ = self.expression(node, path, "", Width((INPUTS,)), numbers)
         return _written(call, {key: str(number) for key, number in numbers.items()})
@@ -254,7 +254,7 @@ def _head(node: Head) -> Iterator[Argument]:
 
 
 def _merge(group: Sequence[Instance], taken: set[str]) -> BlockClass:
-    """The class of blocks that are alike but for numbers of channels."""
+    """The class of blocks that differ only in numbers of channels."""
     first = group[0]
     values = {key: tuple(instance.numbers[key] for instance in group) for key in first.numbers}
     arguments: dict[tuple[int, ...], str] = {}
@@ -289,7 +289,7 @@ def _instance_call(block_class: BlockClass, instance: Instance) -> Call:
 
 
 def _placed(argument: Argument, calls: dict[str, Call]) -> Argument:
-    """The call with those of blocks in their places."""
+    """The call, with placeholders replaced by the calls of their blocks."""
     if isinstance(argument, Call) and argument.function == PLACE:
         (path,) = argument.arguments
         assert isinstance(path, str)

@@ -1,4 +1,4 @@
-"""How a framework is written, in backends/*/source.py: `DIALECT` for `zoo source`, `SCRIPT` for one operation."""
+"""How code for a framework is written; backends/*/source.py has a `DIALECT` for `zoo source` and a `SCRIPT` each."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class Uses:
     """What a network uses, so that its file has no code for anything else.
 
     functions      names of the layers and blocks that are called: "Conv", "AvgPool", ...
-    conv           keywords that convolutions are given: "padding", "dilation", "bias", "norm", "act"
-    residual       the same of residual sums: "shortcut", "scale", "act"
-    classifier     the same of classifiers: "hidden", "dropout", "pool", "act"
+    conv           keywords in calls of convolutions: "padding", "dilation", "bias", "norm", "act"
+    residual       keywords in calls of residual sums: "shortcut", "scale", "act"
+    classifier     keywords in calls of classifiers: "hidden", "dropout", "pool", "act"
     max_pools      paddings of max pools: "half", "valid", "same", "ceil"
     avg_pools      paddings of average pools: "half", "valid", and "equal" for "half" that keeps the size
     same           whether a convolution has TensorFlow's SAME padding
@@ -89,8 +89,8 @@ class Dialect:
 class Script:
     """How a framework runs one operation, for `zoo parity --repro`. The arrays are t["x"], t["weight"], ...
 
-    imports  lines
-    tensor   the function that makes a tensor of an array
+    imports  the lines that import the framework
+    tensor   the function that makes a tensor from an array
     conv     statements that set y, an array, from t and the settings {left}, {right}, {top}, {bottom}, {stride},
              {dilation} and {groups}
     linear   the same without settings
@@ -113,12 +113,12 @@ def reach(uses: Uses) -> list[str]:
 
 
 def script_of(framework: str) -> Script:
-    """A framework's script, a key of FRAMEWORKS given. Imports no framework."""
+    """The script of a framework, a key of FRAMEWORKS. Imports no framework."""
     script: Script = importlib.import_module(f"backends.{framework}.source").SCRIPT
     return script
 
 
 def dialect_of(framework: str) -> Dialect:
-    """A framework's dialect, a key of FRAMEWORKS given. Imports no framework."""
+    """The dialect of a framework, a key of FRAMEWORKS. Imports no framework."""
     dialect: Dialect = importlib.import_module(f"backends.{framework}.source").DIALECT
     return dialect

@@ -1,4 +1,4 @@
-"""Classes of layers that a network's file begins with, in any framework."""
+"""The classes of layers with which a network's file begins, in any framework."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from zoo.source.render import signature
 
 
 def layers(uses: Uses, dialect: Dialect) -> Iterator[str]:
-    """The classes and functions that the network uses, in an order in which each can use those before it."""
+    """The classes and functions that the network uses; each may use those before it."""
     yield from dialect.helpers(uses)
     if uses.functions & {"Conv", "Depthwise"}:
         yield _conv(uses, dialect)
@@ -30,7 +30,7 @@ def layers(uses: Uses, dialect: Dialect) -> Iterator[str]:
 
 
 def _class(name: str, about: str, arguments: dict[str, bool], dialect: Dialect) -> list[str]:
-    """The first lines of a class. An argument is there if its value is true."""
+    """The first lines of a class; its constructor has the arguments whose value is true."""
     return [
         f"class {name}({dialect.module}):",
         f'    """{about}"""',

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 WIDTH = 88
-"""Characters of a line: black's default."""
+"""The largest number of characters in a line: black's default."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Width:
 
 @dataclass(frozen=True)
 class Call:
-    """A call: its arguments are texts, widths or calls; those by keyword begin with the keyword and "="."""
+    """A call. Its arguments are texts, widths or calls, by position or by keyword (`Named`)."""
 
     function: str
     arguments: tuple[Argument, ...] = ()
@@ -84,7 +84,7 @@ def signature(arguments: Sequence[str], indent: int = 4) -> list[str]:
 
 
 def several(items: Sequence[str]) -> str:
-    """Names as a sentence has them: "a", "a and b", "a to c" for more, which follow one another."""
+    """Names in words: "a", "a and b", or, for more, which must be consecutive, "a to c"."""
     if len(items) < 3:
         return " and ".join(items)
     return f"{items[0]} to {items[-1]}"

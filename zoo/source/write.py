@@ -17,14 +17,17 @@ from zoo.source.layers import layers
 from zoo.source.render import WIDTH, Argument, Call, Named, call, lines, signature
 
 LONG = 5
-"""Equal stages, one after another, from which a loop makes them."""
+"""At least so many equal stages, one after another, are made by a loop."""
 
 
 def source(model: Model, framework: str) -> str:
-    """One file of Python that builds the network in a framework, and needs nothing else.
+    """The text of one Python file that builds the network in a framework, and needs nothing but the framework.
 
-    Its modules have the names of the spec, so that it takes what `zoo convert --to FRAMEWORK` writes. Raises SpecError
-    for a network that is neither a classifier nor has taps.
+    model      the network; its auxiliary heads and taps are kept
+    framework  "torch", "mindspore", "paddle" or "jax", which need not be installed
+
+    The modules have the names of the spec, so that the file loads the weights that `zoo convert --to FRAMEWORK` writes.
+    Raises SpecError for a network that has neither a head nor taps.
     """
     if model.head is None and not model.taps:
         raise SpecError(f"{model.name}: without a head it needs taps: the stages whose outputs it returns")
@@ -167,7 +170,7 @@ def _returns(model: Model) -> str:
 
 
 def _runs(stages: dict[str, Argument]) -> Iterator[list[str]]:
-    """The stages' names, equal ones that follow one another together."""
+    """The stages' names; at least `LONG` equal stages, one after another, are together in a list."""
     for _, group in groupby(stages.items(), key=lambda item: item[1]):
         names = [name for name, _ in group]
         yield from [names] if len(names) >= LONG else [[name] for name in names]
@@ -181,7 +184,7 @@ def _made(names: list[str], argument: Argument, dialect: Dialect) -> list[str]:
 
 
 def _constant(names: list[str]) -> str:
-    """What a tuple of names is called: "MIXED_6" for mixed_6b to mixed_6h."""
+    """The constant's name for a tuple of names: "MIXED_6" for mixed_6b to mixed_6h."""
     first, last = names[0], names[-1]
     return first[: next(i for i in range(len(first)) if first[i] != last[i])].rstrip("_").upper()
 

@@ -1,1 +1,1 @@
-"""Training and validating: flags, data, optimizers, schedules, reports; frameworks are in backends.training."""
+"""Training and validating: flags, data, optimizers, schedules, reports. Training steps are in backends.training."""

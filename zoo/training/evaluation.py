@@ -40,7 +40,7 @@ class Evaluation:
 
     @property
     def network_milliseconds(self) -> float:
-        """Milliseconds an image of the network alone."""
+        """Milliseconds for each image, of the network alone."""
         return 1000 * self.network_seconds / max(self.network_images, 1)
 
 

@@ -46,15 +46,15 @@ def held_out(a: Arguments, data: Dataset) -> Dataset:
 
 
 def could_validate(a: Arguments) -> bool:
-    """Whether there is a split to validate on, though the run was not told to."""
+    """Whether there is a split to validate on, although --val_while_train is off."""
     return not a.val_while_train and a.val_split != a.train_split and has_split(a.dataset, a.data_dir, a.val_split)
 
 
 def for_network(a: Arguments, data: Dataset, model: Model, opened: Checkpoint | None) -> Dataset:
-    """A dataset to evaluate `model` on, with class numbers that mean the network's outputs.
+    """A dataset to evaluate `model` on, numbered so that each class has the number of its output of the network.
 
-    They come from --class_map, or from the class names in the checkpoint. Without either, the class folders in
-    alphabetical order must be the network's classes: as many, at least. Raises ZooError otherwise.
+    The numbers come from --class_map, or from the class names in the checkpoint. Without either, the class folders in
+    alphabetical order are taken for the network's classes. Raises ZooError if the numbers of classes then differ.
     """
     if a.class_map:
         return data.numbered_by(_mapped(a.class_map, data, model.num_classes), f"--class_map {a.class_map}")
@@ -65,7 +65,7 @@ def for_network(a: Arguments, data: Dataset, model: Model, opened: Checkpoint | 
     if len(data.classes) != model.num_classes:
         raise TrainingError(
             f"{opened.path}: a network of {model.num_classes} classes without their names, and {data.name}, "
-            f"{data.split} has {len(data.classes)}: which of them are meant is not known: give --class_map FILE (JSON "
+            f"{data.split} has {len(data.classes)}: nothing says which of them these are: give --class_map FILE (JSON "
             '{"FOLDER": NUMBER, ...} or CSV lines FOLDER,NUMBER), or a checkpoint with class names'
         )
     return data
@@ -182,7 +182,7 @@ def require_batches(a: Arguments, loader: Loader, model: Model, processes: Proce
 
 
 def validation_loader(a: Arguments, data: Dataset, model: Model, processes: Processes) -> Loader:
-    """All images once, in batches of which the last may be smaller."""
+    """All images once, in batches; the last batch may be smaller."""
     return Loader(
         data,
         Evaluate(model, model.size),
@@ -197,13 +197,14 @@ def validation_loader(a: Arguments, data: Dataset, model: Model, processes: Proc
 
 
 MOST_CALIBRATION = 256
-"""Images that ranges of activations are measured on: more of them change little."""
+"""The largest number of images on which ranges of activations are measured: more images change little."""
 
 
 def calibration(a: Arguments, model: Model) -> NDArray[np.float32] | None:
-    """The images of --calibration as the network takes them, [N, C, H, W]; None without the flag.
+    """The images of --calibration, preprocessed, float32 [N, C, H, W]; None without the flag.
 
-    Of more than `MOST_CALIBRATION` images, as many are taken at even distances. Raises TrainingError, InputError.
+    At most `MOST_CALIBRATION` images are taken, evenly spaced. Raises TrainingError for an invalid flag, and InputError
+    for an image that cannot be read.
     """
     if a.calibration is None:
         return None
@@ -221,6 +222,6 @@ def calibration(a: Arguments, model: Model) -> NDArray[np.float32] | None:
 
 
 def _spread(count: int, wanted: int) -> list[int]:
-    """Up to `wanted` indices of `count`, at even distances."""
+    """Up to `wanted` indices below `count`, evenly spaced."""
     even = np.linspace(0, count - 1, min(count, max(wanted, 1))).round()
     return [int(index) for index in np.unique(even)]

@@ -5,7 +5,7 @@ update and the optimizer's constants; it returns the new p and slots. The operat
 `norm` and `where` from the module given as `xp`. So the same lines run in float64 NumPy, with which
 `tests/frameworks/test_optimizers.py` compares every backend, and in backends whose framework has no such optimizer.
 
-Where frameworks disagree, the meaning here is (docs/training.md has the table):
+Frameworks disagree about some of them (docs/training.md has the table). Here they mean:
 
     sgd, momentum   v = momentum v + g; p -= lr v, or lr (g + momentum v) with Nesterov. lr outside the buffer.
     adam, adamw     epsilon is added to the square root of the corrected v (Kingma and Ba 2015, algorithm 1). adam's

@@ -34,8 +34,8 @@ class Plan:
     groups      by canonical name, for every parameter that is trained. The others are frozen, and a batch norm whose
                 gamma or beta is frozen normalises with its running statistics
     loss        CE: -sum_k t_k log softmax(z)_k; BCE: binary cross-entropy of every class's logit, over soft targets t
-    reduction   over the batch (CE) or over all its logits (BCE)
-    aux_factor  factor on the loss of each auxiliary head, which is then added
+    reduction   of the losses, over the batch (CE) or over all its logits (BCE)
+    aux_factor  factor on the loss of each auxiliary head, which is added to the main loss
     clip        the largest global norm of the gradients; larger ones are scaled down
     accumulate  batches whose gradients are averaged into one update
     ema         decay of the weights' moving average, batch-norm statistics included
@@ -75,8 +75,8 @@ def groups(
 ) -> dict[str, Group]:
     """The group of each parameter that is trained.
 
-    decay_filter  which have weight decay. disable: all; auto: all but batch norm; norm_and_bias: all but batch norm and
-                  biases
+    decay_filter  which parameters have weight decay. disable: all; auto: all but batch norm; norm_and_bias: all but
+                  batch norm and biases
     layer_decay   factor on the learning rate from each stage to the one before it; heads have the full learning rate
     freeze        stages (`stem`), patterns of parameter names (`mixed_5*`, `*.bn.*`), or `all_but_head`, after which
                   only the classifiers are trained, those of auxiliary heads included

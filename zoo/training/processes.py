@@ -15,7 +15,7 @@ from zoo.errors import TrainingError
 
 Result = TypeVar("Result")
 HEADER = 8
-"""Bytes of a length."""
+"""Bytes in which `gather` encodes the length of a process's data."""
 
 
 class Processes:
@@ -26,7 +26,7 @@ class Processes:
     gpu = False
 
     def total(self, numbers: ArrayLike) -> NDArray[np.float32]:
-        """The sum over all processes of an array of each, in float32, which is exact for integers up to 2^24.
+        """The sum of the arrays of all processes, in float32, which is exact for integers up to 2^24.
 
         Raises TrainingError if another process has ended.
         """
@@ -39,7 +39,7 @@ class Processes:
         """Replace each tensor of the framework by its mean over all processes, in place."""
 
     def mean(self, tree: Any) -> Any:
-        """The means over all processes of arrays that cannot be changed: JAX's, in any structure."""
+        """The means over all processes of arrays that cannot be changed in place: JAX's, in any structure."""
         return tree
 
     def gather(self, data: bytes) -> list[bytes]:

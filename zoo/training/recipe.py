@@ -1,5 +1,6 @@
-"""From flags to the network, its preprocessing, the plan and the schedule of a run. Flags that do not go together are
-found here and in `zoo.training.inputs`, before any long work starts.
+"""From flags to the network, its preprocessing, the plan and the schedule of a run.
+
+Flags that do not go together are reported here and in `zoo.training.inputs`, before any long work starts.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ CHECKPOINTS = (".ckpt", ".safetensors", ".pth", ".pt", ".bin", ".pdparams", ".h5
 
 @dataclass(frozen=True)
 class Network:
-    """The network of a run, and the file it starts from, whose weights, input size and preprocessing it has."""
+    """The network of a run, and the file, if any, from which it has its weights, input size and preprocessing."""
 
     model: Model
     opened: Checkpoint | None
@@ -115,7 +116,7 @@ def plan(a: Arguments, model: Model) -> Plan:
 
 
 def graph(a: Arguments) -> bool:
-    """Whether to compile: --mode, by default only in MindSpore and JAX, where it is fast and pays on a CPU."""
+    """Whether to compile: --mode; by default only in MindSpore and JAX, where compiling is fast and pays on a CPU."""
     row = FRAMEWORKS.get(a.backend)
     return bool(row and row.compiles_by_default) if a.mode is None else bool(a.mode == 0)
 
@@ -144,7 +145,7 @@ def schedule(a: Arguments, steps: int) -> Schedule:
 
 
 def checkpoints(paths: Iterable[str], flag: str = "--ckpt_path") -> Iterator[Path]:
-    """The files that a flag names; for a folder all its checkpoints, sorted. Raises TrainingError, naming the flag.
+    """The files that a flag names; for a folder all its checkpoints, sorted. Raises TrainingError, with the flag.
 
     A folder whose files have the hub's names is one checkpoint.
 
@@ -195,7 +196,7 @@ def _preprocess(a: Arguments, model: Model) -> Preprocess:
 
 
 def _three(given: tuple[float, ...] | None, own: tuple[float, float, float]) -> tuple[float, float, float]:
-    """A flag on the scale of 0 to 255, one number or three, on the scale of 0 to 1."""
+    """The value of a flag, one number or three, converted from the scale of 0 to 255 to that of 0 to 1."""
     if given is None:
         return own
     values = tuple(value / 255 for value in (given * 3 if len(given) == 1 else given))

@@ -27,7 +27,7 @@ COLUMNS = ("Epoch", "TrainLoss", "Top_1_Accuracy", "Top_5_Accuracy", "TrainTime"
 """Columns of result.log, 20 characters each, as in mindcv: times in seconds, `-` for what was not measured."""
 
 LOG_SCALE_FROM = 20.0
-"""Ratio of the largest loss to the smallest from which their axis is logarithmic."""
+"""The axis of losses is logarithmic if the largest loss is at least this many times the smallest."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Epoch:
 
     @classmethod
     def parse(cls, line: str) -> Epoch:
-        """What `line` wrote. Raises ValueError."""
+        """The figures of a row that `line` wrote. Raises ValueError for any other text."""
         number, loss, top1, top5, train, evaluation, _ = line.split()
         first, five = (None if share == "-" else float(share.rstrip("%")) for share in (top1, top5))
         return cls(int(number), float(loss), first, five, None, float(train), float(evaluation))
@@ -235,7 +235,7 @@ def validation_table(name: str, tally: Tally, classes: Sequence[str], worst: int
 
 
 def study_table(results: list[dict[str, Any]]) -> None:
-    """Print the table of `validate.py --study`: a row for each network that the weights of a file were evaluated in."""
+    """Print the table of `validate.py --study`: a row for each file and each network that evaluated its weights."""
     rows = console.new("checkpoint", ">eps", "padding counted", ">top-1", ">top-5", ">loss")
     name = ""
     for result in results:
@@ -290,7 +290,7 @@ def reported(path: Path) -> list[Epoch]:
 def draw(figure: Any, title: str, epochs: Sequence[Epoch], rates: Sequence[tuple[float, float]]) -> None:
     """Draw loss, accuracy (if it was measured) and learning rate over epochs on an empty matplotlib Figure.
 
-    rates   pairs of epochs done, with their fraction, and the learning rate then
+    rates   pairs of the number of epochs done, a fraction included, and the learning rate at that point
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -355,7 +355,7 @@ def _bars() -> Progress:
 
 
 def _writer(folder: Path, first_step: int) -> Any:
-    """TensorBoard's writer; it hides what an earlier run wrote from `first_step` on."""
+    """TensorBoard's writer; it hides the scalars of an earlier run from `first_step` on."""
     try:
         tensorboard = importlib.import_module("tensorboardX")
     except ImportError:

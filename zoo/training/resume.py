@@ -66,9 +66,9 @@ def pretrained(a: Arguments) -> Path:
 
 
 def start_position(a: Arguments, state: State, loader: Loader) -> Position:
-    """The position that a run resumes at. Warns of flags that have changed since.
+    """The position at which a run resumes. Warns of flags that have changed since the state was saved.
 
-    Raises TrainingError if the position is within an epoch and means other images now, or if the run is complete.
+    Raises TrainingError if the position is within an epoch whose batches have changed, or if the run is complete.
     """
     images, batch = len(loader.dataset), loader.batch_size * loader.share[1]
     if state.position.step != state.steps and (state.images, state.batch) != (images, batch):

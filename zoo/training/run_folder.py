@@ -48,7 +48,7 @@ class Keeper:
     """Writes a run's files into its folder, and removes those that its policy does not keep.
 
     keep        number of weight files to keep
-    policy      which to keep: "latest_k"; "top_k", those of the highest top-1 and the newest; None: all
+    policy      which to keep. "latest_k": the newest; "top_k": those of the highest top-1, and the newest; None: all
     states      number of states to keep
     resumed     the state that the run has resumed from; the weight files in the folder are then the run's own
     classes     names of the classes, for the files
@@ -118,8 +118,8 @@ class Keeper:
 def require_disk_space(folder: Path, model: Model, copies: int, states: int, keep: int | None) -> None:
     """Check that a run's files fit on the disk: `states` of `copies` times the weights, and `keep` weight files.
 
-    Warns if the disk will fill up (unless `keep` is None, for all: then nobody knows). Raises TrainingError if not even
-    the first files fit.
+    Warns if the disk will fill up, unless `keep` is None: then all files are kept, and the space that they need is not
+    known. Raises TrainingError if not even the first files fit.
     """
     size = 4 * sum(int(np.prod(parameter.shape)) for parameter in parameters(model).values())
     first, free = size * (copies + 2), shutil.disk_usage(folder).free
@@ -139,8 +139,8 @@ def require_disk_space(folder: Path, model: Model, copies: int, states: int, kee
 def lock(folder: Path) -> Iterator[None]:
     """Make the folder if it is missing, and lock it, so that only one run writes there.
 
-    The lock ends with the process, in whichever way that ends. Warns where there are no such locks: on Windows, and on
-    some network file systems. Raises TrainingError if another run holds the lock or the folder cannot be written to.
+    The lock ends with the process, however it ends. Warns where there are no such locks: on Windows, and on some
+    network file systems. Raises TrainingError if another run holds the lock or the folder cannot be written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -177,7 +177,7 @@ def set_aside(folder: Path, model: str, resume_from: Position | None = None) -> 
     """Move an earlier run's checkpoints into a new subfolder, so that the run does not overwrite them.
 
     With `resume_from`, only files of later positions are moved; if the best weights are among them, the best of those
-    that stay are copied in their place. Says so on the logger.
+    that stay are copied in their place. Warns on the logger of what has been moved.
     """
     found = [
         path
@@ -233,7 +233,7 @@ def newest(folder: str | Path, model: str) -> State | None:
 
 
 def state_of(path: Path, model: str, folder: str | Path) -> State:
-    """The state that belongs to a file: itself, or the one of the same position beside it or in the run's folder.
+    """The state that belongs to a file: the file itself, or the state of its position in its or the run's folder.
 
     Raises TrainingError if there is none.
     """

@@ -19,13 +19,13 @@ ONE_CYCLE_START, ONE_CYCLE_RISE = 1 / 25, 0.3
 
 @dataclass(frozen=True)
 class Schedule:
-    """The learning rate at each step of a run: `schedule(step)`; beyond the last step, that of the last step.
+    """The learning rate at each step of a run: `schedule(step)`.
 
     lr              the peak, reached at the end of the warm-up
     steps, epochs   steps in an epoch, epochs in the run, warm-up included
-    min_lr          the rate at the end of a cosine, a cycle and one cycle
+    min_lr          the rate at the end of each cosine of cosine_decay, each triangle of cyclic, and one_cycle
     warmup_epochs   epochs in which the rate rises linearly from `warmup_factor` * lr
-    decay_epochs    epochs of a cosine's cycle, or from step to step
+    decay_epochs    epochs of a cycle of cosine_decay, or between the steps of step_decay
     decay_rate      factor on the rate: with exponential_decay in each epoch, otherwise at each step
     milestones      epochs, counted from the end of the warm-up, at which multi_step_decay steps
     num_cycles      number of cosines (each with a peak `cycle_decay` times the one before) or triangles

@@ -15,13 +15,13 @@ from zoo.training.processes import Processes
 
 COLUMNS = ("split", "image", "reason")
 SHOWN = 5
-"""How many are named on the logger; all are in the file."""
+"""The number of images that are named on the logger; all are in the file."""
 
 logger = logging.getLogger("zoo")
 
 
 class SkippedImages:
-    """Collects the images that all processes have skipped, and writes them to a file when there is the first one.
+    """Collects the images that all processes have skipped, and writes them to a file as soon as there is one.
 
     resumed  whether the run has been resumed, so that the images in the file remain there
     """

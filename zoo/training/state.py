@@ -45,15 +45,15 @@ class State:
     """What a run resumes from.
 
     arrays   weights, optimizer and average, as `Trainer.saved` gives them
-    losses   of the batches of the position's epoch that are done
+    losses   the loss of each batch of the position's epoch that is done
     flags    the run's flags as YAML
     images   number of images in the training set
     batch    number of images in a step, of all processes together
     steps    number of steps in an epoch
-    seconds  how long the position's epoch has been trained for
+    seconds  time spent on training the position's epoch
     model    the network
     classes  names of the classes
-    rates    learning rates for the figure: pairs of epochs done, with their fraction, and the rate then
+    rates    learning rates for the figure: pairs of the number of epochs done, a fraction included, and the rate
     path     the file that the state was read from
     """
 
@@ -130,7 +130,7 @@ def read_state(path: str | Path) -> State:
 
 
 def require_same_network(state: State, model: Model) -> None:
-    """Raise TrainingError if a state is not of the network in training; input size and dropout may differ."""
+    """Raise TrainingError if a state is of another network than `model`; input size and dropout may differ."""
     found = [
         difference
         for difference in differences(state.model, model)
