@@ -55,9 +55,9 @@ def one_convolution(draw):
 def test_correct_sums_in_any_order_lie_within_the_band():
     """1,000 convolutions, each summed one by one, backwards, in blocks, and with weights scaled first.
 
-    Without the band's floor, 99% of them lie within it, whichever kernels NumPy uses; half of the margin is needed.
+    They lie within the band even without its floor, which alone would cover them all; half of the margin is needed.
     """
-    ratios = []
+    largest = 0.0
     for draw in range(DRAWS):
         model, weight, x, expected = one_convolution(draw)
         arrays = {"only.conv.weight": weight}
@@ -69,9 +69,8 @@ def test_correct_sums_in_any_order_lie_within_the_band():
         others = (one_by_one(x, weight), one_by_one(x[:, ::-1], weight[:, ::-1]), blockwise(x, weight), folded)
         found = max(error(y, expected) for y in others)
         assert found <= band(errors)
-        ratios.append(found / max(errors))
-    assert np.quantile(ratios, 0.99) <= MARGIN
-    assert max(ratios) > MARGIN / 2
+        largest = max(largest, found / max(errors))
+    assert MARGIN / 2 < largest <= MARGIN
 
 
 def test_every_run_sums_in_an_order_of_its_own_and_a_seed_repeats_it():

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from mindspore import nn
 from support import CONCEPTS, FULL, GRAPHS, SMALL, batch, calibrated, error
+from test_processes import compare_one_and_two
 
 import weights
 import zoo
@@ -178,3 +179,9 @@ def test_each_mode_runs_its_faster_pooling_operation(node):
         return compiled(x)
 
     assert ms.jit(run)(x).shape[:2] == (1, 2)
+
+
+@pytest.mark.nightly
+def test_two_processes_are_one_with_all_the_images(tmp_path):
+    """tests/frameworks/test_processes.py does it in PyNative mode."""
+    compare_one_and_two("mindspore", tmp_path, graph=1)
