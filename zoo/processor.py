@@ -60,7 +60,7 @@ def openblas_kernels(cpuinfo: Path = CPUINFO) -> str | None:
 
 
 def prepare_numpy() -> None:
-    """Have NumPy's OpenBLAS use the right kernels, unless the user has chosen: has an effect before NumPy is loaded."""
+    """Make NumPy's OpenBLAS use the right kernels, unless the user has chosen some; call it before importing NumPy."""
     kernels = openblas_kernels()
     if kernels:
         os.environ.setdefault("OPENBLAS_CORETYPE", kernels)

@@ -32,11 +32,11 @@ CLEARANCE = 0.02
 """How far from 0 to search for a gap between a channel's values, whose standard deviation is about 1."""
 
 MARGIN = 1e-5
-"""How near to 0, or to the largest of a window, a value is moved away: a share of the root mean square of its map.
-Rounding in float32 moves values by less than a tenth of it."""
+"""Values that are closer than this to 0, or to the largest of their window, are moved away. It is a share of the root mean
+square of the map. Rounding in float32 moves values by less than a tenth of it."""
 
 MOVES = 30
-"""How often an input is moved at most."""
+"""The most moves of one input."""
 
 
 @torch.no_grad()
@@ -136,9 +136,9 @@ def _shift(layer: nn.Module, values: Tensor, scale: float) -> Tensor:
 def move_input(net: Network, part: str, x: Array) -> Array:
     """Move a part's input [N, C, H, W] until nothing in the part is within `MARGIN` of a kink; returns it as float32.
 
-    `net` is in float64 and in training mode. What is missing to twice the margin is summed over all values within it,
-    and the input goes down the gradient of that sum, as far as would bring it to 0 were it linear (Polyak's step).
-    Layers that get the part's input itself are left out: nothing has been rounded there.
+    `net` is in float64 and in training mode. For every value within the margin, the distance that it lacks to twice the
+    margin is added up. The input moves down the gradient of this sum, by the step that would bring the sum to 0 if it
+    were linear (Polyak's step). Layers that receive the part's input itself are left out: nothing is rounded there.
     """
     module = net.get_submodule(part)
     missing: list[Tensor] = []
@@ -185,7 +185,7 @@ def _leads(pool: nn.Module, x: Tensor, output: Tensor) -> Tensor:
 
 
 def _missing(distances: Tensor, x: Tensor) -> Tensor:
-    """What is missing to twice the margin, in margins, of the distances within it; those of 0 are exact."""
+    """What each distance within the margin lacks to twice the margin, in margins; distances of 0 are exact."""
     margin = MARGIN * x.detach().square().mean().sqrt().item()
     near = distances[(distances > 0) & (distances < margin)]
     return 2 - near / margin
