@@ -32,8 +32,8 @@ CLEARANCE = 0.02
 """How far from 0 to search for a gap between a channel's values, whose standard deviation is about 1."""
 
 MARGIN = 1e-5
-"""Values that are closer than this to 0, or to the largest of their window, are moved away. It is a share of the root mean
-square of the map. Rounding in float32 moves values by less than a tenth of it."""
+"""Values that are closer than this to 0, or to the largest of their window, are moved away. It is a share of the root
+mean square of the map. Rounding in float32 moves values by less than a tenth of it."""
 
 MOVES = 30
 """The most moves of one input."""
